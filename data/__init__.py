@@ -1,0 +1,1 @@
+"""Problems for training and evaluation: sources in, `Problem`s out. Knows nothing of training."""

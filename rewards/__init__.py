@@ -1,0 +1,9 @@
+"""Rule-based rewards: text in, `Reward` out. Knows nothing of training and can be used alone."""
+
+from rewards.accuracy import accuracy_reward
+from rewards.compose import Component, Scorer
+from rewards.format import format_reward
+from rewards.registry import register
+from rewards.types import Reward, Sample, Score
+
+__all__ = ["Component", "Reward", "Sample", "Score", "Scorer", "accuracy_reward", "format_reward", "register"]

@@ -1,0 +1,35 @@
+"""Format reward: does the response keep to the think/answer structure of DeepSeek-R1-Zero (section 2.2.2)?"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from rewards.registry import register
+from rewards.types import Reward, Sample
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
+
+
+@register("format")
+def format_reward(sample: Sample, rule: Literal["strict", "lenient"] = "strict") -> Reward:
+    """1 when the response has the asked structure, else 0.
+
+    `strict`: the whole response is one non-empty thought and one non-empty answer, each tag once and in order.
+    `lenient` (R1): one thought, opened and closed, is enough.
+    A prompt that already ends in `<think>` counts as part of the response.
+    """
+    text = "<think>" + sample.response if sample.prompt_opens_think else sample.response
+    if rule == "lenient":
+        ok = "</think>" in text.partition("<think>")[2]
+        return Reward(float(ok), "ok" if ok else "no_thought")
+    for tag in TAGS:
+        if (count := text.count(tag)) != 1:
+            return Reward(0.0, "missing_tag" if count == 0 else "repeated_tag", {"tag": tag})
+    match = _STRICT.fullmatch(text)
+    if match is None:
+        return Reward(0.0, "wrong_order")
+    if not all(part.strip() for part in match.groups()):
+        return Reward(0.0, "empty_part")
+    return Reward(1.0, "ok")
