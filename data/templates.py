@@ -1,17 +1,38 @@
-"""Prompt templates: how a question becomes the text that the model continues, and where the answer stops."""
+r"""Prompt templates: how a question becomes the text that the model continues, and where the answer stops.
+
+The text around a question is ours and may hold special tokens; the question is data and may not. `Template.encode`
+keeps them apart: whatever a question says, no part of it becomes a control token.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SLOT = "{question}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Template:
-    """Text around a question. `stop` strings belong to the answer and stay in the response."""
+    """Text around a question.
+
+    `stop` strings belong to the answer and stay in the response. `cut` strings end it too, but are not part of it
+    (a base model that goes on to play the user): text and tokens from there on are the caller's to cut.
+    """
 
     name: str
     text: str  # holds `{question}` once
     stop: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+    adds_special_tokens: bool = True  # False where the text itself has all of them, as chat markup does
+
+    def __post_init__(self) -> None:
+        if self.text.count(_SLOT) != 1:
+            raise ValueError(f"template {self.name}: needs {_SLOT} exactly once, has it {self.text.count(_SLOT)} times")
 
     @property
     def opens_think(self) -> bool:
@@ -20,7 +41,36 @@ class Template:
 
     def render(self, question: str) -> str:
         """The prompt text for one question."""
-        return self.text.replace("{question}", question)
+        return self.text.replace(_SLOT, question)
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+        """Token ids of the prompt. The question never yields a special or added token.
+
+        A question without such strings gives exactly `tokenizer.encode(render(question))`. Otherwise the text is
+        taken apart inside each such string, after its first character, and the parts are encoded one by one.
+        """
+        before, after = self.text.split(_SLOT)
+        text = before + question + after
+        inside = range(len(before), len(before) + len(question))
+        cuts = [
+            match.start() + 1
+            for match in _control_strings(tokenizer).finditer(text)
+            if match.start() < inside.stop and match.end(1) > inside.start  # also one that question and frame make together
+        ]
+        if not cuts:
+            return tokenizer.encode(text, add_special_tokens=self.adds_special_tokens)
+        ids: list[int] = []
+        for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+            ids += tokenizer.encode(text[start:end], add_special_tokens=self.adds_special_tokens and start == 0)
+        return ids
+
+
+def _control_strings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """Matches every string that the tokenizer turns into one special or added token."""
+    names = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
+    longest_first = sorted((name for name in names if len(name) > 1), key=lambda name: (-len(name), name))
+    # overlapping occurrences all count: cutting one could leave another whole
+    return re.compile("(?=(" + "|".join(map(re.escape, longest_first)) + "))" if longest_first else r"(?!)")
 
 
 _R1_ZERO = (
@@ -29,12 +79,79 @@ _R1_ZERO = (
     "\nUser: {question}\nAssistant:"
 )
 
+# The wording of the two published instructions is part of what is reproduced.
+_DEEPSCALER = "{question} Let's think step by step and output the final answer within \\boxed{}."
+_QWEN_MATH = (
+    "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
+    "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+# Four worked examples of our own for a base model without instructions; answers in the GSM8K manner.
+_FEW_SHOT = """Question: A baker fills 6 trays with 8 rolls each and sells 35 rolls. How many rolls are left?
+Answer: 6 trays of 8 rolls are 6 * 8 = 48 rolls. After selling 35 there are 48 - 35 = 13. The answer is \\boxed{13}.
+
+Question: What is the sum of the solutions of $x^2 - 7x + 10 = 0$?
+Answer: The polynomial factors as $(x - 2)(x - 5)$, so the solutions are 2 and 5, and 2 + 5 = 7. The answer is \\boxed{7}.
+
+Question: A fair die is rolled twice. What is the probability that both rolls are even?
+Answer: Each roll is even with probability 3/6 = 1/2, and the rolls are independent: 1/2 * 1/2 = 1/4. \
+The answer is \\boxed{1/4}.
+
+Question: The legs of a right triangle measure 9 and 12. How long is the hypotenuse?
+Answer: The square of the hypotenuse is 81 + 144 = 225, and 15 * 15 = 225. The answer is \\boxed{15}.
+
+Question: {question}
+Answer:"""
+
+# A base model that has answered goes on to write the next turn of the dialogue.
+_NEXT_TURN = ("\nUser:",)
+
 TEMPLATES = {
     template.name: template
     for template in (
-        Template(name="r1_zero", text=_R1_ZERO, stop=("</answer>",)),
-        Template(name="r1_zero_open_think", text=_R1_ZERO + " <think>", stop=("</answer>",)),
+        Template(name="r1_zero", text=_R1_ZERO, stop=("</answer>",), cut=_NEXT_TURN),
+        Template(name="r1_zero_open_think", text=_R1_ZERO + " <think>", stop=("</answer>",), cut=_NEXT_TURN),
         # The frame of R1-Zero without its instructions: a small base model has seen it in pre-training.
-        Template(name="dialogue", text="User: {question}\nAssistant:", stop=("</answer>",)),
+        Template(name="dialogue", text="User: {question}\nAssistant:", stop=("</answer>",), cut=_NEXT_TURN),
+        Template(name="deepscaler_boxed", text=_DEEPSCALER),
+        Template(name="qwen_math", text=_QWEN_MATH, cut=("<|im_end|>", "<|endoftext|>"), adds_special_tokens=False),
+        Template(name="few_shot", text=_FEW_SHOT, cut=("\n\nQuestion:", "\nQuestion:")),
+        Template(name="question_only", text="{question}"),
     )
 }
+
+CHAT_PREFIX = "chat:"  # `chat:deepscaler_boxed` is that template as the user turn of the tokenizer's own chat template
+
+
+def resolve(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
+    """The template called `name`; `chat` and `chat:NAME` use the chat template of the tokenizer.
+
+    Raises:
+        ValueError: no such template, or the tokenizer has no chat template.
+    """
+    if name == "chat":
+        return chat_template(tokenizer)
+    inner = name.removeprefix(CHAT_PREFIX)
+    if inner not in TEMPLATES:
+        raise ValueError(f"template {name!r} is not known; there are chat, chat:NAME and {', '.join(TEMPLATES)}")
+    return chat_template(tokenizer, TEMPLATES[inner]) if inner != name else TEMPLATES[inner]
+
+
+def chat_template(
+    tokenizer: PreTrainedTokenizerBase, inner: Template = TEMPLATES["question_only"], system: str | None = None
+) -> Template:
+    """The tokenizer's chat template around `inner`, with the assistant's turn opened.
+
+    Raises:
+        ValueError: the tokenizer has no chat template, or one that does not repeat the user's text.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError("the tokenizer has no chat template; a base model takes r1_zero or few_shot")
+    messages = [{"role": "user", "content": inner.text}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert isinstance(text, str)
+    return Template(
+        name=f"{CHAT_PREFIX}{inner.name}", text=text, stop=inner.stop, cut=inner.cut, adds_special_tokens=False
+    )

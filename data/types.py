@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,3 +16,25 @@ class Problem:
     answer: str
     source: str
     level: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)  # columns kept as they came
+
+    def to_row(self) -> dict[str, Any]:
+        """The problem as one row of our JSONL: `id`, `problem`, `answer`, `source`, `level`, then the rest."""
+        row: dict[str, Any] = {"id": self.id, "problem": self.question, "answer": self.answer}
+        row["source"] = self.source
+        if self.level is not None:
+            row["level"] = self.level
+        return row | {key: value for key, value in self.extra.items() if key not in row}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Problem:
+        """The inverse of `to_row`, for rows that `to_row` wrote."""
+        known = ("id", "problem", "answer", "source", "level")
+        return cls(
+            id=row["id"],
+            question=row["problem"],
+            answer=row["answer"],
+            source=row["source"],
+            level=row.get("level"),
+            extra={key: value for key, value in row.items() if key not in known},
+        )

@@ -1,0 +1,62 @@
+"""Answer normalisation: the same answer written in the same way. The value is never changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+from data.cleaning.base import Context, Dropped, Result, Stage
+from data.cleaning.text import normal
+from data.latex import strip_wrappers
+from data.types import Problem
+from rewards import accuracy_reward
+
+_DECIMAL = re.compile(r"[+-]?\d{1,400}(?:\.\d{1,400})?")
+_FRACTION = re.compile(r"([+-]?)(?:\\frac\{([+-]?\d{1,400})\}\{(\d{1,400})\}|([+-]?\d{1,400})/(\d{1,400}))")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NormaliseAnswers(Stage):
+    r"""Takes `$`, `\(`, `\[`, `\boxed{}`, blanks and a final full stop off answers; keeps the original beside it."""
+
+    name: ClassVar[str] = "normalise_answers"
+
+    def run(self, problems: list[Problem], context: Context) -> Result:
+        kept: list[Problem] = []
+        dropped: list[Dropped] = []
+        changed = 0
+        for problem in problems:
+            answer = strip_wrappers(unicodedata.normalize("NFC", problem.answer))
+            if not answer.strip("{}() "):
+                dropped.append(Dropped(problem=problem, stage=self.name, reason="empty_answer"))
+            elif answer == problem.answer:
+                kept.append(problem)
+            else:
+                changed += 1
+                extra = {**problem.extra, "original_answer": problem.answer}
+                kept.append(dataclasses.replace(problem, answer=answer, extra=extra))
+        return Result(kept, dropped, {"changed": changed})
+
+
+def answer_key(answer: str) -> str:
+    """Equal for two answers that differ in their looks only, or that are the same rational number."""
+    text = re.sub(r"\s+", "", normal(strip_wrappers(answer)))
+    if _DECIMAL.fullmatch(text):
+        return str(Fraction(text))
+    if match := _FRACTION.fullmatch(text):
+        sign, top, bottom, top2, bottom2 = match.groups()
+        if int(bottom or bottom2):
+            value = Fraction(int(top or top2), int(bottom or bottom2))
+            return str(-value if sign == "-" else value)
+    return text
+
+
+def same_answer(a: str, b: str) -> bool:
+    """True when the project's grader takes one for the other, in at least one direction."""
+    if answer_key(a) == answer_key(b):
+        return True
+    return any(accuracy_reward(f"<answer>{x}</answer>", y).score == 1.0 for x, y in ((a, b), (b, a)))

@@ -1,0 +1,134 @@
+"""Decontamination: no training problem may be an evaluation problem, whole, nearly, or as part of a longer text.
+
+Three tests, in this order; the first that holds gives the reason:
+- `exact_text`: the same words, numbers and operators in the same order;
+- `near_duplicate`: the same numbers, and a Jaccard similarity of token sets of at least `threshold` in one of the
+  views of `data.cleaning.text` (so a template with other numbers is another problem);
+- `ngram_overlap`: at least `ngram_share` of the evaluation problem's word n-grams are in the training problem, and
+  all of its numbers. A bare "any common 8-gram" (s1, methods) takes out a tenth of a competition set, because
+  "find the number of ordered pairs of positive integers" is how such problems begin.
+
+The evaluation side is indexed and every training problem is compared with all of the index: nothing is sampled or
+hashed, so every pair over the threshold is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from data.cleaning import text
+from data.cleaning.base import Context, Dropped, Result, Stage
+from data.parallel import map_ordered
+from data.types import Problem
+
+_MIN_NGRAMS = 4  # a text of a dozen words has too few n-grams for a share to mean anything
+
+
+class Match(NamedTuple):
+    """The evaluation problem that a text overlaps with, by position."""
+
+    reason: str
+    position: int
+    similarity: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decontaminate(Stage):
+    """Takes out what overlaps with the evaluation sets given as `against`."""
+
+    name: ClassVar[str] = "decontaminate"
+    threshold: float = 0.8
+    ngram: int = 8
+    ngram_share: float = 0.8
+
+    def run(self, problems: list[Problem], context: Context) -> Result:
+        index = Index(context.against, self.threshold, self.ngram, self.ngram_share)
+        kept: list[Problem] = []
+        dropped: list[Dropped] = []
+        matches = map_ordered(_match, index, [problem.question for problem in problems], context.workers)
+        for problem, match in zip(problems, matches, strict=True):
+            if match is None:
+                kept.append(problem)
+                continue
+            other = context.against[match.position]
+            dropped.append(
+                Dropped(problem=problem, stage=self.name, reason=match.reason, matched_id=other.id,
+                        similarity=match.similarity,
+                        details={"matched_source": other.source, "matched_problem": other.question})
+            )  # fmt: skip
+        by_set = Counter(str(drop.details["matched_source"]) for drop in dropped)
+        return Result(kept, dropped, {"against": len(context.against), "by_evaluation_set": dict(sorted(by_set.items()))})
+
+    def fingerprint(self, context: Context) -> str:
+        texts = json.dumps([[p.id, p.source, p.question] for p in context.against])
+        own = json.dumps([self.name, self.options()], sort_keys=True)
+        return own + hashlib.sha256(texts.encode()).hexdigest()
+
+
+class Index:
+    """The evaluation problems, prepared for comparison."""
+
+    def __init__(self, against: Sequence[Problem], threshold: float, ngram: int, ngram_share: float) -> None:
+        self.threshold, self.ngram, self.ngram_share = threshold, ngram, ngram_share
+        self.keys: dict[str, int] = {}
+        # one table for each view: numbers -> (position, tokens)
+        self.tables: list[dict[frozenset[str], list[tuple[int, frozenset[str]]]]] = []
+        self.grams: dict[str, list[int]] = defaultdict(list)  # n-gram -> positions
+        self.gram_counts: dict[int, int] = {}
+        self.numbers: list[frozenset[str]] = []
+        for position, problem in enumerate(against):
+            self._add(position, problem.question)
+
+    def _add(self, position: int, question: str) -> None:
+        self.keys.setdefault(text.key(question), position)
+        views = text.views(question)
+        self.tables = self.tables or [defaultdict(list) for _ in views]
+        for table, view in zip(self.tables, views, strict=True):
+            table[view.numbers].append((position, view.tokens))
+        self.numbers.append(views[0].numbers)
+        grams = self._grams(text.words(question))
+        if len(grams) >= _MIN_NGRAMS:
+            self.gram_counts[position] = len(grams)
+            for gram in grams:
+                self.grams[gram].append(position)
+
+    def match(self, question: str) -> Match | None:
+        """The evaluation problem that this text overlaps with, or None."""
+        if (position := self.keys.get(text.key(question))) is not None:
+            return Match("exact_text", position, 1.0)
+        views = text.views(question)
+        best = Match("", -1, 0.0)
+        for table, view in zip(self.tables, views, strict=True):
+            for position, tokens in table.get(view.numbers, ()):
+                if min(len(tokens), len(view.tokens)) < self.threshold * max(len(tokens), len(view.tokens)):
+                    continue
+                similarity = text.jaccard(view.tokens, tokens)
+                if similarity >= self.threshold and similarity > best.similarity:
+                    best = Match("near_duplicate", position, similarity)
+        return best if best.reason else self._contained(question, views[0].numbers)
+
+    def _contained(self, question: str, numbers: frozenset[str]) -> Match | None:
+        counts = Counter(position for gram in self._grams(text.words(question)) for position in self.grams.get(gram, ()))
+        shares = {
+            position: count / self.gram_counts[position]
+            for position, count in counts.items()
+            if self.numbers[position] <= numbers
+        }
+        if not shares:
+            return None
+        position = max(shares, key=lambda p: (shares[p], -p))
+        if shares[position] < self.ngram_share:
+            return None
+        return Match("ngram_overlap", position, shares[position])
+
+    def _grams(self, words: list[str]) -> set[str]:
+        return {" ".join(words[i : i + self.ngram]) for i in range(len(words) - self.ngram + 1)}
+
+
+def _match(index: Index, question: str) -> Match | None:
+    return index.match(question)

@@ -1,0 +1,125 @@
+"""One problem once: conflicting answers, exact duplicates, near duplicates. The first by position is the one kept."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from data.cleaning import text
+from data.cleaning.answers import answer_key, same_answer
+from data.cleaning.base import Context, Dropped, Result, Stage
+from data.cleaning.neighbours import first_similar
+from data.parallel import map_ordered
+from data.types import Problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConflictingAnswers(Stage):
+    """One text with several different answers: at most one of them is right.
+
+    `majority` keeps the rows of the answer that more than half of the rows give, `drop` keeps none.
+    """
+
+    name: ClassVar[str] = "conflicting_answers"
+    resolve: Literal["majority", "drop"] = "majority"
+
+    def run(self, problems: list[Problem], context: Context) -> Result:
+        reasons: dict[int, tuple[str, str]] = {}  # position -> reason, id of the row it disagrees with
+        for group in _same_text(problems, context.workers):
+            reasons |= self._judge([(i, problems[i]) for i in group])
+        dropped = [
+            Dropped(problem=problem, stage=self.name, reason=reasons[i][0], matched_id=reasons[i][1], similarity=1.0)
+            for i, problem in enumerate(problems)
+            if i in reasons
+        ]
+        return Result([problem for i, problem in enumerate(problems) if i not in reasons], dropped)
+
+    def _judge(self, rows: Sequence[tuple[int, Problem]]) -> dict[int, tuple[str, str]]:
+        answers: list[list[tuple[int, Problem]]] = []  # rows by answer
+        for row in rows:
+            for same in answers:
+                if same_answer(row[1].answer, same[0][1].answer):
+                    same.append(row)
+                    break
+            else:
+                answers.append([row])
+        if len(answers) < 2:
+            return {}
+        best = max(answers, key=len)
+        if self.resolve == "majority" and 2 * len(best) > len(rows):
+            losers = [row for same in answers if same is not best for row in same]
+            return {i: ("conflicting_answer_outvoted", best[0][1].id) for i, _ in losers}
+        return {
+            i: ("conflicting_answers", answers[0][0][1].id if same is not answers[0] else answers[1][0][1].id)
+            for same in answers
+            for i, _ in same
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExactDuplicates(Stage):
+    """The same text a second time, up to case, blanks and the looks of formulas."""
+
+    name: ClassVar[str] = "exact_duplicates"
+
+    def run(self, problems: list[Problem], context: Context) -> Result:
+        first: dict[int, int] = {}  # position of a repeat -> position of the first
+        for group in _same_text(problems, context.workers):
+            first |= dict.fromkeys(group[1:], group[0])
+        dropped = [
+            Dropped(problem=problem, stage=self.name, reason="exact_duplicate",
+                    matched_id=problems[first[i]].id, similarity=1.0)
+            for i, problem in enumerate(problems)
+            if i in first
+        ]  # fmt: skip
+        return Result([problem for i, problem in enumerate(problems) if i not in first], dropped)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NearDuplicates(Stage):
+    """Texts with the same numbers whose token sets have a Jaccard similarity of at least `threshold`.
+
+    By default the answers must agree too: "smallest" and "largest" differ by one word, and a data set of templates
+    is full of such pairs. Same text with another answer is the business of `conflicting_answers`.
+    """
+
+    name: ClassVar[str] = "near_duplicates"
+    threshold: float = 0.8
+    same_answer: bool = True
+
+    def run(self, problems: list[Problem], context: Context) -> Result:
+        views = [_read(None, problem.question) for problem in problems]
+        blocks: dict[object, list[int]] = defaultdict(list)
+        for i, (view, problem) in enumerate(zip(views, problems, strict=True)):
+            answer = answer_key(problem.answer) if self.same_answer else ""
+            blocks[tuple(sorted(view.numbers)), answer].append(i)
+        tokens = [view.tokens for view in views]
+        matches: dict[int, tuple[int, float]] = {}
+        for block in blocks.values():
+            matches |= first_similar(block, tokens, self.threshold)
+        dropped = [
+            Dropped(problem=problem, stage=self.name, reason="near_duplicate",
+                    matched_id=problems[matches[i][0]].id, similarity=matches[i][1])
+            for i, problem in enumerate(problems)
+            if i in matches
+        ]  # fmt: skip
+        return Result([problem for i, problem in enumerate(problems) if i not in matches], dropped)
+
+
+def _same_text(problems: list[Problem], workers: int) -> list[list[int]]:
+    """Positions of problems that share a text, for every text that occurs more than once."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    keys = map_ordered(_key, None, [problem.question for problem in problems], workers)
+    for i, key in enumerate(keys):
+        groups[key].append(i)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _key(_: None, question: str) -> str:
+    return text.key(question)
+
+
+def _read(_: None, question: str) -> text.View:
+    return text.views(question)[0]

@@ -1,0 +1,1 @@
+def pose(n,t): return str(n),str(t)

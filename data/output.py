@@ -1,0 +1,51 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from data.errors import DataError
+
+Content = Mapping[str, Any] | Iterable[Mapping[str, Any]]  # one JSON document, or the rows of a JSONL file
+
+
+def write_atomically(files: Mapping[Path, Content]) -> None:
+    """Write all files under temporary names, then give them their names: nobody sees a part of one.
+
+    Raises:
+        DataError: a folder or file cannot be written; nothing new stands under a final name then.
+    """
+    with ExitStack() as cleanup:
+        ready: list[tuple[Path, Path]] = []
+        try:
+            for path, content in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_dir():
+                    raise DataError(f"{path}: is a folder, not a file to write")
+                temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+                cleanup.callback(temporary.unlink, missing_ok=True)
+                _write(temporary, content)
+                ready.append((temporary, path))
+            for temporary, path in ready:
+                temporary.replace(path)
+        except OSError as error:
+            raise DataError(f"{error.filename or 'output'}: cannot be written: {error.strerror or error}") from error
+
+
+def _write(path: Path, content: Content) -> None:
+    # half a surrogate pair, as backslashreplace writes it, is a JSON escape
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        if isinstance(content, Mapping):
+            json.dump(content, file, ensure_ascii=False, indent=2)
+            file.write("\n")
+        else:
+            for row in content:
+                # a Parquet column may hold a date or a decimal; as text it is still itself
+                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,166 @@
+"""From raw problem sets to a clean, decontaminated, gradable training set.
+
+    python -m data.prepare --input FILE ... --against FILE ... --output clean.jsonl
+    python -m data.prepare --config-name deepscaler sources.deepscaler.path=FILE 'against=[FILE,...]' output=clean.jsonl
+
+All rows of all inputs are read and validated first; then the stages run; then output, report and dropped rows appear
+together. The three files are the same, byte for byte, for any number of workers. Wrong data or a wrong recipe is one
+message on stderr and exit code 78, and nothing under a final name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from data.cleaning.base import Context
+from data.cleaning.pipeline import StageReport, run_pipeline
+from data.errors import EXIT_BAD_DATA, DataError
+from data.loading.rows import BadRow, Validator
+from data.loading.source import SourceConfig, load_source
+from data.output import write_atomically
+from data.recipe import PrepareConfig, from_flags, from_recipe
+from data.types import Problem
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    try:
+        prepare(_parse(sys.argv[1:] if argv is None else argv))
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_DATA
+    return 0
+
+
+def prepare(config: PrepareConfig) -> list[StageReport]:
+    """Load, clean, write.
+
+    Raises:
+        DataError: what the owner of the data or of the recipe must mend; nothing was written then.
+    """
+    problems, weights, validator = _load(config.sources, Validator(config.max_bad_rows))
+    against, _, against_validator = _load(config.against, Validator(config.max_bad_rows, need_answer=False))
+    _say(f"{len(problems)} problems, {len(against)} to keep out, {len(validator.bad_rows)} bad rows")
+    context = Context(against, config.workers)
+    reports = run_pipeline(problems, config.stages, context, config.work_dir, _say_stage)
+    clean = reports[-1].result.kept if reports else problems
+    report = _report(config, weights, problems, validator, against_validator, reports)
+    write_atomically(
+        {
+            config.dropped: _dropped_rows(validator.bad_rows, reports),
+            config.report: report,
+            config.output: (problem.to_row() for problem in clean),
+        }
+    )
+    _say(f"{len(clean)} clean problems in {config.output}")
+    return reports
+
+
+def _load(
+    sources: Iterable[SourceConfig], validator: Validator
+) -> tuple[list[Problem], dict[str, tuple[int, float]], Validator]:
+    problems: list[Problem] = []
+    counts: dict[str, tuple[int, float]] = {}
+    for source in sources:
+        rows = load_source(source, validator)
+        counts[source.name] = (len(rows), source.weight)
+        problems += rows
+    validator.check()
+    return problems, counts, validator
+
+
+def _report(
+    config: PrepareConfig,
+    counts: dict[str, tuple[int, float]],
+    problems: Sequence[Problem],
+    validator: Validator,
+    against_validator: Validator,
+    reports: Sequence[StageReport],
+) -> dict[str, Any]:
+    """Plain values without times or worker counts, so that equal runs have equal reports."""
+    clean = reports[-1].result.kept if reports else problems
+    return {
+        "sources": [
+            {"name": source.name, "from": source.label, "rows": counts[source.name][0], "weight": source.weight}
+            for source in config.sources
+        ],
+        "against": [source.label for source in config.against],
+        "bad_rows": [str(row) for row in (*validator.bad_rows, *against_validator.bad_rows)],
+        "rows_in": len(problems),
+        "stages": [report.to_json() for report in reports],
+        "rows_out": len(clean),
+        "rows_out_by_source": dict(sorted(Counter(problem.source for problem in clean).items())),
+        "rows_out_by_level": dict(sorted(Counter(problem.level or "" for problem in clean).items())),
+    }
+
+
+def _dropped_rows(bad_rows: Iterable[BadRow], reports: Iterable[StageReport]) -> Iterator[dict[str, Any]]:
+    for row in bad_rows:
+        yield {"stage": "load", "reason": row.reason, "field": row.field, "file": row.file, "line": row.line}
+    for report in reports:
+        for drop in report.result.dropped:
+            yield drop.to_row()
+
+
+def _say_stage(report: StageReport) -> None:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in report.result.reasons.items())
+    _say(f"{report.stage.name}: {report.num_in} -> {len(report.result.kept)}" + (f" ({reasons})" if reasons else ""))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong command line is a configuration error, like a wrong recipe."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DataError(f"{message} (see {self.prog} --help)")
+
+
+def _parse(argv: Sequence[str]) -> PrepareConfig:
+    parser = _Parser(prog="python -m data.prepare", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--config-name", help="a recipe in recipes/data/, without .yaml")
+    parser.add_argument("--config-dir", help="another folder of recipes")
+    parser.add_argument("--input", nargs="+", default=[], metavar="FILE", help="JSONL, JSON or Parquet, may be gzipped")
+    parser.add_argument("--against", nargs="+", default=[], metavar="FILE", help="evaluation sets to keep out")
+    parser.add_argument("--output", metavar="FILE", help="clean problems, JSONL")
+    parser.add_argument("--report", metavar="FILE", help="what each stage did, JSON")
+    parser.add_argument("--dropped", metavar="FILE", help="dropped rows with stage and reason, JSONL")
+    parser.add_argument("--mapping", help="a built-in mapping of columns (gsm8k, math, dapo, ...)")
+    for column in ("question", "answer", "id", "level"):
+        parser.add_argument(f"--{column}-column", metavar="NAME")
+    parser.add_argument("--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes")
+    parser.add_argument("--work-dir", metavar="DIR", help="keep each stage's result here and resume from it")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe")
+    args = parser.parse_intermixed_args(argv)
+    flags = {
+        "output": args.output,
+        "report": args.report,
+        "dropped": args.dropped,
+        "max_bad_rows": args.max_bad_rows,
+        "workers": args.workers,
+        "work_dir": args.work_dir,
+    }
+    columns = {c: v for c in ("question", "answer", "id", "level") if (v := getattr(args, f"{c}_column"))}
+    if args.config_name:
+        if columns or args.mapping:
+            raise DataError("with --config-name, mapping and columns are set in the recipe: sources.NAME.mapping=...")
+        return from_recipe(
+            args.config_name, args.overrides, args.config_dir, flags | {"against": args.against}, args.input
+        )
+    if args.overrides:
+        raise DataError(f"{args.overrides[0]!r}: overrides go with --config-name; inputs with --input")
+    if not args.input or not args.output:
+        raise DataError("give --input FILE ... and --output FILE, or --config-name RECIPE")
+    given = {key: value for key, value in flags.items() if value is not None and key != "output"}
+    return from_flags(args.input, args.against, args.output, args.mapping or "plain", columns, **given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
