@@ -74,7 +74,9 @@ def gsm8k(row: Row) -> Fields:
 
 
 def math(row: Row) -> Fields:
-    r"""hendrycks/competition_math and its copies: `problem`, `solution` with a `\boxed{}`, `level` as "Level 3"."""
+    r"""hendrycks/competition_math and its copies: `problem`, `solution` with a `\boxed{}`, `level` as "Level
+    3".
+    """
     level = str(row.get("level") or "").removeprefix("Level ")
     return Fields(
         question=_get(row, "problem"),
@@ -124,7 +126,9 @@ def dapo(row: Row) -> Fields:
 
 
 def aime(row: Row) -> Fields:
-    """AIME sets (HuggingFaceH4/aime_2024, Maxwell-Jia/AIME_2024, math-ai/aime25): integer answers, some with zeros."""
+    """AIME sets (HuggingFaceH4/aime_2024, Maxwell-Jia/AIME_2024, math-ai/aime25): integer answers, some with
+    zeros.
+    """
     return _contest(row, "AIME", range(1000))
 
 
@@ -134,7 +138,9 @@ def amc(row: Row) -> Fields:
 
 
 def minerva(row: Row) -> Fields:
-    r"""math-ai/minervamath (`question`, `answer`), knoveleng/Minerva-Math (`problem`, `solution` with a box)."""
+    r"""math-ai/minervamath (`question`, `answer`), knoveleng/Minerva-Math (`problem`, `solution` with a
+    box).
+    """
     question = _present(row, QUESTION_COLUMNS, "question")
     return Fields(
         question=row[question],

@@ -1,4 +1,6 @@
-"""The same pure function over many items, in order, in one process or several. Results never depend on how many."""
+"""The same pure function over many items, in order, in one process or several. Results never depend on how
+many.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,7 @@ _CHUNK_ITEMS = 512
 _state: Any = None  # what a worker process was given at its start: sent once, not with every chunk
 
 
-def map_ordered(
-    function: Callable[[S, T], R], state: S, items: Sequence[T], workers: int
-) -> Iterator[R]:
+def map_ordered(function: Callable[[S, T], R], state: S, items: Sequence[T], workers: int) -> Iterator[R]:
     """`function(state, item)` for every item, in the order of `items`.
 
     Args:

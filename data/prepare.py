@@ -1,11 +1,12 @@
 """From raw problem sets to a clean, decontaminated, gradable training set.
 
     python -m data.prepare --input FILE ... --against FILE ... --output clean.jsonl
-    python -m data.prepare --config-name deepscaler sources.deepscaler.path=FILE 'against=[FILE,...]' output=clean.jsonl
+    python -m data.prepare --config-name deepscaler --input FILE --against FILE ... --output clean.jsonl
+    python -m data.prepare --config-name NAME sources.NAME.path=FILE stages.near_duplicates.threshold=0.9
 
-All rows of all inputs are read and validated first; then the stages run; then output, report and dropped rows appear
-together. The three files are the same, byte for byte, for any number of workers. Wrong data or a wrong recipe is one
-message on stderr and exit code 78, and nothing under a final name.
+All rows of all inputs are read and validated first; then the stages run; then output, report and dropped rows
+appear together. The three files are the same, byte for byte, for any number of workers. Wrong data or a wrong
+recipe is one message on stderr and exit code 78, and nothing under a final name.
 """
 
 from __future__ import annotations
@@ -85,7 +86,12 @@ def _report(
     clean = reports[-1].result.kept if reports else problems
     return {
         "sources": [
-            {"name": source.name, "from": source.label, "rows": counts[source.name][0], "weight": source.weight}
+            {
+                "name": source.name,
+                "from": source.label,
+                "rows": counts[source.name][0],
+                "weight": source.weight,
+            }
             for source in config.sources
         ],
         "against": [source.label for source in config.against],
@@ -108,7 +114,10 @@ def _dropped_rows(bad_rows: Iterable[BadRow], reports: Iterable[StageReport]) ->
 
 def _say_stage(report: StageReport) -> None:
     reasons = ", ".join(f"{reason} {count}" for reason, count in report.result.reasons.items())
-    _say(f"{report.stage.name}: {report.num_in} -> {len(report.result.kept)}" + (f" ({reasons})" if reasons else ""))
+    _say(
+        f"{report.stage.name}: {report.num_in} -> {len(report.result.kept)}"
+        + (f" ({reasons})" if reasons else "")
+    )
 
 
 def _say(text: str) -> None:
@@ -126,15 +135,21 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     parser = _Parser(prog="python -m data.prepare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config-name", help="a recipe in recipes/data/, without .yaml")
     parser.add_argument("--config-dir", help="another folder of recipes")
-    parser.add_argument("--input", nargs="+", default=[], metavar="FILE", help="JSONL, JSON or Parquet, may be gzipped")
-    parser.add_argument("--against", nargs="+", default=[], metavar="FILE", help="evaluation sets to keep out")
+    parser.add_argument(
+        "--input", nargs="+", default=[], metavar="FILE", help="JSONL, JSON or Parquet, may be gzipped"
+    )
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="FILE", help="evaluation sets to keep out"
+    )
     parser.add_argument("--output", metavar="FILE", help="clean problems, JSONL")
     parser.add_argument("--report", metavar="FILE", help="what each stage did, JSON")
     parser.add_argument("--dropped", metavar="FILE", help="dropped rows with stage and reason, JSONL")
     parser.add_argument("--mapping", help="a built-in mapping of columns (gsm8k, math, dapo, ...)")
     for column in ("question", "answer", "id", "level"):
         parser.add_argument(f"--{column}-column", metavar="NAME")
-    parser.add_argument("--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping")
+    parser.add_argument(
+        "--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes")
     parser.add_argument("--work-dir", metavar="DIR", help="keep each stage's result here and resume from it")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe")
@@ -150,7 +165,9 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     columns = {c: v for c in ("question", "answer", "id", "level") if (v := getattr(args, f"{c}_column"))}
     if args.config_name:
         if columns or args.mapping:
-            raise DataError("with --config-name, mapping and columns are set in the recipe: sources.NAME.mapping=...")
+            raise DataError(
+                "with --config-name, mapping and columns are set in the recipe: sources.NAME.mapping=..."
+            )
         return from_recipe(
             args.config_name, args.overrides, args.config_dir, flags | {"against": args.against}, args.input
         )

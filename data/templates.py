@@ -1,7 +1,7 @@
 r"""Prompt templates: how a question becomes the text that the model continues, and where the answer stops.
 
-The text around a question is ours and may hold special tokens; the question is data and may not. `Template.encode`
-keeps them apart: whatever a question says, no part of it becomes a control token.
+The text around a question is ours and may hold special tokens; the question is data and may not.
+`Template.encode` keeps them apart: whatever a question says, no part of it becomes a control token.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SLOT = "{question}"
 class Template:
     """Text around a question.
 
-    `stop` strings belong to the answer and stay in the response. `cut` strings end it too, but are not part of it
-    (a base model that goes on to play the user): text and tokens from there on are the caller's to cut.
+    `stop` strings belong to the answer and stay in the response. `cut` strings end it too, but are not part
+    of it (a base model that goes on to play the user): text and tokens from there on are the caller's to cut.
     """
 
     name: str
@@ -32,7 +32,9 @@ class Template:
 
     def __post_init__(self) -> None:
         if self.text.count(_SLOT) != 1:
-            raise ValueError(f"template {self.name}: needs {_SLOT} exactly once, has it {self.text.count(_SLOT)} times")
+            raise ValueError(
+                f"template {self.name}: needs {_SLOT} exactly once, has it {self.text.count(_SLOT)} times"
+            )
 
     @property
     def opens_think(self) -> bool:
@@ -46,8 +48,9 @@ class Template:
     def encode(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
         """Token ids of the prompt. The question never yields a special or added token.
 
-        A question without such strings gives exactly `tokenizer.encode(render(question))`. Otherwise the text is
-        taken apart inside each such string, after its first character, and the parts are encoded one by one.
+        A question without such strings gives exactly `tokenizer.encode(render(question))`. Otherwise the text
+        is taken apart inside each such string, after its first character, and the parts are encoded one by
+        one.
         """
         before, after = self.text.split(_SLOT)
         text = before + question + after
@@ -55,13 +58,16 @@ class Template:
         cuts = [
             match.start() + 1
             for match in _control_strings(tokenizer).finditer(text)
-            if match.start() < inside.stop and match.end(1) > inside.start  # also one that question and frame make together
+            if match.start() < inside.stop
+            and match.end(1) > inside.start  # also one that question and frame make together
         ]
         if not cuts:
             return tokenizer.encode(text, add_special_tokens=self.adds_special_tokens)
         ids: list[int] = []
         for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-            ids += tokenizer.encode(text[start:end], add_special_tokens=self.adds_special_tokens and start == 0)
+            ids += tokenizer.encode(
+                text[start:end], add_special_tokens=self.adds_special_tokens and start == 0
+            )
         return ids
 
 
@@ -74,8 +80,9 @@ def _control_strings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
 
 
 _R1_ZERO = (
-    "The User asks a question and the Assistant solves it. The Assistant first reasons in private, then gives "
-    "the answer. The reasoning stands between <think> and </think>, the answer between <answer> and </answer>."
+    "The User asks a question and the Assistant solves it. The Assistant first reasons in private, then "
+    "gives the answer. The reasoning stands between <think> and </think>, the answer between <answer> and "
+    "</answer>."
     "\nUser: {question}\nAssistant:"
 )
 
@@ -88,10 +95,12 @@ _QWEN_MATH = (
 
 # Four worked examples of our own for a base model without instructions; answers in the GSM8K manner.
 _FEW_SHOT = """Question: A baker fills 6 trays with 8 rolls each and sells 35 rolls. How many rolls are left?
-Answer: 6 trays of 8 rolls are 6 * 8 = 48 rolls. After selling 35 there are 48 - 35 = 13. The answer is \\boxed{13}.
+Answer: 6 trays of 8 rolls are 6 * 8 = 48 rolls. After selling 35 there are 48 - 35 = 13. \
+The answer is \\boxed{13}.
 
 Question: What is the sum of the solutions of $x^2 - 7x + 10 = 0$?
-Answer: The polynomial factors as $(x - 2)(x - 5)$, so the solutions are 2 and 5, and 2 + 5 = 7. The answer is \\boxed{7}.
+Answer: The polynomial factors as $(x - 2)(x - 5)$, so the solutions are 2 and 5, and 2 + 5 = 7. \
+The answer is \\boxed{7}.
 
 Question: A fair die is rolled twice. What is the probability that both rolls are even?
 Answer: Each roll is even with probability 3/6 = 1/2, and the rolls are independent: 1/2 * 1/2 = 1/4. \
@@ -114,13 +123,17 @@ TEMPLATES = {
         # The frame of R1-Zero without its instructions: a small base model has seen it in pre-training.
         Template(name="dialogue", text="User: {question}\nAssistant:", stop=("</answer>",), cut=_NEXT_TURN),
         Template(name="deepscaler_boxed", text=_DEEPSCALER),
-        Template(name="qwen_math", text=_QWEN_MATH, cut=("<|im_end|>", "<|endoftext|>"), adds_special_tokens=False),
+        Template(
+            name="qwen_math", text=_QWEN_MATH, cut=("<|im_end|>", "<|endoftext|>"), adds_special_tokens=False
+        ),
         Template(name="few_shot", text=_FEW_SHOT, cut=("\n\nQuestion:", "\nQuestion:")),
         Template(name="question_only", text="{question}"),
     )
 }
 
-CHAT_PREFIX = "chat:"  # `chat:deepscaler_boxed` is that template as the user turn of the tokenizer's own chat template
+CHAT_PREFIX = (
+    "chat:"  # `chat:deepscaler_boxed` is that template as the user turn of the tokenizer's own chat template
+)
 
 
 def resolve(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
@@ -133,12 +146,16 @@ def resolve(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
         return chat_template(tokenizer)
     inner = name.removeprefix(CHAT_PREFIX)
     if inner not in TEMPLATES:
-        raise ValueError(f"template {name!r} is not known; there are chat, chat:NAME and {', '.join(TEMPLATES)}")
+        raise ValueError(
+            f"template {name!r} is not known; there are chat, chat:NAME and {', '.join(TEMPLATES)}"
+        )
     return chat_template(tokenizer, TEMPLATES[inner]) if inner != name else TEMPLATES[inner]
 
 
 def chat_template(
-    tokenizer: PreTrainedTokenizerBase, inner: Template = TEMPLATES["question_only"], system: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    inner: Template = TEMPLATES["question_only"],
+    system: str | None = None,
 ) -> Template:
     """The tokenizer's chat template around `inner`, with the assistant's turn opened.
 
@@ -153,5 +170,9 @@ def chat_template(
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert isinstance(text, str)
     return Template(
-        name=f"{CHAT_PREFIX}{inner.name}", text=text, stop=inner.stop, cut=inner.cut, adds_special_tokens=False
+        name=f"{CHAT_PREFIX}{inner.name}",
+        text=text,
+        stop=inner.stop,
+        cut=inner.cut,
+        adds_special_tokens=False,
     )

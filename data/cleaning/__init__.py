@@ -16,8 +16,8 @@ from data.cleaning.gradable import Gradable
 from data.cleaning.guessable import DropChoices
 from data.cleaning.length import PromptLength
 from data.cleaning.rates import GuessRate, PassRate
-from data.errors import DataError
 from data.cleaning.select_s1 import SelectS1
+from data.errors import DataError
 
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
@@ -61,7 +61,9 @@ def make_stage(name: str, options: Mapping[str, Any]) -> Stage:
         if key not in fields:
             raise DataError(f"stages.{name}.{key}: unknown option{_hint(key, fields)}")
         default = fields[key].default
-        if isinstance(default, (int, float)) and (isinstance(value, bool) != isinstance(default, bool) or not isinstance(value, (int, float))):
+        if isinstance(default, (int, float)) and (
+            isinstance(value, bool) != isinstance(default, bool) or not isinstance(value, (int, float))
+        ):
             raise DataError(f"stages.{name}.{key}={value!r}: needs a {type(default).__name__}")
     for key, field in fields.items():
         if field.default is dataclasses.MISSING and options.get(key) is None:

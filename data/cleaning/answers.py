@@ -15,13 +15,17 @@ from data.latex import strip_wrappers
 from data.types import Problem
 from rewards import accuracy_reward
 
+_LEAD = re.compile(r"(?:the )?(?:final )?answer(?: is)?(?: [:=]|[:=]| )\s*(?=[^\s.])", re.I)
+_ALTERNATIVES = re.compile(r"\s*(?:\\text\s*\{\s*(?:or|OR)\s*\}|\bOR\b)\s*")
 _DECIMAL = re.compile(r"[+-]?\d{1,400}(?:\.\d{1,400})?")
 _FRACTION = re.compile(r"([+-]?)(?:\\frac\{([+-]?\d{1,400})\}\{(\d{1,400})\}|([+-]?\d{1,400})/(\d{1,400}))")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NormaliseAnswers(Stage):
-    r"""Takes `$`, `\(`, `\[`, `\boxed{}`, blanks and a final full stop off answers; keeps the original beside it."""
+    r"""Takes `$`, `\(`, `\[`, `\boxed{}`, blanks and a final full stop off answers; keeps the original beside
+    it.
+    """
 
     name: ClassVar[str] = "normalise_answers"
 
@@ -30,7 +34,7 @@ class NormaliseAnswers(Stage):
         dropped: list[Dropped] = []
         changed = 0
         for problem in problems:
-            answer = strip_wrappers(unicodedata.normalize("NFC", problem.answer))
+            answer = normalise(problem.answer)
             if not answer.strip("{}() "):
                 dropped.append(Dropped(problem=problem, stage=self.name, reason="empty_answer"))
             elif answer == problem.answer:
@@ -40,6 +44,18 @@ class NormaliseAnswers(Stage):
                 extra = {**problem.extra, "original_answer": problem.answer}
                 kept.append(dataclasses.replace(problem, answer=answer, extra=extra))
         return Result(kept, dropped, {"changed": changed})
+
+
+def normalise(answer: str) -> str:
+    r"""The answer without what is around it; of several ways to write one value (`0.5 \text{ or } \frac12`)
+    the first.
+    """
+    answer = strip_wrappers(unicodedata.normalize("NFC", answer))
+    answer = strip_wrappers(_LEAD.sub("", answer, count=1)) if _LEAD.match(answer) else answer
+    first, *others = _ALTERNATIVES.split(answer)
+    if others and all(same_answer(first, other) for other in others):
+        return first
+    return answer
 
 
 def answer_key(answer: str) -> str:

@@ -1,4 +1,6 @@
-"""What a cleaning stage is: problems in, problems out, and every problem that was taken out with its reason."""
+"""What a cleaning stage is: problems in, problems out, and every problem that was taken out with its
+reason.
+"""
 
 from __future__ import annotations
 
@@ -69,5 +71,7 @@ class Stage:
         return asdict(self)
 
     def fingerprint(self, context: Context) -> str:
-        """Everything but the problems on which the result depends; stages that read files add their content."""
+        """Everything but the problems on which the result depends; stages that read files add their
+        content.
+        """
         return json.dumps([self.name, self.options()], sort_keys=True)

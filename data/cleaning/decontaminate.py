@@ -1,15 +1,16 @@
-"""Decontamination: no training problem may be an evaluation problem, whole, nearly, or as part of a longer text.
+"""Decontamination: no training problem may be an evaluation problem, whole, nearly, or as part of a longer
+text.
 
 Three tests, in this order; the first that holds gives the reason:
 - `exact_text`: the same words, numbers and operators in the same order;
-- `near_duplicate`: the same numbers, and a Jaccard similarity of token sets of at least `threshold` in one of the
-  views of `data.cleaning.text` (so a template with other numbers is another problem);
-- `ngram_overlap`: at least `ngram_share` of the evaluation problem's word n-grams are in the training problem, and
-  all of its numbers. A bare "any common 8-gram" (s1, methods) takes out a tenth of a competition set, because
-  "find the number of ordered pairs of positive integers" is how such problems begin.
+- `near_duplicate`: the same numbers, and a Jaccard similarity of token sets of at least `threshold` in one of
+  the views of `data.cleaning.text` (so a template with other numbers is another problem);
+- `ngram_overlap`: at least `ngram_share` of the evaluation problem's word n-grams are in the training
+  problem, and all of its numbers. A bare "any common 8-gram" (s1, methods) takes out a tenth of a competition
+  set, because "find the number of ordered pairs of positive integers" is how such problems begin.
 
-The evaluation side is indexed and every training problem is compared with all of the index: nothing is sampled or
-hashed, so every pair over the threshold is found.
+The evaluation side is indexed and every training problem is compared with all of the index: nothing is
+sampled or hashed, so every pair over the threshold is found.
 """
 
 from __future__ import annotations
@@ -62,7 +63,11 @@ class Decontaminate(Stage):
                         details={"matched_source": other.source, "matched_problem": other.question})
             )  # fmt: skip
         by_set = Counter(str(drop.details["matched_source"]) for drop in dropped)
-        return Result(kept, dropped, {"against": len(context.against), "by_evaluation_set": dict(sorted(by_set.items()))})
+        return Result(
+            kept,
+            dropped,
+            {"against": len(context.against), "by_evaluation_set": dict(sorted(by_set.items()))},
+        )
 
     def fingerprint(self, context: Context) -> str:
         texts = json.dumps([[p.id, p.source, p.question] for p in context.against])
@@ -113,7 +118,9 @@ class Index:
         return best if best.reason else self._contained(question, views[0].numbers)
 
     def _contained(self, question: str, numbers: frozenset[str]) -> Match | None:
-        counts = Counter(position for gram in self._grams(text.words(question)) for position in self.grams.get(gram, ()))
+        counts = Counter(
+            position for gram in self._grams(text.words(question)) for position in self.grams.get(gram, ())
+        )
         shares = {
             position: count / self.gram_counts[position]
             for position, count in counts.items()

@@ -1,4 +1,6 @@
-"""One problem once: conflicting answers, exact duplicates, near duplicates. The first by position is the one kept."""
+"""One problem once: conflicting answers, exact duplicates, near duplicates. The first by position is the one
+kept.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ class ConflictingAnswers(Stage):
         for group in _same_text(problems, context.workers):
             reasons |= self._judge([(i, problems[i]) for i in group])
         dropped = [
-            Dropped(problem=problem, stage=self.name, reason=reasons[i][0], matched_id=reasons[i][1], similarity=1.0)
+            Dropped(
+                problem=problem,
+                stage=self.name,
+                reason=reasons[i][0],
+                matched_id=reasons[i][1],
+                similarity=1.0,
+            )
             for i, problem in enumerate(problems)
             if i in reasons
         ]
@@ -81,8 +89,8 @@ class ExactDuplicates(Stage):
 class NearDuplicates(Stage):
     """Texts with the same numbers whose token sets have a Jaccard similarity of at least `threshold`.
 
-    By default the answers must agree too: "smallest" and "largest" differ by one word, and a data set of templates
-    is full of such pairs. Same text with another answer is the business of `conflicting_answers`.
+    By default the answers must agree too: "smallest" and "largest" differ by one word, and a data set of
+    templates is full of such pairs. Same text with another answer is the business of `conflicting_answers`.
     """
 
     name: ClassVar[str] = "near_duplicates"

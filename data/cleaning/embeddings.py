@@ -1,7 +1,8 @@
 """Near duplicates by sentence embeddings, as DeepScaleR does (all-MiniLM-L6-v2). Optional: needs a model.
 
-Install the extra (`pip install sentence-transformers`) and have the model at hand. Embeddings see through other
-wordings, and they also take "smallest" for "largest"; so the numbers must agree here too, and the answer.
+Install the extra (`pip install sentence-transformers`) and have the model at hand. Embeddings see through
+other wordings, and they also take "smallest" for "largest"; so the numbers must agree here too, and the
+answer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> [N, D] rows of length 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingDuplicates(Stage):
-    """Takes out a problem whose embedding has a cosine of at least `threshold` with that of an earlier one."""
+    """Takes out a problem whose embedding has a cosine of at least `threshold` with that of an earlier
+    one.
+    """
 
     name: ClassVar[str] = "embedding_duplicates"
     threshold: float = 0.95

@@ -1,8 +1,8 @@
 """Gradability: a problem is of use only when the grader can tell a right answer from a wrong one.
 
-Two questions are asked. Is the answer of a kind that a rule can grade, or a proof, prose, several parts, a drawing?
-And does the project's own grader take the gold for correct when a model answers with exactly that? A gold that
-fails would punish every right answer.
+Two questions are asked. Is the answer of a kind that a rule can grade, or a proof, prose, several parts, a
+drawing? And does the project's own grader take the gold for correct when a model answers with exactly that? A
+gold that fails would punish every right answer.
 """
 
 from __future__ import annotations
@@ -16,44 +16,71 @@ from data.parallel import map_ordered
 from data.types import Problem
 from rewards import accuracy_reward
 
-_ASKS_PROOF = re.compile(r"\b(?:prove|disprove)\b|\bshow\s+that\b|\b(?:give|write|provide)\s+an?\s+(?:\w+\s+)?proof\b", re.I)
+_ASKS_PROOF = re.compile(
+    r"\b(?:prove|disprove)\b|\bshow\s+that\b|\b(?:give|write|provide)\s+an?\s+(?:\w+\s+)?proof\b", re.I
+)
 _ASKS_VALUE = re.compile(
-    r"\b(?:find|determine|comput\w*|calculat\w*|evaluat\w*|simplif\w*|solve|express|how (?:many|much|long|far|old|often)"
-    r"|what(?:'s)?|which|who|when|where|maximum|minimum|largest|smallest|greatest|least|value|number of)\b",
+    r"\b(?:find|determine|comput\w*|calculat\w*|evaluat\w*|simplif\w*|solve|express"
+    r""
+    r"|how (?:many|much|long|far|old|often)|what(?:'s)?|which|who|when|where"
+    r"|maximum|minimum|largest|smallest|greatest|least|value|number of)\b",
     re.I,
 )
 _PROOF_WORDS = re.compile(
-    r"\b(?:proofs?|proved|proven|prove|q\.\s?e\.\s?d|qed|(?:we|to|will)\s+show|as (?:desired|required))\b|\\(?:blacksquare|qed)\b",
+    r"\b(?:proofs?|proved|proven|prove|q\.\s?e\.\s?d|qed|(?:we|to|will)\s+show|as (?:desired|required))\b"
+    r"|\\(?:blacksquare|qed)\b",
     re.I,
 )
-_DRAWING = re.compile(r"\[asy\]|\\(?:includegraphics|begin\{(?:tabular|tikzpicture|picture|figure|verbatim)\})|https?://|<(?:img|table)")
-_TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm|sc|normal)?|textnormal|mbox|hbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
+_DRAWING = re.compile(
+    r"\[asy\]|\\(?:includegraphics|begin\{(?:tabular|tikzpicture|picture|figure|verbatim)\})|https?://|<(?:img|table)"
+)
+_TEXT_COMMAND = re.compile(
+    r"\\(?:text(?:bf|it|rm|sc|normal)?|textnormal|mbox|hbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
+)
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
-_WORD = re.compile(r"[A-Za-z][A-Za-z'’]*[A-Za-z]")
+# a word stands between blanks or punctuation; `abc` of `abc+bcd` is a product
+_WORD = re.compile(r"(?<![^\s.,:;!?\"'($])[A-Za-z][A-Za-z'’]*[A-Za-z](?![^\s.,:;!?\"')$])")
+_NO_ANSWER = re.compile(
+    r"[\s.?*_-]*|n/?a|(?:answers?|solutions?|results?) (?:may |will |can )?var(?:y|ies)|various"
+    r"|unknown|open[- ]ended|(?:please )?(?:see|refer to|cf\.?) .*|not (?:given|provided|available)|no answer(?: given)?|depends.*",
+    re.I | re.S,
+)
 _PART = re.compile(r"(?:^|(?<=[\s;,.:$]))\(?(?:part\s+)?\(?([a-e]|i{1,3}|iv|v|[1-5])[).:]+\s*(?=\S)", re.I)
+_BRACKET = re.compile(r"\([^()]{4,}\)|\([^()]*,[^()]*\)")
 _NAMED = re.compile(r"[A-Za-z]{3,}[A-Za-z ]*[:=]\s*[^,;:=]+[,;]\s*(?:and\s+)?[A-Za-z]{3,}[A-Za-z ]*[:=]")
 _LABELS = (("a", "b"), ("i", "ii"), ("1", "2"))
-_MATH_WORDS = frozenset(
-    "and or mod sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp lim max min gcd lcm det deg sqrt frac"
-    " pi cdot times degrees degree deg pmod bmod base np".split()
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_MATH_WORDS = _words(
+    "and or mod sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp lim max min gcd "
+    "lcm det deg sqrt frac pi cdot times degrees degree pmod bmod base np"
 )
-_UNITS = frozenset(
-    "square sq cubic cu per feet foot ft inch inches in yard yards yd mile miles mi mm cm dm km meter meters metre metres"
-    " centimeter centimeters centimetre centimetres millimeter millimeters kilometer kilometers kilometre kilometres"
-    " second seconds sec minute minutes mins hour hours hr hrs day days week weeks month months year years am pm noon"
-    " gram grams kg kilogram kilograms mg ounce ounces oz pound pounds lb lbs ton tons liter liters litre litres ml gallon"
-    " gallons quart quarts pint pints cup cups dollar dollars cent cents euro euros rupee rupees yuan pence percent percentage"
-    " unit units radian radians mph kph newton newtons joule joules watt watts volt volts amp amps ohm ohms hertz hz kelvin"
-    " celsius fahrenheit people persons students children boys girls men women books apples balls cards coins marbles points"
-    " tickets pages times ways pieces steps games players eggs cookies flowers trees cars chickens degrees".split()
+_UNITS = _words(
+    "square sq cubic cu per feet foot ft inch inches in yard yards yd mile miles mi mm cm dm km meter "
+    "meters metre metres centimeter centimeters centimetre centimetres millimeter millimeters kilometer "
+    "kilometers kilometre kilometres second seconds sec minute minutes mins hour hours hr hrs day days "
+    "week weeks month months year years am pm noon gram grams kg kilogram kilograms mg ounce ounces oz "
+    "pound pounds lb lbs ton tons liter liters litre litres ml gallon gallons quart quarts pint pints "
+    "cup cups dollar dollars cent cents euro euros rupee rupees yuan pence percent percentage unit "
+    "units radian radians mph kph newton newtons joule joules watt watts volt volts amp amps ohm ohms "
+    "hertz hz kelvin celsius fahrenheit people persons students children boys girls men women books "
+    "apples balls cards coins marbles points tickets pages times ways pieces steps games players eggs "
+    "cookies flowers trees cars chickens degrees"
 )
+_SHORT_WORDS = _words("is no if we of to by be it as at on so")
 _MAX_CHARACTERS = 500
 _PROSE_WORDS = 3  # "no solution" can be graded as a text; three words of prose have too many equals
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gradable(Stage):
-    """Takes out proofs, prose, answers in several parts, drawings, and golds that do not grade themselves as correct."""
+    """Takes out proofs, prose, answers in several parts, drawings, and golds that do not grade themselves as
+    correct.
+    """
 
     name: ClassVar[str] = "gradable"
 
@@ -73,6 +100,8 @@ def why_not_gradable(question: str, answer: str) -> str | None:
     """The reason why this answer cannot be graded by rule, or None when it can."""
     if _is_proof(question, answer):
         return "proof"
+    if _NO_ANSWER.fullmatch(_TEXT_COMMAND.sub(r"\1", answer).strip(" .$")):
+        return "no_answer"
     if _DRAWING.search(answer):
         return "not_an_expression"
     if _has_parts(answer):
@@ -86,15 +115,17 @@ def why_not_gradable(question: str, answer: str) -> str | None:
 
 
 def prose_words(answer: str) -> int:
-    """Number of words of ordinary language in an answer; units, functions and short runs of variables are none."""
+    """Most words of ordinary language in one element of a comma list; units, functions and variables are
+    none.
+    """
     outside = _COMMAND.sub(" ", _TEXT_COMMAND.sub(r" \1 ", answer))
-    words = (word.lower() for word in _WORD.findall(outside))
-    return sum(1 for word in words if word not in _MATH_WORDS and word not in _UNITS and not _is_product(word))
+    return max(sum(map(_is_prose, _WORD.findall(element))) for element in re.split(r"[,;]", outside))
 
 
-def _is_product(word: str) -> bool:
-    """`xy`, `abc`, `pqr`: letters side by side in a formula, not a word."""
-    return len(word) < 3 and word not in {"is", "no", "if", "we", "of", "to", "by", "be", "it", "as", "at", "on", "so"}
+def _is_prose(word: str) -> bool:
+    word = word.lower()
+    # two letters are mostly a product of variables
+    return word not in _MATH_WORDS and word not in _UNITS and (len(word) > 2 or word in _SHORT_WORDS)
 
 
 def _is_proof(question: str, answer: str) -> bool:
@@ -106,7 +137,8 @@ def _is_proof(question: str, answer: str) -> bool:
 
 
 def _has_parts(answer: str) -> bool:
-    plain = _TEXT_COMMAND.sub(r" \1 ", answer)
+    # tuples and products such as (2, 1) or 3(x + 2) are values, and their brackets no labels
+    plain = _BRACKET.sub(" ", _TEXT_COMMAND.sub(r" \1 ", answer))
     if _NAMED.search(_COMMAND.sub(" ", plain)):
         return True
     found = [(match[1].lower(), match) for match in _PART.finditer(plain)]
@@ -115,7 +147,9 @@ def _has_parts(answer: str) -> bool:
         if first in names and second in names[names.index(first) + 1 :]:
             one, two = found[names.index(first)][1], found[len(names) - 1 - names[::-1].index(second)][1]
             # "(1), (2)" names two statements; parts have a content of their own
-            if plain[one.end() : two.start()].strip(" ,;.&$(") not in {"", "and"} and plain[two.end() :].strip(" ,;.)$"):
+            if plain[one.end() : two.start()].strip(" ,;.&$(") not in {"", "and"} and plain[
+                two.end() :
+            ].strip(" ,;.)$"):
                 return True
     return False
 

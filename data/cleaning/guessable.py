@@ -1,4 +1,6 @@
-"""Answers that are easily guessed: option letters, yes or no, true or false (Kimi k1.5 drops these, section 7c)."""
+"""Answers that are easily guessed: option letters, yes or no, true or false (Kimi k1.5 drops these, section
+7c).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Over-long prompts, counted by the real tokenizer in the real template. They are dropped whole, never cut."""
+"""Over-long prompts, counted by the real tokenizer in the real template. They are dropped whole, never
+cut.
+"""
 
 from __future__ import annotations
 

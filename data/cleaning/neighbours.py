@@ -1,9 +1,10 @@
 """Near duplicates within a block: all pairs when the block is small, MinHash with LSH when it is large.
 
-Blocks are rows that could be duplicates at all (same numbers, same answer), so nearly all of them are small and are
-compared exactly. A large one would cost time quadratic in its size; there MinHash proposes candidates, and each is
-checked exactly. With 25 bands of 5 rows a pair of similarity 0.8 is missed with probability (1 - 0.8^5)^25 = 5e-5,
-one of 0.9 with 4e-10. Hash functions are seeded: the same rows give the same candidates everywhere.
+Blocks are rows that could be duplicates at all (same numbers, same answer), so nearly all of them are small
+and are compared exactly. A large one would cost time quadratic in its size; there MinHash proposes
+candidates, and each is checked exactly. With 25 bands of 5 rows a pair of similarity 0.8 is missed with
+probability (1 - 0.8^5)^25 = 5e-5, one of 0.9 with 4e-10. Hash functions are seeded: the same rows give the
+same candidates everywhere.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def first_similar(
     repeats: dict[int, tuple[int, float]] = {}
     for i, earlier in candidates:
         for j in earlier:
-            if j in repeats or min(len(tokens[i]), len(tokens[j])) < threshold * max(len(tokens[i]), len(tokens[j])):
+            if j in repeats or min(len(tokens[i]), len(tokens[j])) < threshold * max(
+                len(tokens[i]), len(tokens[j])
+            ):
                 continue
             similarity = jaccard(tokens[i], tokens[j])
             if similarity >= threshold:
@@ -58,7 +61,7 @@ def _earlier(block: Sequence[int]) -> Iterable[tuple[int, Sequence[int]]]:
 def _minhash_earlier(
     block: Sequence[int], tokens: Sequence[frozenset[str]]
 ) -> Iterable[tuple[int, Sequence[int]]]:
-    buckets = [defaultdict(list) for _ in range(_BANDS)]
+    buckets: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(_BANDS)]
     for start in range(0, len(block), _DIGEST_ROWS):
         rows = block[start : start + _DIGEST_ROWS]
         digests = _digests([tokens[i] for i in rows])

@@ -1,7 +1,7 @@
 """Runs stages one after the other. With a work folder, finished stages are not run again.
 
-The result of stage k depends on the problems that went in, on its options, and on the results before it. A hash of
-all that names the saved result; when anything changes, that stage and all after it run again.
+The result of stage k depends on the problems that went in, on its options, and on the results before it. A
+hash of all that names the saved result; when anything changes, that stage and all after it run again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from data.cleaning.base import Context, Dropped, Result, Stage
 from data.output import write_atomically
 from data.types import Problem
 
-_VERSION = 1  # raise it when a stage's algorithm changes, so that saved results are not taken for current ones
+_VERSION = (
+    1  # raise it when a stage's algorithm changes, so that saved results are not taken for current ones
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Filters by what a model did: pass rates (too easy, too hard) and guess rates (right without thinking).
 
-Both read JSONL rows of `id` and `pass_rate` (0 to 1), which an evaluation run writes. Difficulty as in Kimi k1.5
-(section 7c): the pass rate of some ten hot samples; the guess filter asks for the answer without a chain of thought.
+Both read JSONL rows of `id` and `pass_rate` (0 to 1), which an evaluation run writes. Difficulty as in Kimi
+k1.5 (section 7c): the pass rate of some ten hot samples; the guess filter asks for the answer without a chain
+of thought.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class RateStage(Stage):
         absent = [problem.id for problem in problems if problem.id not in rates]
         if absent and self.missing == "stop":
             raise DataError(
-                f"{self.path}: no pass_rate for {len(absent)} of {len(problems)} problems, the first {absent[0]!r}; "
-                f"measure them, or set stages.{self.name}.missing to keep or drop"
+                f"{self.path}: no pass_rate for {len(absent)} of {len(problems)} problems, the first "
+                f"{absent[0]!r}; measure them, or set stages.{self.name}.missing to keep or drop"
             )
         kept: list[Problem] = []
         dropped: list[Dropped] = []
@@ -63,7 +64,9 @@ class RateStage(Stage):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassRate(RateStage):
-    """Keeps problems whose pass rate is over `above` and under `below`: all wrong or all right teaches nothing."""
+    """Keeps problems whose pass rate is over `above` and under `below`: all wrong or all right teaches
+    nothing.
+    """
 
     name: ClassVar[str] = "pass_rate"
     column: ClassVar[str] = "pass_rate"
@@ -101,7 +104,9 @@ def read_rates(path: Path) -> dict[str, float]:
             raise DataError(f"{path}, line {record.line}: {record.fault}")
         problem_id, rate = row.get("id"), row.get("pass_rate")
         if not isinstance(problem_id, (str, int)) or isinstance(problem_id, bool):
-            raise DataError(f"{path}, line {record.line}: id: needs a text; the row has {', '.join(sorted(row))[:200]}")
+            raise DataError(
+                f"{path}, line {record.line}: id: needs a text; the row has {', '.join(sorted(row))[:200]}"
+            )
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
             raise DataError(f"{path}, line {record.line}: pass_rate: {rate!r} is not a number from 0 to 1")
         if rates.setdefault(str(problem_id), float(rate)) != rate:

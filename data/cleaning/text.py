@@ -1,7 +1,7 @@
 r"""When are two problem texts the same, and when nearly? Normal forms, token sets and number sets.
 
-Problems travel between data sets with small changes: another case, `\dfrac` for `\frac`, `\(` for `$`, more blanks,
-`80,000` for `80000`. Normalising removes those. What stays are words, numbers and operators.
+Problems travel between data sets with small changes: another case, `\dfrac` for `\frac`, `\(` for `$`, more
+blanks, `80,000` for `80000`. Normalising removes those. What stays are words, numbers and operators.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\})\d{3})+(?![\d,])")
 _WORDS = re.compile(r"[^\W\d_]+|\d+")
 _RAW_WORDS = re.compile(r"\w+")
 _SYMBOLS = re.compile(r"\w+|[^\w\s]")
-_NUMBERS = re.compile(r"\d+(?:\.\d+)?")
+_NUMBERS = re.compile(r"\d+")  # 1.5 is 1 and 5: a set of pieces is equal whenever the numbers are
 _KEY = re.compile(r"[^\w+\-*/=<>^!%|\\]+|_")
 _KEY_END = re.compile(r"[=\\!|\-]+$")
 
 
 class View(NamedTuple):
-    """One way of reading a text: its token set and its numbers. Texts with other numbers are other problems."""
+    """One way of reading a text: its token set and its numbers. Texts with other numbers are other
+    problems.
+    """
 
     tokens: frozenset[str]
     numbers: frozenset[str]
@@ -49,7 +51,9 @@ def normal(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """A string that is equal for two texts exactly when they are the same words, numbers and operators in order."""
+    """A string that is equal for two texts exactly when they are the same words, numbers and operators in
+    order.
+    """
     joined = _KEY.sub("", normal(text))
     return _KEY_END.sub("", joined)
 
@@ -60,10 +64,11 @@ def words(text: str) -> list[str]:
 
 
 def views(text: str) -> tuple[View, ...]:
-    """The token sets in which similarity is measured. Two texts are as similar as the most similar of their views.
+    """The token sets in which similarity is measured. Two texts are as similar as the most similar of their
+    views.
 
-    The first is the normal form. The others take the text as it stands, split into words, at blanks, and into words
-    and symbols, so that an overlap under any usual tokenisation is an overlap here.
+    The first is the normal form. The others take the text as it stands, split into words, at blanks, and into
+    words and symbols, so that an overlap under any usual tokenisation is an overlap here.
     """
     cleaned, raw = normal(text), text.lower()
     raw_numbers = frozenset(_NUMBERS.findall(raw))

@@ -1,7 +1,8 @@
-"""Raw rows from JSONL, JSON and Parquet files, plain or gzipped. The format is read from the content, not the name.
+"""Raw rows from JSONL, JSON and Parquet files, plain or gzipped. The format is read from the content, not the
+name.
 
-A fault of the whole file (binary, wrong encoding, truncated) raises `DataError`; a fault of one row is a `Record`
-with its reason, so that the caller decides whether a row may be skipped.
+A fault of the whole file (binary, wrong encoding, truncated) raises `DataError`; a fault of one row is a
+`Record` with its reason, so that the caller decides whether a row may be skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from data.errors import DataError
 
@@ -58,7 +59,7 @@ def read_records(path: Path, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Rec
 def _gzipped(path: Path, raw: IO[bytes], max_row_bytes: int) -> Iterator[Record]:
     line = 0
     try:
-        with gzip.open(raw) as stream:
+        with cast(IO[bytes], gzip.open(raw)) as stream:
             head = stream.read(_HEAD_BYTES)
             if not head:
                 raise DataError(f"{path}: the gzip file holds nothing")
@@ -67,7 +68,9 @@ def _gzipped(path: Path, raw: IO[bytes], max_row_bytes: int) -> Iterator[Record]
                 line = record.line
                 yield record
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the gzip data is truncated or damaged after line {line}: {error}") from error
+        raise DataError(
+            f"{path}: the gzip data is truncated or damaged after line {line}: {error}"
+        ) from error
 
 
 def _text(path: Path, stream: IO[bytes], head: bytes, max_row_bytes: int) -> Iterator[Record]:
@@ -120,7 +123,9 @@ def _json_array(path: Path, stream: IO[bytes], max_row_bytes: int) -> Iterator[R
     try:
         rows = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from error
+        raise DataError(
+            f"{path}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON (an array of rows): {str(error)[:200]}") from error
     if not rows:

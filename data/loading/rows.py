@@ -1,7 +1,7 @@
 """From raw rows to validated `Problem`s. Every row is looked at before any work starts.
 
-A bad row stops the run, unless the caller allows `max_bad_rows` of them; then each is skipped, counted and kept
-with its line, field and reason. Nothing is repaired in silence, and nothing is truncated.
+A bad row stops the run, unless the caller allows `max_bad_rows` of them; then each is skipped, counted and
+kept with its line, field and reason. Nothing is repaired in silence, and nothing is truncated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Validator:
     bad_rows: list[BadRow] = field(default_factory=list)
     _seen: dict[str, str] = field(default_factory=dict)  # id -> "file, line"
 
-    def problems(self, records: Iterable[Record], mapping: RowMapping, source: str, file: str) -> list[Problem]:
+    def problems(
+        self, records: Iterable[Record], mapping: RowMapping, source: str, file: str
+    ) -> list[Problem]:
         """The good rows of one source, in order; bad rows go to `bad_rows`.
 
         Raises:
@@ -60,8 +62,10 @@ class Validator:
         if not problems and not bad:
             raise DataError(f"{file}: no rows")
         if not problems:
-            raise DataError(f"{file}: none of the {len(bad)} rows can be used; the first: line {bad[0].line}: "
-                            f"{bad[0].field}: {bad[0].reason}")  # fmt: skip
+            raise DataError(
+                f"{file}: none of the {len(bad)} rows can be used; the first: line {bad[0].line}: "
+                f"{bad[0].field}: {bad[0].reason}"
+            )
         return problems
 
     def check(self) -> None:
@@ -91,7 +95,9 @@ class Validator:
         here = f"{file}, line {record.line}"
         if (first := self._seen.setdefault(problem_id, here)) != here:
             raise RowFault("id", f"duplicate id {problem_id!r}, first used in {first}")
-        return Problem(id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra)
+        return Problem(
+            id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra
+        )
 
 
 def _text(value: Any, name: str) -> str:
