@@ -11,6 +11,9 @@ from typing import Any
 
 from data.errors import DataError
 
+# Some readers take these for the end of a line (`str.splitlines` does); as escapes they mean the same.
+_LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
+
 Content = Mapping[str, Any] | Iterable[Mapping[str, Any]]  # one JSON document, or the rows of a JSONL file
 
 
@@ -48,6 +51,7 @@ def _write(path: Path, content: Content) -> None:
         else:
             for row in content:
                 # a Parquet column may hold a date or a decimal; as text it is still itself
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+                line = json.dumps(row, ensure_ascii=False, default=str)
+                file.write(line.translate(_LINE_BREAKS) + "\n")
         file.flush()
         os.fsync(file.fileno())

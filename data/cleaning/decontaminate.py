@@ -82,7 +82,9 @@ class Index:
         self.threshold, self.ngram, self.ngram_share = threshold, ngram, ngram_share
         self.keys: dict[str, int] = {}
         # one table for each view: numbers -> (position, tokens)
-        self.tables: list[dict[frozenset[str], list[tuple[int, frozenset[str]]]]] = []
+        self.tables: list[dict[frozenset[str], list[tuple[int, frozenset[str]]]]] = [
+            defaultdict(list) for _ in text.read("").views
+        ]
         self.grams: dict[str, list[int]] = defaultdict(list)  # n-gram -> positions
         self.gram_counts: dict[int, int] = {}
         self.numbers: list[frozenset[str]] = []
@@ -90,13 +92,12 @@ class Index:
             self._add(position, problem.question)
 
     def _add(self, position: int, question: str) -> None:
-        self.keys.setdefault(text.key(question), position)
-        views = text.views(question)
-        self.tables = self.tables or [defaultdict(list) for _ in views]
-        for table, view in zip(self.tables, views, strict=True):
+        reading = text.read(question)
+        self.keys.setdefault(reading.key, position)
+        for table, view in zip(self.tables, reading.views, strict=True):
             table[view.numbers].append((position, view.tokens))
-        self.numbers.append(views[0].numbers)
-        grams = self._grams(text.words(question))
+        self.numbers.append(reading.views[0].numbers)
+        grams = self._grams(reading.words)
         if len(grams) >= _MIN_NGRAMS:
             self.gram_counts[position] = len(grams)
             for gram in grams:
@@ -104,27 +105,27 @@ class Index:
 
     def match(self, question: str) -> Match | None:
         """The evaluation problem that this text overlaps with, or None."""
-        if (position := self.keys.get(text.key(question))) is not None:
+        reading = text.read(question)
+        if (position := self.keys.get(reading.key)) is not None:
             return Match("exact_text", position, 1.0)
-        views = text.views(question)
         best = Match("", -1, 0.0)
-        for table, view in zip(self.tables, views, strict=True):
+        for table, view in zip(self.tables, reading.views, strict=True):
             for position, tokens in table.get(view.numbers, ()):
                 if min(len(tokens), len(view.tokens)) < self.threshold * max(len(tokens), len(view.tokens)):
                     continue
                 similarity = text.jaccard(view.tokens, tokens)
                 if similarity >= self.threshold and similarity > best.similarity:
                     best = Match("near_duplicate", position, similarity)
-        return best if best.reason else self._contained(question, views[0].numbers)
+        return best if best.reason else self._contained(reading)
 
-    def _contained(self, question: str, numbers: frozenset[str]) -> Match | None:
+    def _contained(self, reading: text.Reading) -> Match | None:
         counts = Counter(
-            position for gram in self._grams(text.words(question)) for position in self.grams.get(gram, ())
+            position for gram in self._grams(reading.words) for position in self.grams.get(gram, ())
         )
         shares = {
             position: count / self.gram_counts[position]
             for position, count in counts.items()
-            if self.numbers[position] <= numbers
+            if self.numbers[position] <= reading.views[0].numbers
         }
         if not shares:
             return None

@@ -98,7 +98,8 @@ class NearDuplicates(Stage):
     same_answer: bool = True
 
     def run(self, problems: list[Problem], context: Context) -> Result:
-        views = [_read(None, problem.question) for problem in problems]
+        questions = [problem.question for problem in problems]
+        views = list(map_ordered(_view, None, questions, context.workers))
         blocks: dict[object, list[int]] = defaultdict(list)
         for i, (view, problem) in enumerate(zip(views, problems, strict=True)):
             answer = answer_key(problem.answer) if self.same_answer else ""
@@ -129,5 +130,5 @@ def _key(_: None, question: str) -> str:
     return text.key(question)
 
 
-def _read(_: None, question: str) -> text.View:
-    return text.views(question)[0]
+def _view(_: None, question: str) -> text.View:
+    return text.first_view(question)

@@ -48,7 +48,7 @@ def repeats(problems: Sequence[Problem], embed: Embed, threshold: float) -> dict
     """Position of each repeat -> position of the earlier problem that is kept, and their cosine."""
     blocks: dict[object, list[int]] = defaultdict(list)
     for i, problem in enumerate(problems):
-        blocks[text.views(problem.question)[0].numbers, answer_key(problem.answer)].append(i)
+        blocks[text.first_view(problem.question).numbers, answer_key(problem.answer)].append(i)
     found: dict[int, tuple[int, float]] = {}
     for block in blocks.values():
         if len(block) < 2:

@@ -21,7 +21,6 @@ _ASKS_PROOF = re.compile(
 )
 _ASKS_VALUE = re.compile(
     r"\b(?:find|determine|comput\w*|calculat\w*|evaluat\w*|simplif\w*|solve|express"
-    r""
     r"|how (?:many|much|long|far|old|often)|what(?:'s)?|which|who|when|where"
     r"|maximum|minimum|largest|smallest|greatest|least|value|number of)\b",
     re.I,
@@ -42,10 +41,14 @@ _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"(?<![^\s.,:;!?\"'($])[A-Za-z][A-Za-z'’]*[A-Za-z](?![^\s.,:;!?\"')$])")
 _NO_ANSWER = re.compile(
     r"[\s.?*_-]*|n/?a|(?:answers?|solutions?|results?) (?:may |will |can )?var(?:y|ies)|various"
-    r"|unknown|open[- ]ended|(?:please )?(?:see|refer to|cf\.?) .*|not (?:given|provided|available)|no answer(?: given)?|depends.*",
+    r"|unknown|open[- ]ended|(?:please )?(?:see|refer to|cf\.?) .*|not (?:given|provided|available)"
+    r"|no answer(?: given)?|depends.*",
     re.I | re.S,
 )
-_PART = re.compile(r"(?:^|(?<=[\s;,.:$]))\(?(?:part\s+)?\(?([a-e]|i{1,3}|iv|v|[1-5])[).:]+\s*(?=\S)", re.I)
+# `(a) 5`, `b)7`, `Part (i): 3`, `2. x`; but not the 1. of 1.5
+_PART = re.compile(
+    r"(?:^|(?<=[\s;,.:$]))\(?(?:part\s+)?\(?([a-e]|i{1,3}|iv|v|[1-5])(?:\)[.:]*\s*|[.:]\s+)(?=\S)", re.I
+)
 _BRACKET = re.compile(r"\([^()]{4,}\)|\([^()]*,[^()]*\)")
 _NAMED = re.compile(r"[A-Za-z]{3,}[A-Za-z ]*[:=]\s*[^,;:=]+[,;]\s*(?:and\s+)?[A-Za-z]{3,}[A-Za-z ]*[:=]")
 _LABELS = (("a", "b"), ("i", "ii"), ("1", "2"))

@@ -10,18 +10,18 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+# on lower-case text
 _COSMETIC = re.compile(
-    r"\\(?:left|right|displaystyle|textstyle|limits|nolimits|quad|qquad|bigl?|bigr?|Bigl?|Bigr?|mathrm|mathbf|mathit"
-    r"|mathsf|mathcal|textbf|textit|textrm|text|mbox|rm|bf|it|operatorname|hspace|vspace|hfill|noindent)(?![A-Za-z])"
-    r"|\\[,;:!> ]"
+    r"\\(?:left|right|displaystyle|textstyle|limits|nolimits|quad|qquad|bigg?[lr]?|mathrm|mathbf|mathit|mathsf"
+    r"|mathcal|textbf|textit|textrm|text|mbox|rm|bf|it|operatorname|hspace|vspace|hfill|noindent)(?![a-z])"
+    r"|\\[,;:!> ()\[\]]"
 )
 _SYNONYMS = (
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\leq?(?:slant)?(?![A-Za-z])"), r"\\le"),
-    (re.compile(r"\\geq?(?:slant)?(?![A-Za-z])"), r"\\ge"),
-    (re.compile(r"\\neq?(?![A-Za-z])"), r"\\ne"),
-    (re.compile(r"\\l?dots[a-z]?(?![A-Za-z])|\\cdots(?![A-Za-z])"), " ... "),
+    (re.compile(r"\\[dtc]frac(?![a-z])"), r"\\frac"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\([lg])eq?(?:slant)?(?![a-z])"), r"\\\1e"),
+    (re.compile(r"\\neq?(?![a-z])"), r"\\ne"),
+    (re.compile(r"\\[lc]?dots[a-z]?(?![a-z])"), " ... "),
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\})\d{3})+(?![\d,])")
 _WORDS = re.compile(r"[^\W\d_]+|\d+")
@@ -41,43 +41,53 @@ class View(NamedTuple):
     numbers: frozenset[str]
 
 
-def normal(text: str) -> str:
-    """The text in lower case, without what only changes the looks of a formula."""
-    text = unicodedata.normalize("NFKC", text)
-    for pattern, replacement in _SYNONYMS:
-        text = pattern.sub(replacement, text)
-    text = _COSMETIC.sub(" ", text)
-    return _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text).lower()
+class Reading(NamedTuple):
+    """All that is compared of one text.
 
-
-def key(text: str) -> str:
-    """A string that is equal for two texts exactly when they are the same words, numbers and operators in
-    order.
+    `key` is equal for two texts exactly when they have the same words, numbers and operators in the same order.
+    Similarity is measured in each of the `views`, and two texts are as similar as the most similar of them. The
+    first is the normal form. The others take the text as it stands, split into words, at blanks, and into words
+    and symbols, so that an overlap under any usual tokenisation is an overlap here.
     """
-    joined = _KEY.sub("", normal(text))
-    return _KEY_END.sub("", joined)
+
+    key: str
+    words: list[str]  # words and whole numbers of the normal form, in order; `x2` is two
+    views: tuple[View, ...]
 
 
-def words(text: str) -> list[str]:
-    """Words and whole numbers of the normal form, in order; `x2` is two tokens."""
-    return _WORDS.findall(normal(text))
-
-
-def views(text: str) -> tuple[View, ...]:
-    """The token sets in which similarity is measured. Two texts are as similar as the most similar of their
-    views.
-
-    The first is the normal form. The others take the text as it stands, split into words, at blanks, and into
-    words and symbols, so that an overlap under any usual tokenisation is an overlap here.
-    """
+def read(text: str) -> Reading:
+    """Normalise and split one text."""
     cleaned, raw = normal(text), text.lower()
-    raw_numbers = frozenset(_NUMBERS.findall(raw))
-    return (
-        View(frozenset(_WORDS.findall(cleaned)), frozenset(_NUMBERS.findall(cleaned))),
+    words = _WORDS.findall(cleaned)
+    numbers, raw_numbers = frozenset(_NUMBERS.findall(cleaned)), frozenset(_NUMBERS.findall(raw))
+    views = (
+        View(frozenset(words), numbers),
         View(frozenset(_RAW_WORDS.findall(raw)), raw_numbers),
         View(frozenset(raw.split()), raw_numbers),
         View(frozenset(_SYMBOLS.findall(raw)), raw_numbers),
     )
+    return Reading(_key(cleaned), words, views)
+
+
+def key(text: str) -> str:
+    """`read(text).key`, when nothing else is needed."""
+    return _key(normal(text))
+
+
+def first_view(text: str) -> View:
+    """`read(text).views[0]`, when nothing else is needed."""
+    cleaned = normal(text)
+    return View(frozenset(_WORDS.findall(cleaned)), frozenset(_NUMBERS.findall(cleaned)))
+
+
+def normal(text: str) -> str:
+    """The text in lower case, without what only changes the looks of a formula."""
+    text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower()
+    if "\\" in text:
+        for pattern, replacement in _SYNONYMS:
+            text = pattern.sub(replacement, text)
+        text = _COSMETIC.sub(" ", text)
+    return _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text) if "," in text else text
 
 
 def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
@@ -86,3 +96,7 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
         return 1.0
     shared = len(a & b)
     return shared / (len(a) + len(b) - shared)
+
+
+def _key(cleaned: str) -> str:
+    return _KEY_END.sub("", _KEY.sub("", cleaned))

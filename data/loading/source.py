@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,13 @@ def load_source(source: SourceConfig, validator: Validator) -> list[Problem]:
     Raises:
         DataError: the source as a whole cannot be read.
     """
-    if source.generator is not None:
-        return _generate(source)
+    problems = _generate(source) if source.generator is not None else _read(source, validator)
+    if source.weight == 1.0:
+        return problems
+    return [dataclasses.replace(p, extra={**p.extra, "weight": source.weight}) for p in problems]
+
+
+def _read(source: SourceConfig, validator: Validator) -> list[Problem]:
     mapping = mappings.columns(**source.columns) if source.columns else mappings.lookup(source.mapping)
     if source.path is not None:
         records = read_records(Path(source.path), source.max_row_bytes)

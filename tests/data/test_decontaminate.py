@@ -1,0 +1,159 @@
+"""Decontamination finds every overlap, and names what it overlaps with; other problems stay."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from data.cleaning import text
+from data.cleaning.base import Context
+from data.cleaning.decontaminate import Decontaminate, Index
+from data.types import Problem
+from tests.data.helpers import (
+    EVALUATION_SETS,
+    SHARED,
+    needs_shared,
+    prepare,
+    problem,
+    read_jsonl,
+    write_jsonl,
+)
+
+EVAL = r"Let $f(x) = \frac{1}{2}x + 80000$ and $x \leq 5$. Find the greatest value of $f(x)$."
+
+SAME = (
+    EVAL,
+    EVAL.upper(),
+    EVAL.replace(" ", "  \n"),
+    EVAL.replace("$", ""),
+    EVAL.replace(r"\frac", r"\dfrac"),
+    EVAL.replace(r"\frac{1}{2}", r"\frac12"),
+    EVAL.replace(r"\leq", r"\le"),
+    EVAL.replace("80000", "80,000"),
+    EVAL.replace("80000", "80{,}000"),
+    EVAL.replace("$f(x)$.", r"\(f(x)\)"),
+    EVAL.replace("Let $f(x)", r"Let \( \displaystyle f\left(x\right)"),
+    "  " + EVAL + "?",
+)
+
+
+@pytest.mark.parametrize("copy", SAME)
+def test_the_same_text_in_another_dress_is_exact(copy: str) -> None:
+    match = Index([problem("other"), problem(EVAL)], 0.8, 8, 0.8).match(copy)
+    assert match is not None
+    assert (match.reason, match.position, match.similarity) == ("exact_text", 1, 1.0)
+
+
+def match_of(question: str, evaluation: str) -> tuple[str, float] | None:
+    match = Index([problem(evaluation)], 0.8, 8, 0.8).match(question)
+    return None if match is None else (match.reason, match.similarity)
+
+
+def test_near_is_a_jaccard_similarity_of_at_least_the_threshold() -> None:
+    evaluation = "alpha beta gamma delta epsilon zeta eta theta 7"
+    # 9 tokens; one changed: 8 / 10, at the threshold; two changed: 7 / 11
+    assert match_of(evaluation.replace("beta", "x"), evaluation) == ("near_duplicate", 0.8)
+    assert match_of(evaluation.replace("beta", "x").replace("eta ", "y "), evaluation) is None
+
+
+def test_other_numbers_make_another_problem() -> None:
+    evaluation = (
+        "A farmer has 12 cows and 7 goats and sells 3 of the cows; how many animals are left on the farm?"
+    )
+    assert match_of(evaluation.replace("12", "14"), evaluation) is None
+    assert match_of(evaluation.replace("farmer", "peasant"), evaluation) is not None
+
+
+def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
+    evaluation = "Find the number of ways to seat 5 guests around a round table when two of them refuse to sit together."
+    longer = f"You are tutoring a class of 30. One of the exercises is this. {evaluation} Explain each of your 4 steps well."
+    assert match_of(longer, evaluation) == ("ngram_overlap", 1.0)
+    assert match_of(longer.replace("5 guests", "6 guests"), evaluation) is None
+
+
+def test_a_common_opening_is_no_overlap() -> None:
+    opening = "Find the number of ordered pairs of positive integers (m, n) such that"
+    assert (
+        match_of(
+            f"{opening} m divides the sum of all digits of n squared.", f"{opening} mn is a perfect cube."
+        )
+        is None
+    )
+
+
+def test_the_report_names_the_most_similar_evaluation_problem(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": "t1",
+            "problem": "one two three four five six seven eight nine TEN",
+            "answer": "3",
+            "level": "2",
+        }
+    ]
+    near = "one two three four five six seven eight nine eleven"
+    against = [
+        {"id": "e1", "problem": near.replace("one", "zero"), "source": "x"},
+        {"id": "e2", "problem": near, "source": "y"},
+    ]
+    paths = write_jsonl(tmp_path / "in.jsonl", rows), write_jsonl(tmp_path / "eval.jsonl", against)
+    assert prepare(tmp_path, "--input", paths[0], "--against", paths[1]) == 0
+    (row,) = read_jsonl(tmp_path / "dropped.jsonl")
+    assert (
+        row["similarity"] == round(9 / 11, 4) and row["matched_id"] == "e2" and row["matched_source"] == "y"
+    )
+    assert (row["stage"], row["reason"]) == ("decontaminate", "near_duplicate")
+    assert (row["id"], row["problem"], row["answer"], row["level"]) == ("t1", rows[0]["problem"], "3", "2")
+    (stage,) = (
+        s
+        for s in json.loads((tmp_path / "report.json").read_text())["stages"]
+        if s["stage"] == "decontaminate"
+    )
+    assert stage["reasons"] == {"near_duplicate": 1} and stage["notes"]["by_evaluation_set"] == {"y": 1}
+
+
+def test_nothing_to_keep_out_keeps_everything() -> None:
+    assert len(Decontaminate().run([problem("x"), problem("y")], Context()).kept) == 2
+
+
+def _near_copy(rng: random.Random, question: str) -> str | None:
+    """Words swapped for new ones while the token-set similarity stays at 0.8 or more; numbers are left alone."""
+    tokens = question.split(" ")
+    for _ in range(50):
+        i = rng.randrange(len(tokens))
+        changed = tokens[:i] + ["qwv" + "xyz"[rng.randrange(3)] * 2] + tokens[i + 1 :]
+        if not re.search(r"\d", tokens[i]) and _similarity(" ".join(changed), question) >= 0.8:
+            tokens = changed
+    copy = " ".join(tokens)
+    return copy if copy != question else None
+
+
+def _similarity(a: str, b: str) -> float:
+    sets = [frozenset(re.findall(r"\w+", x.lower())) for x in (a, b)]
+    return text.jaccard(*sets)
+
+
+@needs_shared
+def test_every_planted_overlap_of_the_real_sets_is_found_and_the_rest_stays() -> None:
+    rng = random.Random(0)
+    evaluation = [
+        Problem(id=row["id"], question=row["problem"], answer=row["answer"], source=row["source"])
+        for name in EVALUATION_SETS
+        for row in read_jsonl(SHARED / f"{name}.jsonl")
+    ]
+    rows = read_jsonl(SHARED / "deepscaler_train.jsonl")[::40]
+    train = [problem(row["problem"], id=row["id"]) for row in rows]
+    planted = []
+    for original in rng.sample(evaluation, 150):
+        near = _near_copy(rng, original.question)
+        planted.append(problem(original.question.replace(" ", "  ").upper(), id=f"exact {original.id}"))
+        if near is not None:
+            planted.append(problem(near, id=f"near {original.id}"))
+    result = Decontaminate().run(train + planted, Context(evaluation))
+    dropped = {drop.problem.id: drop for drop in result.dropped}
+    assert [p.id for p in planted if p.id not in dropped] == []
+    assert all((dropped[p.id].similarity or 0) >= 0.8 for p in planted)
+    assert sum(p.id in dropped for p in train) < 0.01 * len(train)

@@ -1,0 +1,210 @@
+"""Formats, mappings and what becomes of a row."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.errors import DataError, RowFault
+from data.loading.records import read_records
+from data.loading.rows import Validator
+from data.loading.source import SourceConfig, from_mapping, load_source
+from data.mappings import MAPPINGS, columns
+from tests.data.helpers import read_jsonl, write_jsonl
+
+ROWS = [{"id": "a", "problem": "1 + 1?", "answer": "2"}, {"id": "b", "problem": "x? \u2028 é", "answer": 4}]
+
+
+def load(path: Path, **options: Any) -> list[tuple[str, str, str]]:
+    problems = load_source(SourceConfig(name="s", path=str(path), **options), validator := Validator())
+    validator.check()
+    return [(p.id, p.question, p.answer) for p in problems]
+
+
+def test_all_formats_give_the_same_problems(tmp_path: Path) -> None:
+    jsonl = write_jsonl(tmp_path / "x.jsonl", ROWS)
+    (tmp_path / "x.json").write_text(json.dumps(ROWS, indent=2))
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(jsonl.read_bytes()))
+    (tmp_path / "crlf.jsonl").write_bytes(b"\xef\xbb\xbf" + jsonl.read_bytes().replace(b"\n", b"\r\n\r\n"))
+    pq.write_table(
+        pa.Table.from_pylist([{**row, "answer": str(row["answer"])} for row in ROWS]), tmp_path / "x.parquet"
+    )
+    expected = [("a", "1 + 1?", "2"), ("b", "x? \u2028 é", "4")]
+    for name in ("x.jsonl", "x.json", "x.jsonl.gz", "crlf.jsonl", "x.parquet"):
+        assert load(tmp_path / name) == expected, name
+
+
+def test_the_line_number_counts_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n\n\nnot json\n')
+    assert [(r.line, r.fault is None) for r in read_records(tmp_path / "x.jsonl")] == [(1, True), (4, False)]
+
+
+def test_rows_without_ids_are_numbered_by_line_and_other_columns_are_kept(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "x.jsonl", [{"question": "q", "answer": 36.0, "year": 2023}])
+    (only,) = load_source(SourceConfig(name="amc", path=str(path)), Validator())
+    assert (only.id, only.answer, only.source, dict(only.extra)) == (
+        "amc-0000001",
+        "36",
+        "amc",
+        {"year": 2023},
+    )
+    assert only.to_row() == {
+        "id": "amc-0000001",
+        "problem": "q",
+        "answer": "36",
+        "source": "amc",
+        "year": 2023,
+    }
+
+
+def test_ids_are_unique_across_sources(tmp_path: Path) -> None:
+    validator = Validator()
+    for name in ("x", "y"):
+        path = write_jsonl(tmp_path / f"{name}.jsonl", [ROWS[0], {**ROWS[1], "id": name}])
+        load_source(SourceConfig(name=name, path=str(path)), validator)
+    with pytest.raises(
+        DataError, match=r"y\.jsonl, line 1: id: duplicate id 'a', first used in .*x\.jsonl, line 1"
+    ):
+        validator.check()
+
+
+DAPO = {
+    "prompt": [
+        {
+            "role": "user",
+            "content": "Solve the following math problem step by step. The last line is the answer.\n\nFind $x$.\n\n"
+            "Given $x = 2$.\n\nRemember to put your answer on its own line.",
+        }
+    ],
+    "reward_model": {"ground_truth": "2", "style": "rule"},
+    "extra_info": {"index": "abc"},
+    "ability": "MATH",
+}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "row", "question", "answer"),
+    [
+        ("gsm8k", {"question": "q", "answer": "so 1,000 + 72\n#### 1,072"}, "q", "1072"),
+        (
+            "math",
+            {"problem": "p", "solution": r"\boxed{1} so \boxed{\frac{1}{2}}", "level": "Level 3"},
+            "p",
+            r"\frac{1}{2}",
+        ),
+        ("deepscaler", {"problem": "p", "answer": "$5$", "solution": "s"}, "p", "$5$"),
+        ("dapo", DAPO, "Find $x$.\n\nGiven $x = 2$.", "2"),
+        ("aime", {"ID": "2024-I-1", "Problem": "p", "Answer": 33}, "p", "33"),
+        ("aime", {"problem": "p", "answer": "033"}, "p", "33"),
+        ("amc", {"problem": "p", "answer": 27.0}, "p", "27"),
+        ("minerva", {"question": "q", "answer": "1e-5"}, "q", "1e-5"),
+        ("minerva", {"problem": "q", "solution": r"thus \boxed{4.5e33}"}, "q", "4.5e33"),
+        ("olympiadbench", {"question": "q", "final_answer": ["$2$", "$-1$."]}, "q", "2, -1"),
+    ],
+)
+def test_mappings_read_the_published_columns(
+    mapping: str, row: dict[str, Any], question: str, answer: str
+) -> None:
+    fields = MAPPINGS[mapping](row)
+    assert (fields.question, fields.answer) == (question, answer)
+
+
+def test_math_levels_are_numbers_or_absent() -> None:
+    levels = [
+        MAPPINGS["math"]({"problem": "p", "answer": "1", "level": level}).level
+        for level in ("Level 3", "Level ?", None)
+    ]
+    assert levels == ["3", None, None]
+
+
+def test_countdown_rows_become_questions() -> None:
+    fields = MAPPINGS["countdown"]({"nums": [44, 19, 35], "target": 98})
+    assert "44, 19, 35" in fields.question and "98" in fields.question
+    assert json.loads(fields.answer) == {"numbers": [44, 19, 35], "target": 98}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "row", "field"),
+    [
+        ("gsm8k", {"question": "q", "answer": "72"}, "answer"),
+        ("math", {"problem": "p", "solution": r"\boxed{1"}, "solution"),
+        ("dapo", {"prompt": "text", "reward_model": {}}, "prompt"),
+        ("dapo", {**DAPO, "reward_model": {}}, "ground_truth"),
+        ("aime", {"problem": "p", "answer": "1000"}, "answer"),
+        ("aime", {"problem": "p", "answer": "1/2"}, "answer"),
+        ("olympiadbench", {"question": "q", "final_answer": []}, "final_answer"),
+        ("countdown", {"nums": [1], "target": 2}, "nums"),
+    ],
+)
+def test_a_row_that_does_not_fit_names_its_field(mapping: str, row: dict[str, Any], field: str) -> None:
+    with pytest.raises(RowFault) as fault:
+        MAPPINGS[mapping](row)
+    assert fault.value.field == field
+
+
+def test_columns_may_be_named(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "x.jsonl", [{"q": "1?", "a": "2", "key": 7, "hard": 3}])
+    named = {"question": "q", "answer": "a", "id": "key", "level": "hard"}
+    (only,) = load_source(SourceConfig(name="s", path=str(path), columns=named), Validator())
+    assert (only.id, only.question, only.answer, only.level, dict(only.extra)) == ("7", "1?", "2", "3", {})
+    with pytest.raises(RowFault, match="hard: no such column"):
+        columns(level="hard")({"problem": "p", "answer": "1"})
+
+
+def test_source_settings_are_checked() -> None:
+    for options, message in (
+        ({}, "exactly one of path, dataset and generator"),
+        ({"path": "x", "generator": "knights"}, "exactly one"),
+        ({"generator": "knights"}, "a generator never ends"),
+        ({"path": "x", "mapping": "gsm"}, "not known"),
+        ({"path": "x", "weight": -1.0}, "negative"),
+        ({"path": "x", "pathh": "y"}, "pathh: unknown"),
+        ({"path": "x", "columns": {"text": "y"}}, "text is not question"),
+    ):
+        with pytest.raises(DataError, match=message):
+            from_mapping("s", options)
+
+
+def test_a_hugging_face_set_needs_a_commit_unless_it_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="revision=main is not a commit"):
+        load_source(SourceConfig(name="s", dataset="openai/gsm8k", revision="main"), Validator())
+    (tmp_path / "set").mkdir()
+    write_jsonl(tmp_path / "set" / "train.jsonl", [{"question": "q", "answer": "x #### 3"}])
+    source = SourceConfig(name="s", dataset=str(tmp_path / "set"), split="train", mapping="gsm8k")
+    assert [p.answer for p in load_source(source, Validator())] == ["3"]
+    with pytest.raises(DataError, match="cannot be loaded"):
+        load_source(SourceConfig(name="s", dataset=str(tmp_path / "set"), split="nosplit"), Validator())
+
+
+def test_an_uncached_set_fails_offline_with_a_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import datasets
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="data set nobody/nothing .* cannot be loaded"):
+        load_source(SourceConfig(name="s", dataset="nobody/nothing", revision="0123abc"), Validator())
+
+
+def test_weights_are_written_into_the_rows(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "x.jsonl", ROWS)
+    problems = load_source(SourceConfig(name="s", path=str(path), weight=3.0), Validator())
+    assert [p.extra["weight"] for p in problems] == [3.0, 3.0]
+
+
+def test_rows_survive_writing_and_reading(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "x.jsonl", ROWS)
+    again = write_jsonl(
+        tmp_path / "y.jsonl",
+        [p.to_row() for p in load_source(SourceConfig(name="s", path=str(path)), Validator())],
+    )
+    assert load(path) == load(again)
+    assert read_jsonl(again)[0] == {"id": "a", "problem": "1 + 1?", "answer": "2", "source": "s"}
