@@ -13,7 +13,6 @@ from data.cleaning import text
 from data.cleaning.answers import answer_key, same_answer
 from data.cleaning.base import Context, Dropped, Result, Stage
 from data.cleaning.neighbours import first_similar
-from data.parallel import map_ordered
 from data.types import Problem
 
 
@@ -29,7 +28,7 @@ class ConflictingAnswers(Stage):
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         reasons: dict[int, tuple[str, str]] = {}  # position -> reason, id of the row it disagrees with
-        for group in _same_text(problems, context.workers):
+        for group in _same_text(problems):
             reasons |= self._judge([(i, problems[i]) for i in group])
         dropped = [
             Dropped(
@@ -74,7 +73,7 @@ class ExactDuplicates(Stage):
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         first: dict[int, int] = {}  # position of a repeat -> position of the first
-        for group in _same_text(problems, context.workers):
+        for group in _same_text(problems):
             first |= dict.fromkeys(group[1:], group[0])
         dropped = [
             Dropped(problem=problem, stage=self.name, reason="exact_duplicate",
@@ -98,8 +97,7 @@ class NearDuplicates(Stage):
     same_answer: bool = True
 
     def run(self, problems: list[Problem], context: Context) -> Result:
-        questions = [problem.question for problem in problems]
-        views = list(map_ordered(_view, None, questions, context.workers))
+        views = [text.first_view(problem.question) for problem in problems]
         blocks: dict[object, list[int]] = defaultdict(list)
         for i, (view, problem) in enumerate(zip(views, problems, strict=True)):
             answer = answer_key(problem.answer) if self.same_answer else ""
@@ -117,18 +115,11 @@ class NearDuplicates(Stage):
         return Result([problem for i, problem in enumerate(problems) if i not in matches], dropped)
 
 
-def _same_text(problems: list[Problem], workers: int) -> list[list[int]]:
+def _same_text(problems: list[Problem]) -> list[list[int]]:
     """Positions of problems that share a text, for every text that occurs more than once."""
     groups: dict[str, list[int]] = defaultdict(list)
-    keys = map_ordered(_key, None, [problem.question for problem in problems], workers)
-    for i, key in enumerate(keys):
-        groups[key].append(i)
+    for i, problem in enumerate(
+        problems
+    ):  # not worth a second process: sending a text costs as much as its key
+        groups[text.key(problem.question)].append(i)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _key(_: None, question: str) -> str:
-    return text.key(question)
-
-
-def _view(_: None, question: str) -> text.View:
-    return text.first_view(question)

@@ -44,10 +44,10 @@ class View(NamedTuple):
 class Reading(NamedTuple):
     """All that is compared of one text.
 
-    `key` is equal for two texts exactly when they have the same words, numbers and operators in the same order.
-    Similarity is measured in each of the `views`, and two texts are as similar as the most similar of them. The
-    first is the normal form. The others take the text as it stands, split into words, at blanks, and into words
-    and symbols, so that an overlap under any usual tokenisation is an overlap here.
+    `key` is equal for two texts exactly when they have the same words, numbers and operators in order.
+    Similarity is measured in each of the `views`, and two texts are as similar as the most similar of them.
+    The first is the normal form. The others take the text as it stands, split into words, at blanks, and into
+    words and symbols, so that an overlap under any usual tokenisation is an overlap here.
     """
 
     key: str

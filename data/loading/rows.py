@@ -7,6 +7,7 @@ kept with its line, field and reason. Nothing is repaired in silence, and nothin
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from data.loading.records import Record
 from data.mappings import Fields, RowMapping
 from data.types import Problem
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SHOWN = 5  # bad rows spelt out in the message; all of them are in the report
 
 
@@ -107,7 +109,7 @@ def _text(value: Any, name: str) -> str:
         raise RowFault(name, f"is {type(value).__name__}, not text")
     if "\0" in value:
         raise RowFault(name, "holds a NUL byte")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _SURROGATE.search(value):
         raise RowFault(name, "holds half of a surrogate pair")
     if not (stripped := value.strip()):
         raise RowFault(name, "is empty")

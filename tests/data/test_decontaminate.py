@@ -69,8 +69,10 @@ def test_other_numbers_make_another_problem() -> None:
 
 
 def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
-    evaluation = "Find the number of ways to seat 5 guests around a round table when two of them refuse to sit together."
-    longer = f"You are tutoring a class of 30. One of the exercises is this. {evaluation} Explain each of your 4 steps well."
+    evaluation = (
+        "Find the number of ways to seat 5 guests around a table when two of them refuse to sit together."
+    )
+    longer = f"You tutor a class of 30. One exercise is this. {evaluation} Explain each of your 4 steps well."
     assert match_of(longer, evaluation) == ("ngram_overlap", 1.0)
     assert match_of(longer.replace("5 guests", "6 guests"), evaluation) is None
 
@@ -120,11 +122,11 @@ def test_nothing_to_keep_out_keeps_everything() -> None:
 
 
 def _near_copy(rng: random.Random, question: str) -> str | None:
-    """Words swapped for new ones while the token-set similarity stays at 0.8 or more; numbers are left alone."""
+    """Words swapped for new ones while the token-set similarity stays at 0.8 or more; numbers stay."""
     tokens = question.split(" ")
     for _ in range(50):
         i = rng.randrange(len(tokens))
-        changed = tokens[:i] + ["qwv" + "xyz"[rng.randrange(3)] * 2] + tokens[i + 1 :]
+        changed = [*tokens[:i], "qwv" + "xyz"[rng.randrange(3)] * 2, *tokens[i + 1 :]]
         if not re.search(r"\d", tokens[i]) and _similarity(" ".join(changed), question) >= 0.8:
             tokens = changed
     copy = " ".join(tokens)

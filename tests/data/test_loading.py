@@ -78,8 +78,8 @@ DAPO = {
     "prompt": [
         {
             "role": "user",
-            "content": "Solve the following math problem step by step. The last line is the answer.\n\nFind $x$.\n\n"
-            "Given $x = 2$.\n\nRemember to put your answer on its own line.",
+            "content": "Solve the following math problem step by step. The last line is the answer.\n\n"
+            "Find $x$.\n\nGiven $x = 2$.\n\nRemember to put your answer on its own line.",
         }
     ],
     "reward_model": {"ground_truth": "2", "style": "rule"},
@@ -190,7 +190,7 @@ def test_an_uncached_set_fails_offline_with_a_message(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="data set nobody/nothing .* cannot be loaded"):
+    with pytest.raises(DataError, match=r"data set nobody/nothing .* cannot be loaded"):
         load_source(SourceConfig(name="s", dataset="nobody/nothing", revision="0123abc"), Validator())
 
 

@@ -21,7 +21,7 @@ CONTROL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>")
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes as tokens, Qwen's chat markup as special tokens, and `<think>` as an added one that is not special."""
+    """Bytes as tokens, Qwen's chat markup as special tokens, and `<think>` added without being special."""
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(alphabet))}, merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
