@@ -4,8 +4,8 @@
     python -m benchmarks.data_prepare --data DIR --overlaps  # with copies of evaluation problems planted
     python -m benchmarks.data_prepare --synthetic 1000000    # generated rows, to see how memory grows
 
-Each run is a fresh process of `python -m data.prepare`; memory is the resident set of it and its workers together,
-sampled ten times a second. Prints one JSON object a line.
+Each run is a fresh process of `python -m data.prepare`; memory is the resident set of it and its workers
+together, sampled ten times a second. Prints one JSON object a line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,7 @@ def run(folder: Path, inputs: Sequence[Path], against: Sequence[Path], workers: 
     command = [sys.executable, "-m", "data.prepare", "--input", *map(str, inputs), "--workers", str(workers)]
     command += ["--against", *map(str, against)] if against else []
     command += ["--output", str(folder / "clean.jsonl"), "--report", str(folder / "report.json")]
-    start = time.monotonic()
+    start, cpu_before = time.monotonic(), _children_cpu_seconds()
     process = subprocess.Popen(
         [*command, "--dropped", str(folder / "dropped.jsonl")], stderr=subprocess.DEVNULL
     )
@@ -74,6 +75,7 @@ def run(folder: Path, inputs: Sequence[Path], against: Sequence[Path], workers: 
     return {
         "workers": workers,
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(_children_cpu_seconds() - cpu_before, 1),
         "peak_megabytes": round(peak / 2**20),
         "input_megabytes": round(sum(path.stat().st_size for path in inputs) / 2**20, 1),
         "rows_in": report["rows_in"],
@@ -85,8 +87,8 @@ def run(folder: Path, inputs: Sequence[Path], against: Sequence[Path], workers: 
 def find_planted(folder: Path, data: Path, workers: int) -> dict[str, Any]:
     """Plant every evaluation problem twice, exactly and nearly, and count those that are not found.
 
-    A mistake is a training row that decontamination takes out although no evaluation problem is nearly the same
-    under the rule that made the copies: word tokens in lower case, Jaccard at least 0.8, same numbers.
+    A mistake is a training row that decontamination takes out although no evaluation problem is nearly the
+    same under the rule that made the copies: word tokens in lower case, Jaccard at least 0.8, same numbers.
     """
     rng = random.Random(0)
     against = [data / f"{name}.jsonl" for name in EVALUATION_SETS]
@@ -193,6 +195,11 @@ def _tree(pid: int) -> list[int]:
     except OSError:
         return []
     return [pid, *(deeper for child in children for deeper in _tree(int(child)))]
+
+
+def _children_cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _resident_bytes(pid: int) -> int:

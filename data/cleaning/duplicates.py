@@ -4,8 +4,8 @@ kept.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -28,7 +28,7 @@ class ConflictingAnswers(Stage):
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         reasons: dict[int, tuple[str, str]] = {}  # position -> reason, id of the row it disagrees with
-        for group in _same_text(problems):
+        for group in groups(map(_text_key, problems)):
             reasons |= self._judge([(i, problems[i]) for i in group])
         dropped = [
             Dropped(
@@ -73,7 +73,7 @@ class ExactDuplicates(Stage):
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         first: dict[int, int] = {}  # position of a repeat -> position of the first
-        for group in _same_text(problems):
+        for group in groups(map(_text_key, problems)):
             first |= dict.fromkeys(group[1:], group[0])
         dropped = [
             Dropped(problem=problem, stage=self.name, reason="exact_duplicate",
@@ -97,15 +97,14 @@ class NearDuplicates(Stage):
     same_answer: bool = True
 
     def run(self, problems: list[Problem], context: Context) -> Result:
-        views = [text.first_view(problem.question) for problem in problems]
-        blocks: dict[object, list[int]] = defaultdict(list)
-        for i, (view, problem) in enumerate(zip(views, problems, strict=True)):
-            answer = answer_key(problem.answer) if self.same_answer else ""
-            blocks[tuple(sorted(view.numbers)), answer].append(i)
-        tokens = [view.tokens for view in views]
-        matches: dict[int, tuple[int, float]] = {}
-        for block in blocks.values():
-            matches |= first_similar(block, tokens, self.threshold)
+        matches: dict[
+            int, tuple[int, float]
+        ] = {}  # position of a repeat -> position of the first, similarity
+        for block in groups(map(self._block, problems)):
+            # token sets are large: those of one block at a time
+            tokens = [text.first_view(problems[i].question).tokens for i in block]
+            for i, (j, similarity) in first_similar(tokens, self.threshold).items():
+                matches[block[i]] = (block[j], similarity)
         dropped = [
             Dropped(problem=problem, stage=self.name, reason="near_duplicate",
                     matched_id=problems[matches[i][0]].id, similarity=matches[i][1])
@@ -114,12 +113,22 @@ class NearDuplicates(Stage):
         ]  # fmt: skip
         return Result([problem for i, problem in enumerate(problems) if i not in matches], dropped)
 
+    def _block(self, problem: Problem) -> str:
+        """Only problems of one block can be duplicates of each other."""
+        numbers = " ".join(sorted(text.first_view(problem.question).numbers))
+        return f"{numbers} | {answer_key(problem.answer)}" if self.same_answer else numbers
 
-def _same_text(problems: list[Problem]) -> list[list[int]]:
-    """Positions of problems that share a text, for every text that occurs more than once."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i, problem in enumerate(
-        problems
-    ):  # not worth a second process: sending a text costs as much as its key
-        groups[text.key(problem.question)].append(i)
-    return [group for group in groups.values() if len(group) > 1]
+
+def groups(keys: Iterable[str]) -> list[list[int]]:
+    """Positions that share a key, for every key that occurs more than once, in the order of the first."""
+    first: dict[bytes, int] = {}  # a digest for the key: texts are long, and there may be a million
+    repeated: dict[int, list[int]] = {}
+    for i, key in enumerate(keys):
+        position = first.setdefault(hashlib.blake2b(key.encode(), digest_size=16).digest(), i)
+        if position != i:
+            repeated.setdefault(position, [position]).append(i)
+    return [repeated[position] for position in sorted(repeated)]
+
+
+def _text_key(problem: Problem) -> str:
+    return text.key(problem.question)

@@ -7,7 +7,6 @@ answer.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,6 +16,7 @@ import numpy as np
 from data.cleaning import text
 from data.cleaning.answers import answer_key
 from data.cleaning.base import Context, Dropped, Result, Stage
+from data.cleaning.duplicates import groups
 from data.errors import DataError
 from data.types import Problem
 
@@ -46,13 +46,8 @@ class EmbeddingDuplicates(Stage):
 
 def repeats(problems: Sequence[Problem], embed: Embed, threshold: float) -> dict[int, tuple[int, float]]:
     """Position of each repeat -> position of the earlier problem that is kept, and their cosine."""
-    blocks: dict[object, list[int]] = defaultdict(list)
-    for i, problem in enumerate(problems):
-        blocks[text.first_view(problem.question).numbers, answer_key(problem.answer)].append(i)
     found: dict[int, tuple[int, float]] = {}
-    for block in blocks.values():
-        if len(block) < 2:
-            continue
+    for block in groups(_block(problem) for problem in problems):
         vectors = embed([problems[i].question for i in block])  # [n, D]
         cosines = vectors @ vectors.T  # [n, n]
         for n, i in enumerate(block):
@@ -60,6 +55,11 @@ def repeats(problems: Sequence[Problem], embed: Embed, threshold: float) -> dict
             if earlier:
                 found[i] = (block[earlier[0]], float(cosines[n, earlier[0]]))
     return found
+
+
+def _block(problem: Problem) -> str:
+    numbers = " ".join(sorted(text.first_view(problem.question).numbers))
+    return f"{numbers} | {answer_key(problem.answer)}"
 
 
 def load_model(name: str) -> Embed:

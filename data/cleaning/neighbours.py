@@ -10,7 +10,7 @@ same candidates everywhere.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,54 +24,59 @@ _DIGEST_ROWS = 8192  # rows hashed at a time: the library hands digests over as 
 
 
 def first_similar(
-    block: Sequence[int], tokens: Sequence[frozenset[str]], threshold: float, all_pairs: int = ALL_PAIRS_ROWS
+    tokens: Sequence[frozenset[str]], threshold: float, all_pairs: int = ALL_PAIRS_ROWS
 ) -> dict[int, tuple[int, float]]:
-    """For each row that repeats an earlier one: that row and their similarity.
+    """For each row that repeats an earlier one: that one, and their similarity. Repeats themselves do not count.
 
     Args:
-        block: positions in `tokens`, ascending.
-        tokens: [N] token set of each row.
+        tokens: [N] token set of each row of one block.
         threshold: least Jaccard similarity.
         all_pairs: blocks of more rows than this go through MinHash.
-
-    Returns:
-        repeats only; a row is compared with those that are themselves kept.
     """
-    if len(block) < 2:
-        return {}
-    candidates = _earlier(block) if len(block) <= all_pairs else _minhash_earlier(block, tokens)
+    finder = _AllPairs() if len(tokens) <= all_pairs else _MinHash(tokens)
     repeats: dict[int, tuple[int, float]] = {}
-    for i, earlier in candidates:
-        for j in earlier:
-            if j in repeats or min(len(tokens[i]), len(tokens[j])) < threshold * max(
-                len(tokens[i]), len(tokens[j])
-            ):
-                continue
-            similarity = jaccard(tokens[i], tokens[j])
-            if similarity >= threshold:
+    for i, own in enumerate(tokens):
+        for j in finder.candidates(i):
+            smaller, larger = sorted((len(own), len(tokens[j])))
+            if smaller >= threshold * larger and (similarity := jaccard(own, tokens[j])) >= threshold:
                 repeats[i] = (j, similarity)
                 break
+        else:
+            finder.add(i)
     return repeats
 
 
-def _earlier(block: Sequence[int]) -> Iterable[tuple[int, Sequence[int]]]:
-    return ((i, block[:n]) for n, i in enumerate(block))
+class _AllPairs:
+    """Every row is a candidate."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def candidates(self, row: int) -> Sequence[int]:
+        return self.rows
+
+    def add(self, row: int) -> None:
+        self.rows.append(row)
 
 
-def _minhash_earlier(
-    block: Sequence[int], tokens: Sequence[frozenset[str]]
-) -> Iterable[tuple[int, Sequence[int]]]:
-    buckets: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(_BANDS)]
-    for start in range(0, len(block), _DIGEST_ROWS):
-        rows = block[start : start + _DIGEST_ROWS]
-        digests = _digests([tokens[i] for i in rows])
-        for n, i in enumerate(rows):
-            earlier: set[int] = set()
-            for band, table in enumerate(buckets):
-                same = table[digests[n, band].tobytes()]
-                earlier.update(same)
-                same.append(i)
-            yield i, sorted(earlier)
+class _MinHash:
+    """Rows that agree in at least one band of their MinHash values are candidates."""
+
+    def __init__(self, tokens: Sequence[frozenset[str]]) -> None:
+        self.digests = np.concatenate(
+            [_digests(tokens[i : i + _DIGEST_ROWS]) for i in range(0, len(tokens), _DIGEST_ROWS)]
+        )
+        self.buckets: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(_BANDS)]
+
+    def candidates(self, row: int) -> Sequence[int]:
+        found: set[int] = set()
+        for bucket, band in zip(self.buckets, self.digests[row], strict=True):
+            found.update(bucket.get(band.tobytes(), ()))
+        return sorted(found)
+
+    def add(self, row: int) -> None:
+        for bucket, band in zip(self.buckets, self.digests[row], strict=True):
+            bucket[band.tobytes()].append(row)
 
 
 def _digests(token_sets: Sequence[frozenset[str]]) -> np.ndarray:

@@ -41,7 +41,7 @@ class Validator:
     max_bad_rows: int = 0
     need_answer: bool = True  # an evaluation set is compared by its questions only
     bad_rows: list[BadRow] = field(default_factory=list)
-    _seen: dict[str, str] = field(default_factory=dict)  # id -> "file, line"
+    _seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # id -> file, line
 
     def problems(
         self, records: Iterable[Record], mapping: RowMapping, source: str, file: str
@@ -94,9 +94,9 @@ class Validator:
         level = None if fields.level is None else _identifier(fields.level, "level")
         origin = _text(fields.source, "source") if fields.source is not None else source
         extra = {key: value for key, value in record.row.items() if key not in fields.used} | fields.extra
-        here = f"{file}, line {record.line}"
-        if (first := self._seen.setdefault(problem_id, here)) != here:
-            raise RowFault("id", f"duplicate id {problem_id!r}, first used in {first}")
+        here = (file, record.line)
+        if (first := self._seen.setdefault(problem_id, here)) is not here:
+            raise RowFault("id", f"duplicate id {problem_id!r}, first used in {first[0]}, line {first[1]}")
         return Problem(
             id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra
         )

@@ -124,9 +124,8 @@ def _token_sets(count: int, seed: int) -> list[frozenset[str]]:
 
 def test_minhash_finds_what_all_pairs_find() -> None:
     sets = _token_sets(700, seed=1)
-    block = range(len(sets))
-    exact = first_similar(block, sets, 0.8, all_pairs=len(sets))
-    hashed = first_similar(block, sets, 0.8, all_pairs=0)
+    exact = first_similar(sets, 0.8, all_pairs=len(sets))
+    hashed = first_similar(sets, 0.8, all_pairs=0)
     assert len(exact) > 150 and hashed == exact
     assert all(similarity == jaccard(sets[i], sets[j]) >= 0.8 for i, (j, similarity) in hashed.items())
 
