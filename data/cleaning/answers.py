@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
 from data.cleaning.text import normal
-from data.latex import strip_wrappers
+from data.latex import last_boxed, strip_wrappers
 from data.types import Problem
 from rewards import accuracy_reward
 
@@ -52,6 +52,8 @@ def normalise(answer: str) -> str:
     """
     answer = strip_wrappers(unicodedata.normalize("NFC", answer))
     answer = strip_wrappers(_LEAD.sub("", answer, count=1)) if _LEAD.match(answer) else answer
+    if answer.count(r"\boxed") == 1 and (boxed := last_boxed(answer)):
+        return strip_wrappers(boxed)  # a derivation that ends in its box
     first, *others = _ALTERNATIVES.split(answer)
     if others and all(same_answer(first, other) for other in others):
         return first

@@ -51,6 +51,14 @@ _PART = re.compile(
 )
 _BRACKET = re.compile(r"\([^()]{4,}\)|\([^()]*,[^()]*\)")
 _NAMED = re.compile(r"[A-Za-z]{3,}[A-Za-z ]*[:=]\s*[^,;:=]+[,;]\s*(?:and\s+)?[A-Za-z]{3,}[A-Za-z ]*[:=]")
+_ORDINALS = re.compile(r"\b(?:first|part \w)\b.*\b(?:second|part \w)\b", re.I | re.S)
+_BLOCKS = re.compile(r"\\\]\s*\\\[|\$\$\s*\n\s*\$\$|\n[ \t]*\n")  # formulas one below the other
+# verbs and conjunctions of sentences; a value has none of them
+_SENTENCE = re.compile(
+    r"(?<![^\s.,:;(])(?:because|since|where|when(?:ever)?|such that|therefore|thus|hence|which|whose|otherwise"
+    r"|provided|arbitrary|is|are|was|has|have|can(?:not)?|does|do|exists?|equals?|must)(?![^\s.,:;)])",
+    re.I,
+)
 _LABELS = (("a", "b"), ("i", "ii"), ("1", "2"))
 
 
@@ -109,7 +117,7 @@ def why_not_gradable(question: str, answer: str) -> str | None:
         return "not_an_expression"
     if _has_parts(answer):
         return "multi_part"
-    if prose_words(answer) >= _PROSE_WORDS:
+    if prose_words(answer) >= _PROSE_WORDS or _SENTENCE.search(_outside_commands(answer)):
         return "free_text"
     if len(answer) > _MAX_CHARACTERS:
         return "too_long"
@@ -121,8 +129,12 @@ def prose_words(answer: str) -> int:
     """Most words of ordinary language in one element of a comma list; units, functions and variables are
     none.
     """
-    outside = _COMMAND.sub(" ", _TEXT_COMMAND.sub(r" \1 ", answer))
-    return max(sum(map(_is_prose, _WORD.findall(element))) for element in re.split(r"[,;]", outside))
+    elements = re.split(r"[,;]", _outside_commands(answer))
+    return max(sum(map(_is_prose, _WORD.findall(element))) for element in elements)
+
+
+def _outside_commands(answer: str) -> str:
+    return _COMMAND.sub(" ", _TEXT_COMMAND.sub(r" \1 ", answer))
 
 
 def _is_prose(word: str) -> bool:
@@ -142,7 +154,11 @@ def _is_proof(question: str, answer: str) -> bool:
 def _has_parts(answer: str) -> bool:
     # tuples and products such as (2, 1) or 3(x + 2) are values, and their brackets no labels
     plain = _BRACKET.sub(" ", _TEXT_COMMAND.sub(r" \1 ", answer))
-    if _NAMED.search(_COMMAND.sub(" ", plain)):
+    if (
+        _NAMED.search(_COMMAND.sub(" ", plain))
+        or _ORDINALS.search(_outside_commands(answer))
+        or _BLOCKS.search(answer)
+    ):
         return True
     found = [(match[1].lower(), match) for match in _PART.finditer(plain)]
     names = [name for name, _ in found]

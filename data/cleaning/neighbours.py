@@ -26,7 +26,7 @@ _DIGEST_ROWS = 8192  # rows hashed at a time: the library hands digests over as 
 def first_similar(
     tokens: Sequence[frozenset[str]], threshold: float, all_pairs: int = ALL_PAIRS_ROWS
 ) -> dict[int, tuple[int, float]]:
-    """For each row that repeats an earlier one: that one, and their similarity. Repeats themselves do not count.
+    """For each repeat of an earlier row: that row, and their similarity. Nothing is compared with a repeat.
 
     Args:
         tokens: [N] token set of each row of one block.

@@ -33,6 +33,7 @@ def ids(result: Result) -> tuple[list[str], list[tuple[str, str, str | None]]]:
         ("\\[\n\\boxed{2, 3, 7}\n\\]", "2, 3, 7"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         ("The answer is $7$.", "7"),
+        (r"\sqrt2 \approx 1 + \frac{41}{99} = \boxed{\frac{140}{99}}", r"\frac{140}{99}"),
         ("Answer: 7", "7"),
         (r"$y = x$, $y = x-2$", r"$y = x$, $y = x-2$"),
         (r"\boxed{1}\boxed{2}", r"\boxed{1}\boxed{2}"),
