@@ -48,6 +48,8 @@ class Decontaminate(Stage):
     ngram_share: float = 0.8
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        if not context.against:
+            return Result(problems, [], {"against": 0})
         index = Index(context.against, self.threshold, self.ngram, self.ngram_share)
         kept: list[Problem] = []
         dropped: list[Dropped] = []

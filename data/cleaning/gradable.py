@@ -55,8 +55,8 @@ _ORDINALS = re.compile(r"\b(?:first|part \w)\b.*\b(?:second|part \w)\b", re.I | 
 _BLOCKS = re.compile(r"\\\]\s*\\\[|\$\$\s*\n\s*\$\$|\n[ \t]*\n")  # formulas one below the other
 # verbs and conjunctions of sentences; a value has none of them
 _SENTENCE = re.compile(
-    r"(?<![^\s.,:;(])(?:because|since|where|when(?:ever)?|such that|therefore|thus|hence|which|whose|otherwise"
-    r"|provided|arbitrary|is|are|was|has|have|can(?:not)?|does|do|exists?|equals?|must)(?![^\s.,:;)])",
+    r"(?<![^\s.,:;(])(?:because|since|where|when(?:ever)?|such that|therefore|thus|hence|which|whose"
+    r"|otherwise|provided|arbitrary|is|are|was|has|have|can(?:not)?|does|do|exists?|equals?|must)(?![^\s.,:;)])",
     re.I,
 )
 _LABELS = (("a", "b"), ("i", "ii"), ("1", "2"))
