@@ -157,7 +157,7 @@ def _write_values(
             ha=side,
             color=looks[name][0],
             fontsize=8.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.55, "pad": 0.8},
         )
 
 
@@ -187,6 +187,13 @@ def _save(figure: "Figure", path: Path) -> Path:
     return path
 
 
+def _recipe(run_dir: Path) -> str:
+    """The recipe's name from the head of config.yaml; empty where the metrics came alone."""
+    config = run_dir / "config.yaml"
+    head = config.read_text(encoding="utf-8").partition("\n")[0] if config.is_file() else ""
+    return head.removeprefix("# recipe: ") if head.startswith("# recipe: ") else ""
+
+
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m grpo.tracking.plots RUN_DIR", file=sys.stderr)
@@ -195,7 +202,7 @@ def main(arguments: Sequence[str]) -> int:
     if not (run_dir / "metrics.jsonl").is_file():
         print(f"{run_dir} holds no metrics.jsonl: name the folder of a run", file=sys.stderr)
         return 2
-    for path in plot_run(run_dir, run_dir.parent.name):
+    for path in plot_run(run_dir, _recipe(run_dir)):
         print(path)
     return 0
 

@@ -140,7 +140,7 @@ class Run:
 
         try:
             plot_run(self.output_dir, self._recipe)
-        # Plots can be made again from metrics.jsonl; a missing font must not turn a finished run into a failure.
+        # Plots can be made again from metrics.jsonl; a missing font must not make a finished run a failure.
         except Exception as error:
             reason = redact_text(f"{type(error).__name__}: {error}")
             self._display.notice(f"no plots ({reason}); try: python -m grpo.tracking.plots {self.output_dir}")

@@ -11,7 +11,7 @@ class WandbConfig:
     mode: WandbMode = "auto"  # auto: online when a key is found, offline otherwise; WANDB_MODE overrides auto
     project: str = "grpo"
     entity: str | None = None  # None: the key's default entity
-    name: str | None = None  # None: the name of the run folder
+    name: str | None = None  # None: recipe and name of the run folder
     group: str | None = None  # runs that belong together, e.g. the seeds of one recipe
     tags: list[str] = field(default_factory=list)
 

@@ -79,7 +79,7 @@ class WandbTracker:
         return wandb.init(
             project=self._settings.project,
             entity=self._settings.entity,
-            name=self._settings.name or self._output_dir.name,
+            name=self._settings.name or f"{self._recipe}-{self._output_dir.name}",
             group=self._settings.group,
             tags=[self._recipe, *self._settings.tags],
             job_type="train",
@@ -93,7 +93,7 @@ class WandbTracker:
                 disable_code=True,
                 x_disable_meta=True,  # the command line may hold a key
                 x_save_requirements=False,
-                init_timeout=60.0,
+                init_timeout=30.0,
                 finish_timeout=FINISH_SECONDS,
             ),
         )
