@@ -80,7 +80,7 @@ class Pace:
         self._seconds: deque[float] = deque(maxlen=_PACE_STEPS)
 
     def start(self, now: float) -> None:
-        """Time before this does not belong to the next step (set-up, evaluation)."""
+        """An evaluation ended: its time does not belong to the next step."""
         self._last = now
 
     def step(self, now: float) -> None:
@@ -121,17 +121,14 @@ class PlainDisplay:
         self._total_steps = total_steps
         self._stream = stream
         self._pace = Pace(total_steps)
-        self._phase = ""
-        self._phase_printed = 0.0
+        self._printed: dict[str, float] = {}  # when each phase was last printed
 
     def status(self, text: str) -> None:
-        """A phase. While only its figures change ("evaluating 37%"), it is repeated now and then."""
-        self._pace.start(time.monotonic())
+        """A phase. One that returns, or whose figures change ("evaluating 37%"), is repeated now and then."""
         phase, now = re.sub(r"[\d.,%]+", "", text), time.monotonic()
-        if phase == self._phase and now - self._phase_printed < PLAIN_STATUS_SECONDS:
-            return
-        self._phase, self._phase_printed = phase, now
-        self.notice(text)
+        if phase not in self._printed or now - self._printed[phase] >= PLAIN_STATUS_SECONDS:
+            self._printed[phase] = now
+            self.notice(text)
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         self._pace.step(time.monotonic())
@@ -140,6 +137,7 @@ class PlainDisplay:
         self._print("  ".join([*parts, f"left {self._pace.left(metrics['step'])}"]))
 
     def evaluation(self, step: int, name: str, metrics: Mapping[str, float]) -> None:
+        self._pace.start(time.monotonic())
         self._print("  ".join([f"evaluation at step {step}, {one_line(name)}:", *headline(metrics)]))
 
     def notice(self, text: str) -> None:

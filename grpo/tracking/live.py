@@ -39,7 +39,6 @@ class LiveDisplay:
         self._live.start()
 
     def status(self, text: str) -> None:
-        self._pace.start(time.monotonic())
         self._spinner.update(text=Text(one_line(text)))
 
     def step(self, metrics: Mapping[str, Any]) -> None:
@@ -48,6 +47,7 @@ class LiveDisplay:
         self._spinner.update(text=Text("training"))
 
     def evaluation(self, step: int, name: str, metrics: Mapping[str, float]) -> None:
+        self._pace.start(time.monotonic())
         self._evaluations[one_line(name)] = (step, dict(metrics))
         self.notice("  ".join([f"evaluation at step {step}, {name}:", *headline(metrics)]))
 

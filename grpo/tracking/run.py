@@ -16,6 +16,8 @@ from grpo.tracking.tensorboard import TensorBoardTracker
 from grpo.tracking.trackers import Background
 from grpo.tracking.wandb_tracker import FINISH_SECONDS, WandbTracker, resolve_mode
 
+FAILED_SECONDS = 15.0  # what trackers get when training failed: the error should be seen soon
+
 Metrics = Mapping[str, float | int | str | None]
 
 
@@ -122,7 +124,7 @@ class Run:
         self._display.status("finishing plots and trackers")
         if self._settings.plots:
             self._plot()
-        where = self._finish(summary)
+        where = self._finish(summary, timeout=FINISH_SECONDS + 10)
         print_closing(self._recipe, summary, places(self.output_dir, where))
 
     def __enter__(self) -> Self:
@@ -133,7 +135,7 @@ class Run:
     ) -> None:
         """Without `close`: training failed, and the record ends where it ended."""
         if self._open:
-            self._finish(None)
+            self._finish(None, timeout=FAILED_SECONDS)
 
     def _plot(self) -> None:
         from grpo.tracking.plots import plot_run
@@ -145,11 +147,11 @@ class Run:
             reason = redact_text(f"{type(error).__name__}: {error}")
             self._display.notice(f"no plots ({reason}); try: python -m grpo.tracking.plots {self.output_dir}")
 
-    def _finish(self, summary: dict[str, Any] | None) -> dict[str, str]:
+    def _finish(self, summary: dict[str, Any] | None, timeout: float) -> dict[str, str]:
         """Close trackers, then the display. Returns where each tracker's copy is."""
         self._open = False
         try:
-            where = {t.name: t.close(summary, timeout=FINISH_SECONDS + 10) for t in self._trackers}
+            where = {t.name: t.close(summary, timeout) for t in self._trackers}
         finally:
             self._display.close()
             sys.stdout.flush()

@@ -40,16 +40,17 @@ def test_time_left_is_the_median_step_times_what_remains():
     assert pace.left(3) == "14s"
 
 
-def test_a_phase_that_counts_prints_once_and_a_new_phase_at_once(monkeypatch: pytest.MonkeyPatch):
-    clock = iter([0.0, 0.0, 1.0, 1.0, 16.0, 16.0, 17.0, 17.0])
+def test_a_phase_that_counts_or_returns_prints_now_and_then_and_a_new_one_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    clock = iter([0.0, 1.0, 2.0, 3.0, 16.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(console, "PLAIN_STATUS_SECONDS", 15.0)
     stream = io.StringIO()
     display = PlainDisplay(total_steps=3, stream=stream)
-    display._phase_printed = -100.0
-    for text in ("evaluating 1%", "evaluating 2%", "evaluating 30%", "training"):
+    for text in ("evaluating 1%", "sampling", "evaluating 2%", "sampling", "evaluating 30%"):
         display.status(text)
-    assert stream.getvalue().splitlines() == ["evaluating 1%", "evaluating 30%", "training"]
+    assert stream.getvalue().splitlines() == ["evaluating 1%", "sampling", "evaluating 30%"]
 
 
 def test_a_terminal_gets_the_live_display_and_a_pipe_or_a_dumb_terminal_plain_lines(
