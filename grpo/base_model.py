@@ -49,7 +49,7 @@ class BaseModelSpec:
     vocab_size: int = 320  # a multiple of 64; what the tokenizer does not use is padding
     tied_embeddings: bool = True
     max_position_embeddings: int = 512
-    num_steps: int = 1300
+    num_steps: int = 1400
     documents_per_step: int = 64
     num_slices: int = 2  # of a step's documents, each computed by its own thread; not by the number of cores
     matrix_lr: float = 0.02  # Muon, for the matrices of the layers
@@ -143,14 +143,13 @@ def pretrain(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> PreTrai
     model = _random_model(spec, tokenizer)
     optimizers = _optimizers(model, spec)
     batches = _batches(spec, tokenizer)
-    with ThreadPoolExecutor(spec.num_slices, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for step in _progress(spec.num_steps):
-            _set_gradients(model, next(batches), spec.num_slices, pool)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak_lr"] * _lr_factor(step, spec)
-                optimizer.step()
+    for step in _progress(spec.num_steps):
+        _set_gradients(model, next(batches), spec.num_slices)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * _lr_factor(step, spec)
+            optimizer.step()
     model.zero_grad()
     torch.set_num_threads(threads)
     return model
@@ -210,13 +209,12 @@ def _batches(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> Iterato
         yield [ids + [eos] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
-def _set_gradients(
-    model: PreTrainedModel, documents: list[list[int]], num_slices: int, pool: ThreadPoolExecutor
-) -> None:
+def _set_gradients(model: PreTrainedModel, documents: list[list[int]], num_slices: int) -> None:
     """Gradient of the mean loss over all tokens of the step, computed slice by slice, a thread for each.
 
     Documents of like length share a slice, so that little is padded. Each slice is computed by one thread and the
-    slices are summed in order: the bits do not depend on the machine, and a busy core delays a slice, not each operation.
+    slices are summed in order, so the bits do not depend on the number of cores, and a busy core delays one slice
+    rather than every operation.
     """
     import torch
 
@@ -227,9 +225,11 @@ def _set_gradients(
     def gradients(rows: list[list[int]]) -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(_summed_loss(model, rows) / num_targets, parameters)
 
-    slices = [documents[i * len(documents) // num_slices : (i + 1) * len(documents) // num_slices] for i in range(num_slices)]
-    for parameter, *grads in zip(parameters, *pool.map(gradients, slices), strict=True):
-        parameter.grad = torch.stack(grads).sum(0)
+    bounds = [i * len(documents) // num_slices for i in range(num_slices + 1)]
+    slices = [documents[start:stop] for start, stop in itertools.pairwise(bounds)]
+    with ThreadPoolExecutor(num_slices, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for parameter, *grads in zip(parameters, *pool.map(gradients, slices), strict=True):
+            parameter.grad = torch.stack(grads).sum(0)
 
 
 def _summed_loss(model: PreTrainedModel, documents: list[list[int]]) -> torch.Tensor:
