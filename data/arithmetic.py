@@ -12,6 +12,7 @@ to show that thinking in steps pays.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -88,13 +89,7 @@ def expressions(spec: ArithmeticSpec, split: Split, rng: random.Random) -> Itera
 
     No part of a training expression is held out: `7+3*4-5` would show `7+3*4`.
     """
-    for expression in _valid_expressions(spec, rng):
-        if split == "held_out":
-            wanted = is_held_out(expression)
-        else:
-            wanted = not any(map(is_held_out, expression.parts()))
-        if wanted:
-            yield expression
+    return (expression for expression in _valid_expressions(spec, rng) if _in_split(expression, split))
 
 
 def problems(spec: ArithmeticSpec, split: Split, *, seed: int) -> Iterator[Problem]:
@@ -110,13 +105,14 @@ def distinct_problems(spec: ArithmeticSpec, split: Split, count: int, *, seed: i
         ValueError: the split seems to have fewer problems than that.
     """
     found: dict[str, Problem] = {}
-    for draws, problem in enumerate(problems(spec, split, seed=seed)):
-        found.setdefault(problem.id, problem)
-        if len(found) == count:
-            return list(found.values())
-        if draws > 100 * count:
-            raise ValueError(f"the {split} split of {spec} has about {len(found)} problems, not {count}")
-    raise AssertionError("unreachable: the stream is endless")
+    draws = itertools.islice(_valid_expressions(spec, random.Random(f"{split}-{seed}")), 1000 * count)
+    for expression in draws:
+        if _in_split(expression, split):
+            problem = as_problem(expression)
+            found.setdefault(problem.id, problem)
+            if len(found) == count:
+                return list(found.values())
+    raise ValueError(f"the {split} split of {spec} has about {len(found)} problems, not {count}")
 
 
 def as_problem(expression: Expression) -> Problem:
@@ -193,6 +189,12 @@ def _valid_expressions(spec: ArithmeticSpec, rng: random.Random) -> Iterator[Exp
         expression = _draw(spec, rng)
         if min(result for *_, result in expression.steps()) >= 0:
             yield expression
+
+
+def _in_split(expression: Expression, split: Split) -> bool:
+    if split == "held_out":
+        return is_held_out(expression)
+    return not any(map(is_held_out, expression.parts()))
 
 
 def _draw(spec: ArithmeticSpec, rng: random.Random) -> Expression:
