@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ def records(path: Path) -> Iterator[Any]:
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         yield record
+
+
+def wait_until_complete(path: Path) -> None:
+    """wandb's service writes its last block shortly after `finish` has returned, at the latest at exit."""
+    deadline = time.monotonic() + 20
+    while not any(record.HasField("exit") for record in records(path)):
+        assert time.monotonic() < deadline, f"{path} has no end"
+        time.sleep(0.05)
 
 
 def _messages(content: bytes) -> Iterator[bytes]:
