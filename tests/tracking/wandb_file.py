@@ -32,12 +32,14 @@ def wait_until_complete(path: Path) -> None:
 def _messages(content: bytes) -> Iterator[bytes]:
     assert content[:4] == b":W&B"
     at, parts = 7, b""
-    while at + 7 <= len(content):
+    while at + 7 <= len(content):  # a record that is still being written is left out
         left = _BLOCK - at % _BLOCK
         if left < 7:  # too short for a header: padding
             at += left
             continue
         _checksum, size, kind = struct.unpack_from("<IHB", content, at)
+        if at + 7 + size > len(content):
+            return
         parts += content[at + 7 : at + 7 + size]
         at += 7 + size
         if kind not in (_FIRST, _MIDDLE):
