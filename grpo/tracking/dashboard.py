@@ -175,4 +175,6 @@ def save(entity: str | None, project: str, name: str) -> str:
     import wandb
 
     owner = entity or wandb.Api().default_entity
+    if owner is None:
+        raise ValueError("the key has no default entity: name one with --entity")
     return str(workspace(owner, project, name).save().url)

@@ -56,7 +56,7 @@ def test_a_standing_tracker_costs_training_nothing_and_loses_only_what_does_not_
     began = time.perf_counter()
     for step in range(1, 1001):
         background.log(step, {})
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 2
     tracker.gate.set()
     background.close({}, timeout=10)
     assert tracker.steps == list(range(11))  # one in hand, ten waiting
@@ -72,7 +72,7 @@ def test_closing_does_not_wait_longer_than_told():
     background.log(0, {})
     began = time.perf_counter()
     assert background.close({}, timeout=0.05) is None
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 5
     assert notices and notices[0].startswith("recorder: not finished after 0 s")
     tracker.gate.set()
 

@@ -78,4 +78,5 @@ def test_a_service_that_fails_at_start_leaves_the_run_offline(tmp_path: Path):
     where = tracker.finish({"steps": 1})
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert where == f"wandb sync {log.parent} (offline, since the service failed: CommError)"
+    wandb_file.wait_until_complete(log)
     assert wandb_file.history(log)[0]["reward/mean"] == 0.5

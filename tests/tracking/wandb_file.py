@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,25 @@ def records(path: Path) -> Iterator[Any]:
         yield record
 
 
+def wait_until_complete(path: Path) -> None:
+    """wandb's service writes its last block shortly after `finish` has returned, at the latest at exit."""
+    deadline = time.monotonic() + 20
+    while not any(record.HasField("exit") for record in records(path)):
+        assert time.monotonic() < deadline, f"{path} has no end"
+        time.sleep(0.05)
+
+
 def _messages(content: bytes) -> Iterator[bytes]:
     assert content[:4] == b":W&B"
     at, parts = 7, b""
-    while at + 7 <= len(content):
+    while at + 7 <= len(content):  # a record that is still being written is left out
         left = _BLOCK - at % _BLOCK
         if left < 7:  # too short for a header: padding
             at += left
             continue
         _checksum, size, kind = struct.unpack_from("<IHB", content, at)
+        if at + 7 + size > len(content):
+            return
         parts += content[at + 7 : at + 7 + size]
         at += 7 + size
         if kind not in (_FIRST, _MIDDLE):
