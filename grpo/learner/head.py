@@ -1,0 +1,81 @@
+"""Log-probs and entropies of tokens without ever holding [tokens, vocabulary].
+
+At 24K tokens and a vocabulary of 152K the logits of one response alone are 14.6 GB in float32. Here they exist for
+a chunk of tokens at a time, in the forward pass and again in the backward pass, which recomputes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ChunkedLogProb(torch.autograd.Function):
+    """(hidden, weight, targets) -> (log-prob of each target, entropy of each distribution), chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, temperature: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        """N tokens of width D against V rows of the output weight; `chunk` tokens at a time."""
+        logp_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=torch.float32)
+        entropy_N = torch.empty_like(logp_N)
+        for rows in _chunks(hidden_ND.shape[0], chunk):
+            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, temperature)
+            logp_N[rows] = logp_CV.gather(1, targets_N[rows, None]).squeeze(1)
+            entropy_N[rows] = -(logp_CV.exp() * logp_CV).sum(dim=1)
+        # The parameter itself is saved, never a view: ZeRO-3 swaps its storage between forward and backward.
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
+        ctx.temperature, ctx.chunk = temperature, chunk
+        return logp_N, entropy_N
+
+    @staticmethod
+    def backward(ctx: Any, grad_logp_N: Tensor, grad_entropy_N: Tensor) -> tuple[Tensor | None, ...]:
+        """With p = softmax(z / T): d logp_y / dz = (1[y] - p) / T and dH / dz = -p (log p + H) / T."""
+        hidden_ND, weight_VD, targets_N = ctx.saved_tensors
+        grad_hidden_ND = torch.empty_like(hidden_ND)
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
+        # The loss often has no entropy term: then its gradient is all zeros, and its half of the work is skipped.
+        with_entropy = bool(grad_entropy_N.any())
+        for rows in _chunks(hidden_ND.shape[0], ctx.chunk):
+            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, ctx.temperature)
+            p_CV = logp_CV.exp()
+            grad_logits_CV = p_CV * -grad_logp_N[rows, None]
+            if with_entropy:
+                entropy_C1 = -(p_CV * logp_CV).sum(dim=1, keepdim=True)
+                grad_logits_CV -= p_CV * (logp_CV + entropy_C1) * grad_entropy_N[rows, None]
+            grad_logits_CV.scatter_add_(1, targets_N[rows, None], grad_logp_N[rows, None])
+            grad_logits_CV = (grad_logits_CV / ctx.temperature).to(hidden_ND.dtype)
+            grad_hidden_ND[rows] = grad_logits_CV @ weight_VD
+            grad_weight_VD += grad_logits_CV.T @ hidden_ND[rows]
+        return grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype), None, None, None
+
+
+class LogProbHead(nn.Module):
+    """The output layer of a language model that answers with log-probs of given tokens instead of logits.
+
+    It owns the weight, tied to the embedding or not: under ZeRO-3 a parameter is whole only inside the forward and
+    backward of the module that owns it.
+    """
+
+    def __init__(self, weight_VD: nn.Parameter, logits_per_chunk: int) -> None:
+        super().__init__()
+        self.weight = weight_VD
+        # A partitioned parameter has shape [0]; DeepSpeed keeps its full shape beside it.
+        vocabulary = weight_VD.ds_shape[0] if hasattr(weight_VD, "ds_shape") else weight_VD.shape[0]
+        self.chunk = max(1, logits_per_chunk // vocabulary)
+
+    def forward(self, hidden_ND: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """[N] log-probs of `targets_N` and [N] entropies, in nats, of softmax(logits / temperature)."""
+        return ChunkedLogProb.apply(hidden_ND, self.weight, targets_N, temperature, self.chunk)
+
+
+def _chunks(total: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def _log_softmax(hidden_CD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
+    logits_CV = (hidden_CD @ weight_VD.T).float()
+    return torch.log_softmax(logits_CV / temperature if temperature != 1.0 else logits_CV, dim=1)

@@ -1,0 +1,129 @@
+"""DeepSpeed ZeRO-3 around a policy: start-up, and the gathered weights, a layer at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grpo.learner.policy import Policy, load_model
+from grpo.weights.wire import ParamMeta, layer_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZeroSettings:
+    """How to build a partitioned policy."""
+
+    folder: Path
+    dtype: torch.dtype
+    max_grad_norm: float
+    param_persistence_threshold: int
+    logits_per_chunk: int
+    gradient_checkpointing: bool
+
+    def deepspeed_config(self) -> dict[str, Any]:
+        """ZeRO stage 3. Micro-batches vary in number, so accumulation boundaries are set by hand in the learner."""
+        return {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": self.max_grad_norm,
+            "bf16": {"enabled": self.dtype is torch.bfloat16},
+            "zero_optimization": {
+                "stage": 3,
+                "stage3_param_persistence_threshold": self.param_persistence_threshold,
+                # Buckets are allocated whole: the default of 5e8 elements would take 2 GB for the smallest model.
+                "reduce_bucket_size": 50_000_000,
+                "stage3_prefetch_bucket_size": 50_000_000,
+                "overlap_comm": self.dtype is torch.bfloat16,
+            },
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "steps_per_print": 1_000_000_000,
+        }
+
+
+def init_distributed(rank: int, world_size: int, address: str, port: int, backend: str) -> None:
+    """Join the learner's process group; `address:port` is rank 0's.
+
+    DeepSpeed's shared-memory collectives serve inference only. Listing no compatible op keeps it from compiling them
+    at start-up, which takes a minute and a compiler, and ZeRO-3 never calls them.
+    """
+    os.environ.update(RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE=str(world_size))
+    os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
+    if backend == "gloo":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+    import deepspeed.ops
+
+    if backend == "gloo":
+        deepspeed.ops.__compatible_ops__ = {}
+    deepspeed.init_distributed(
+        dist_backend=backend, rank=rank, world_size=world_size, timeout=timedelta(minutes=10), verbose=False
+    )
+
+
+def build_policy(settings: ZeroSettings) -> Policy:
+    """Load the model partitioned: no rank ever holds more than one layer of it whole."""
+    from transformers.integrations import HfDeepSpeedConfig
+
+    alive = HfDeepSpeedConfig(settings.deepspeed_config())  # from_pretrained looks for a living one
+    model = load_model(settings.folder, settings.dtype, settings.gradient_checkpointing)
+    del alive
+    return Policy(model, settings.logits_per_chunk)
+
+
+def wrap(policy: Policy, settings: ZeroSettings, optimizer: torch.optim.Optimizer | None) -> Any:
+    """The DeepSpeed engine of a policy; without an optimizer it serves forward passes only."""
+    import deepspeed
+
+    engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=settings.deepspeed_config())
+    return engine
+
+
+class GatheredWeights:
+    """All weights of a partitioned model under their checkpoint names, whole, one layer at a time.
+
+    Iterating is a collective: every rank must do it, and every rank sees every tensor. A tensor is only valid until
+    the next one is asked for. Tied output weights are listed under both names, because an engine may keep a
+    repacked copy of its own.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._params = [*policy.model.named_parameters()]
+        names = {name for name, _ in self._params}
+        if policy.tied and "lm_head.weight" not in names:
+            self._params.append(("lm_head.weight", policy.model.get_input_embeddings().weight))
+
+    def metadata(self) -> list[ParamMeta]:
+        """Names, dtypes and whole shapes, in the order of iteration, without gathering."""
+        return [ParamMeta(name, p.dtype, tuple(_whole_shape(p))) for name, p in self._params]
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        from deepspeed.runtime.zero import GatheredParameters
+
+        for _, group in groupby(self._params, key=lambda item: layer_of(item[0])):
+            layer = list(group)
+            with GatheredParameters([p for _, p in layer]):
+                for name, p in layer:
+                    yield name, p.data
+
+
+def partition_report(policy: nn.Module) -> dict[str, float]:
+    """How much of the model this rank holds right now: `local_share` of all elements, and `whole` parameters."""
+    total = local = whole = 0
+    for p in policy.parameters():
+        total += p.ds_numel
+        local += p.ds_tensor.numel()
+        whole += p.numel() > 0
+    return {"local_share": local / total, "whole": whole, "total": total}
+
+
+def _whole_shape(p: Tensor) -> torch.Size:
+    return p.ds_shape if hasattr(p, "ds_shape") else p.shape

@@ -1,0 +1,73 @@
+"""Problems become prompts: rendered, tokenised, and checked against the context before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from data import arithmetic
+from data.order import draw
+from data.sources import DataError, load_jsonl
+from data.templates import Template
+from data.types import Problem
+from grpo.config import SourceConfig
+from grpo.errors import UserError
+from grpo.types import Prompt
+
+
+def load_problems(name: str, source: SourceConfig, seed: int) -> list[Problem]:
+    """The problems of `data.train` or `data.held_out`. The held-out set is the same for every seed of a run.
+
+    Raises:
+        UserError: a file that cannot be used, or a generator that has fewer problems than asked for.
+    """
+    try:
+        if source.source == "jsonl":
+            assert source.path is not None
+            return load_jsonl(Path(source.path), source.num_problems)
+        assert source.num_problems is not None
+        split: arithmetic.Split = "held_out" if name == "held_out" else "train"
+        seed = 0 if split == "held_out" else seed
+        return arithmetic.distinct_problems(source.arithmetic, split, source.num_problems, seed=seed)
+    except (DataError, ValueError) as error:
+        raise UserError(f"data.{name}: {error}") from None
+
+
+def make_prompts(problems: Iterable[Problem], template: Template, tokenizer: Any) -> list[Prompt]:
+    """Prompts of problems. Question text is tokenised as text: it can never become a special token."""
+    prompts = []
+    for problem in problems:
+        text = template.render(problem.question)
+        token_ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        prompts.append(Prompt(problem, text, token_ids))
+    return prompts
+
+
+def check_lengths(prompts: Iterable[Prompt], max_response_tokens: int, max_model_len: int) -> None:
+    """Every prompt and a full response must fit the context; nothing is ever cut in silence.
+
+    Raises:
+        UserError: names the longest prompt and what to change.
+    """
+    longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
+    need = len(longest.token_ids) + max_response_tokens
+    if need > max_model_len:
+        raise UserError(
+            f"the prompt of problem {longest.problem.id!r} has {len(longest.token_ids)} tokens: with "
+            f"sampling.max_response_tokens={max_response_tokens} it needs {need} tokens and the context has "
+            f"{max_model_len}; raise rollout.max_model_len, lower the limit, or remove the problem"
+        )
+
+
+class PromptStream:
+    """Prompts in a new order each epoch. `cursor` is all of its state."""
+
+    def __init__(self, prompts: list[Prompt], seed: int, cursor: int = 0) -> None:
+        self.prompts, self.seed, self.cursor = prompts, seed, cursor
+
+    def next(self, count: int) -> list[Prompt]:
+        """The next `count` prompts; all different as long as an epoch has that many left."""
+        indices = draw(len(self.prompts), self.seed, self.cursor, count)
+        self.cursor += count
+        return [self.prompts[i] for i in indices]

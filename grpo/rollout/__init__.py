@@ -1,0 +1,1 @@
+"""Rollouts: vLLM engines that turn seeded requests into responses. Knows tokens, not rewards."""

@@ -1,0 +1,140 @@
+"""One rollout worker: a vLLM engine that answers seeded requests and takes new weights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from grpo.rollout.engine import EngineSpec, build_engine
+from grpo.types import Response, SampleRequest
+
+if TYPE_CHECKING:
+    from vllm.outputs import RequestOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+
+class RolloutWorker:
+    """Knows tokens and weights, and nothing of rewards or advantages. All methods are for one event loop."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.engine: AsyncLLM | None = None
+        self._served = 0  # makes request ids unique over the life of the engine
+
+    async def start(self) -> None:
+        """Load the model. Separate from construction, because the engine belongs to the running event loop."""
+        self.engine = build_engine(self.spec)
+
+    async def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        temperature: float,
+        max_tokens: int,
+        stop: Sequence[str],
+        flush_seconds: float = 0.2,
+    ) -> AsyncIterator[list[Response]]:
+        """Generate all responses; finished ones are handed out together, every `flush_seconds` or so.
+
+        Each request is its own: n=1 and its own seed, so that it gives the same tokens alone as in any company.
+        `stop` strings belong to the answer and stay in it, tokens and text alike.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        base = SamplingParams(
+            temperature=temperature,
+            max_tokens=max_tokens,
+            stop=list(stop),
+            include_stop_str_in_output=True,
+            logprobs=0,  # of the sampled token only
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_special_tokens=False,  # a special token that the model wrote must not vanish from the graded text
+        )
+        finished: list[Response] = []
+        tasks = [asyncio.create_task(self._generate(request, base, finished)) for request in requests]
+        waiting = asyncio.gather(*tasks)
+        try:
+            while not waiting.done():
+                await asyncio.wait({waiting}, timeout=flush_seconds)
+                ready, finished[:] = finished[:], []  # whoever takes these may let more finish meanwhile
+                yield ready
+            waiting.result()
+            yield finished
+        finally:
+            waiting.cancel()
+
+    async def _generate(self, request: SampleRequest, base: Any, finished: list[Response]) -> None:
+        params = base.clone()
+        params.seed = request.seed
+        output = await self._run({"prompt_token_ids": request.prompt_token_ids}, params)
+        completion = output.outputs[0]
+        (version,) = {span.version for span in completion.weight_versions}
+        token_ids = list(completion.token_ids)
+        finished.append(
+            Response(
+                key=request.key,
+                token_ids=token_ids,
+                text=self._text(completion),
+                logprobs=[step[token].logprob for token, step in zip(token_ids, completion.logprobs, strict=True)],
+                finish_reason=completion.finish_reason,
+                weight_version=int(version),
+                seed=request.seed,
+            )
+        )
+
+    def _text(self, completion: Any) -> str:
+        """The text to grade: all that was written, without the end-of-sequence token that ends it."""
+        tokenizer = self.engine.get_tokenizer()
+        if completion.token_ids[-1] == tokenizer.eos_token_id:
+            return completion.text.removesuffix(tokenizer.eos_token)
+        return completion.text
+
+    async def prompt_logprobs(self, token_ids: Sequence[int], temperature: float = 1.0) -> list[float]:
+        """Log-probs of a fixed text, from its second token on, as the engine's weights see them."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(temperature=temperature, max_tokens=1, prompt_logprobs=0)
+        output = await self._run({"prompt_token_ids": list(token_ids)}, params)
+        rows = zip(token_ids[1:], output.prompt_logprobs[1:], strict=True)
+        return [row[token].logprob for token, row in rows]
+
+    async def _run(self, prompt: Any, params: Any) -> RequestOutput:
+        assert self.engine is not None, "start() comes first"
+        self._served += 1
+        async for output in self.engine.generate(prompt, params, str(self._served)):
+            last = output
+        return last
+
+    # --- weight transfer: the control calls of vLLM's API -------------------------------------------------------
+
+    async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Meet the sender."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        await self.engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
+
+    async def start_weight_update(self) -> None:
+        """New weights are about to come."""
+        await self.engine.start_weight_update()
+
+    async def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Receive them."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        await self.engine.update_weights(WeightTransferUpdateRequest(update_info=update_info))
+
+    async def finish_weight_update(self) -> None:
+        """Put them to use."""
+        await self.engine.finish_weight_update()
+
+    async def set_weight_version(self, version: str) -> None:
+        """Forget cached prefixes of the old weights, and report `version` with every sample from now on."""
+        await self.engine.reset_prefix_cache()
+        await self.engine.update_weight_version(version)
+
+    async def shutdown(self) -> None:
+        """Stop the engine."""
+        if self.engine is not None:
+            self.engine.shutdown()

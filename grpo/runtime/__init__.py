@@ -1,0 +1,1 @@
+"""Where work runs: Ray actors around plain classes. Nothing else in the project knows Ray."""

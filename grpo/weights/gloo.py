@@ -1,0 +1,29 @@
+"""The CPU channel: one gloo group of the sending rank (0) and all engine workers, apart from every other group."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import torch.distributed as dist
+from torch import Tensor
+
+BACKEND = "grpo_gloo"  # the name under which the receiving end is registered with vLLM
+TIMEOUT = timedelta(minutes=5)
+
+
+def meeting_point(address: str, port: int, *, host: bool) -> dist.TCPStore:
+    """The store through which the members find each other; the sender hosts it."""
+    return dist.TCPStore(address, port, is_master=host, timeout=TIMEOUT, wait_for_workers=False)
+
+
+def join(store: dist.Store, rank: int, world_size: int) -> dist.ProcessGroup:
+    """The group itself; returns when all its members have come. It does not touch the default group."""
+    return dist.ProcessGroupGloo(dist.PrefixStore("weights", store), rank, world_size, TIMEOUT)
+
+
+def broadcast(group: dist.ProcessGroup, tensor: Tensor) -> None:
+    """Send `tensor` from rank 0, or receive into it."""
+    options = dist.BroadcastOptions()
+    options.rootRank = 0
+    options.rootTensor = 0
+    group.broadcast([tensor], options).wait()

@@ -1,0 +1,88 @@
+"""What both ends of a transfer agree on: the control calls, and how weights are packed into messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class ParamMeta(NamedTuple):
+    """What the receiver of a weight must know before it arrives; the shape is that of the whole parameter."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """Elements of the whole parameter."""
+        return torch.Size(self.shape).numel()
+
+
+class WeightSource(Protocol):
+    """A stream of whole weights. Iterating is a collective of the learner ranks; a tensor lives until the next."""
+
+    def metadata(self) -> list[ParamMeta]:
+        """What iteration will yield, in its order, without gathering."""
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]: ...
+
+
+class EngineClient(Protocol):
+    """The control calls of vLLM's weight transfer, to all engines at once. Blocking."""
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None: ...
+
+    def start_weight_update(self) -> None: ...
+
+    def update_weights(self, update_info: dict[str, Any]) -> None: ...
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None: ...
+
+    def set_weight_version(self, version: str) -> None:
+        """Everything has arrived: forget cached prefixes of the old weights, report `version` from now on."""
+
+
+def layer_of(name: str) -> str:
+    """The unit in which weights are gathered and sent: a decoder layer, or a parameter outside of them.
+
+    >>> layer_of("model.layers.3.mlp.up_proj.weight"), layer_of("lm_head.weight")
+    ('model.layers.3', 'lm_head.weight')
+    """
+    parts = name.split(".")
+    index = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    return name if index is None else ".".join(parts[: index + 1])
+
+
+def messages(metadata: Sequence[ParamMeta]) -> list[list[ParamMeta]]:
+    """Consecutive parameters of one layer and dtype: each group travels as one flat message."""
+    return [list(group) for _, group in groupby(metadata, key=lambda meta: (layer_of(meta.name), meta.dtype))]
+
+
+def pack(metadata: Sequence[ParamMeta], weights: Iterable[tuple[str, Tensor]]) -> Iterator[Tensor]:
+    """Flat messages, in the order of `messages`. Each tensor is copied as soon as it comes, since it may not last."""
+    stream = iter(weights)
+    for group in messages(metadata):
+        flat: Tensor | None = None
+        offset = 0
+        for meta in group:
+            name, tensor = next(stream)
+            assert (name, tuple(tensor.shape)) == (meta.name, meta.shape), f"{name} came in place of {meta.name}"
+            if flat is None:
+                flat = tensor.new_empty(sum(m.numel for m in group))
+            flat[offset : offset + meta.numel].copy_(tensor.reshape(-1))
+            offset += meta.numel
+        assert flat is not None
+        yield flat
+    for name, _ in stream:  # runs the source to its end, so that it can leave its last gather
+        raise AssertionError(f"{name} was not announced")
+
+
+def unpack(group: Sequence[ParamMeta], flat: Tensor) -> list[tuple[str, Tensor]]:
+    """The named parameters of one message."""
+    parts = flat.split([meta.numel for meta in group])
+    return [(meta.name, part.view(meta.shape)) for meta, part in zip(group, parts, strict=True)]

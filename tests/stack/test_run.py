@@ -1,0 +1,137 @@
+"""A whole run through the front door: `python -m grpo.train`, three steps on the real stack."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.models import SMALL_MODEL
+from tests.stack.conftest import OVERRIDES
+
+pytestmark = pytest.mark.stack
+
+GOLDEN = Path(__file__).parent / "golden_run.json"
+STEP_KEYS = {
+    "step", "stage", "reward", "reward_std", "reward/accuracy", "reward/format", "accuracy", "format",
+    "response_length", "response_length_max", "truncation_share", "zero_variance_share", "entropy", "loss",
+    "ratio_max", "clip_share", "grad_norm", "lr", "logprob_gap_mean", "logprob_gap_max", "weight_version",
+    "generated_tokens", "tokens_per_second", "seconds/sample", "seconds/score", "seconds/learn",
+    "seconds/transfer", "seconds/idle",
+}  # fmt: skip
+TIMED = ("seconds/", "tokens_per_second")
+
+
+def train(folder):
+    command = [
+        *(sys.executable, "-m", "grpo.train", "--config-name", "tiny"),
+        *(*OVERRIDES, f"model.path={SMALL_MODEL}", "trainer.max_steps=3", "evaluation.every=2"),
+        *("evaluation.interim_problems=8", f"output_dir={folder}"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return folder
+
+
+def steps(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "reward_std" in row]
+
+
+def untimed(rows):
+    return [{key: value for key, value in row.items() if not key.startswith(TIMED)} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("run") / "first")
+
+
+def test_every_step_is_recorded_with_every_key(run_folder):
+    rows = steps(run_folder)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert STEP_KEYS <= set(row)
+    assert all(row["logprob_gap_mean"] <= 1e-5 for row in rows)
+
+
+def test_every_sample_is_kept_with_the_version_of_the_weights_that_made_it(run_folder):
+    for step in (1, 2, 3):
+        lines = (run_folder / "rollouts" / f"step_{step:06d}.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert len(rows) == 32
+        assert {row["weight_version"] for row in rows} == {step - 1}
+        assert len({row["seed"] for row in rows}) == 32
+        assert all(row["finish_reason"] in ("stop", "length") for row in rows)
+
+
+def test_the_summary_compares_base_and_final(run_folder):
+    summary = json.loads((run_folder / "summary.json").read_text())
+    for side in ("base", "final"):
+        for way in ("sampled", "greedy"):
+            assert {"accuracy", "format", "response_length"} <= set(summary[side][way])
+    assert summary["steps"] == 3
+    assert summary["generated_tokens"] == sum(row["generated_tokens"] for row in steps(run_folder))
+    assert summary["verdict"] in ("improved", "unchanged", "worse")
+    assert {"torch", "ray", "deepspeed"} <= set(summary["versions"])
+
+
+def test_the_policy_is_a_hugging_face_folder_with_changed_weights(run_folder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(run_folder / "policy")
+    assert AutoTokenizer.from_pretrained(run_folder / "policy").eos_token_id is not None
+    before, after = load_file(SMALL_MODEL / "model.safetensors"), load_file(run_folder / "policy/model.safetensors")
+    assert before.keys() == after.keys()
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert len(moved) == len(before)
+    assert torch.equal(model.state_dict()["model.norm.weight"], after["model.norm.weight"])
+
+
+def test_nothing_half_written_is_left(run_folder):
+    assert not list(run_folder.rglob("*.partial"))
+    assert {"config.yaml", "metrics.jsonl", "summary.json", "rollouts", "policy", "plots"} <= {
+        path.name for path in run_folder.iterdir()
+    }
+
+
+def test_the_same_seed_gives_the_same_run(run_folder, tmp_path):
+    again = train(tmp_path / "second")
+    assert untimed(steps(again)) == untimed(steps(run_folder))
+    first, second = (json.loads((f / "summary.json").read_text()) for f in (run_folder, again))
+    assert first["weights_sha256"] == second["weights_sha256"]
+
+
+def test_the_run_reproduces_the_recorded_one(run_folder):
+    """A refactor must not move these numbers. A change that means to: `python -m tests.stack.test_run`."""
+    recorded = json.loads(GOLDEN.read_text())
+    for row, golden in zip(steps(run_folder), recorded, strict=True):
+        for key, value in golden.items():
+            assert row[key] == pytest.approx(value, rel=1e-3, abs=1e-6), (row["step"], key)
+
+
+def test_a_checkpoint_can_be_evaluated_alone(run_folder, tmp_path):
+    from grpo.eval import main
+
+    overrides = [o for o in OVERRIDES if not o.startswith("model")]
+    argv = ["--config-name", "tiny", "--checkpoint", str(run_folder / "policy"), *overrides]
+    assert main([*argv, "--output", str(tmp_path / "result.json")]) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    summary = json.loads((run_folder / "summary.json").read_text())
+    # The exported policy answers exactly as the trained one did.
+    assert result["greedy"] == summary["final"]["greedy"]
+    assert result["sampled"] == summary["final"]["sampled"]
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    keys = ("reward", "accuracy", "format", "response_length", "loss", "entropy", "grad_norm", "generated_tokens")
+    with tempfile.TemporaryDirectory() as parent:
+        rows = steps(train(Path(parent) / "golden"))
+    GOLDEN.write_text(json.dumps([{key: row[key] for key in keys} for row in rows], indent=1) + "\n")

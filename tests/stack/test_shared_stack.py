@@ -1,0 +1,144 @@
+"""What must hold between engines and learner, on the real parts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from grpo.evaluate import EVALUATION_STEP
+from grpo.sampling import SamplePlan, make_requests, sample_groups
+from grpo.types import Batch, SampleRequest, TrainSample
+from rewards import Component, Scorer
+
+pytestmark = pytest.mark.stack
+
+
+def fixed_texts(vocabulary=300, count=6, length=60):
+    rng = random.Random(7)
+    return [[rng.randrange(2, vocabulary) for _ in range(length)] for _ in range(count)]
+
+
+def gap(stack, temperature):
+    """Largest distance between the log-probs of engine and learner over fixed text."""
+    worst = 0.0
+    samples = [TrainSample(ids[:1], ids[1:], [0.0] * (len(ids) - 1), 0.0) for ids in fixed_texts()]
+    ours = stack.learner.logprobs(samples, temperature)
+    for sample, logprobs in zip(samples, ours, strict=True):
+        ids = sample.prompt_token_ids + sample.response_token_ids
+        for theirs in stack.rollouts.prompt_logprobs(ids, temperature):
+            worst = max(worst, *(abs(a - b) for a, b in zip(logprobs, theirs, strict=True)))
+    return worst
+
+
+def sampled(stack, prompts, seed=0, temperature=1.0, version=None):
+    plan = SamplePlan(
+        num_samples=4,
+        temperature=temperature,
+        max_tokens=40,
+        stop=stack.config.template.stop,
+        seed=seed,
+        step=EVALUATION_STEP,
+        prompt_opens_think=False,
+    )
+    scorer = Scorer({"accuracy": Component(weight=1.0), "format": Component(weight=0.1)})
+    return sample_groups(prompts, plan, stack.rollouts, scorer).groups
+
+
+def test_parameters_are_partitioned_between_steps(stack):
+    reports = stack.learner.partition_reports()
+    assert len(reports) == 2
+    for report in reports:
+        assert report["whole"] == 0
+        assert report["local_share"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_sampled_log_probs_agree_with_the_learner(stack, temperature):
+    groups = sampled(stack, stack.setup.prompts[:8], temperature=temperature)
+    samples = [
+        TrainSample(group.group.prompt.token_ids, response.token_ids, response.logprobs, 0.0)
+        for group in groups
+        for response in group.group.responses
+    ]
+    ours = stack.learner.logprobs(samples, temperature)
+    gaps = [
+        abs(a - b) for sample, ids in zip(samples, ours, strict=True) for a, b in zip(sample.engine_logprobs, ids, strict=True)
+    ]
+    assert sum(gaps) / len(gaps) <= 1e-5
+
+
+def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
+    assert gap(stack, 1.0) < 1e-4
+    groups = sampled(stack, stack.setup.prompts[:8])
+    assert {response.weight_version for group in groups for response in group.group.responses} == {0}
+    samples = [
+        TrainSample(group.group.prompt.token_ids, r.token_ids, r.logprobs, 1.0 if i % 2 else -1.0)
+        for group in groups
+        for i, r in enumerate(group.group.responses)
+    ]
+    text = fixed_texts()[0]
+    before = stack.rollouts.prompt_logprobs(text)[0]
+    stats = stack.learner.update(Batch(samples, 1.0, 0), step=0)
+    assert stats["grad_norm"] > 0
+    assert gap(stack, 1.0) > 1e-4  # the learner has moved on, the engine has not
+    stack.learner.push_weights(5)
+    assert gap(stack, 1.0) < 1e-4
+    assert stack.rollouts.prompt_logprobs(text)[0] != before
+    groups = sampled(stack, stack.setup.prompts[:2])
+    assert {response.weight_version for group in groups for response in group.group.responses} == {5}
+
+
+def test_a_batch_without_gradient_moves_nothing(stack):
+    before = stack.learner.logprobs([TrainSample([2], [3, 4], [0.0, 0.0], 0.0)], 1.0)
+    stats = stack.learner.update(Batch([TrainSample([2], [3, 4], [-1.0, -1.0], 0.0)] * 4, 1.0, 5), step=1)
+    assert (stats["loss"], stats["grad_norm"]) == (0.0, 0.0)
+    assert stack.learner.logprobs([TrainSample([2], [3, 4], [0.0, 0.0], 0.0)], 1.0) == before
+
+
+def test_a_response_that_meets_its_stop_string_keeps_it_and_scores_format_one(stack):
+    groups = sampled(stack, stack.setup.prompts[:8])
+    pairs = [
+        (response, score)
+        for group in groups
+        for response, score in zip(group.group.responses, group.scores, strict=True)
+        if response.text.endswith("</answer>") and response.text.startswith("<think>")
+    ]
+    assert pairs
+    assert {response.finish_reason for response, _ in pairs} == {"stop"}
+    assert {score.components["format"].score for _, score in pairs} == {1.0}
+
+
+def test_text_and_tokens_are_the_same_thing(stack):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(stack.setup.model_folder)
+    for group in sampled(stack, stack.setup.prompts[:8]):
+        for response in group.group.responses:
+            assert tokenizer.decode(response.token_ids).removesuffix(tokenizer.eos_token) == response.text
+
+
+def test_a_sample_is_the_same_bit_for_bit_alone_and_in_any_company(stack):
+    """Prompts of more than 80 tokens, some of them shared by a group, alone, among 32 and among 256."""
+    rng = random.Random(1)
+    bodies = [[rng.randrange(2, 300) for _ in range(rng.choice((85, 100, 130, 200, 300)))] for _ in range(64)]
+    requests = [SampleRequest(i, bodies[i // 4], 1000 + i) for i in range(256)]
+
+    def run(chosen):
+        rng.shuffle(chosen)
+        batches = stack.rollouts.sample(chosen, temperature=1.0, max_tokens=16, stop=[])
+        return {r.key: (r.token_ids, r.logprobs) for responses in batches for r in responses}
+
+    among_256 = run(list(requests))
+    among_32 = run(requests[:32])
+    assert all(among_256[key] == value for key, value in among_32.items())
+    for request in requests[:12]:
+        assert run([request])[request.key] == among_256[request.key]
+
+
+def test_requests_of_a_group_have_seeds_of_their_own(stack):
+    plan = SamplePlan(
+        num_samples=4, temperature=1.0, max_tokens=8, stop=(), seed=0, step=1, prompt_opens_think=False
+    )
+    seeds = [request.seed for request in make_requests(stack.setup.prompts[:8], plan)]
+    assert len(set(seeds)) == 32

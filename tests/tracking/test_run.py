@@ -1,0 +1,121 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from grpo.tracking import open_run
+from grpo.tracking.settings import TrackingConfig, WandbConfig
+from tests.tracking.conftest import Example
+from tests.tracking.example_run import CANARIES, GIT_HASH, NASTY
+
+QUIET = TrackingConfig(wandb=WandbConfig(mode="disabled"), tensorboard=False, plots=False)
+
+
+def test_metrics_are_one_object_a_step_in_the_documented_order(example: Example):
+    lines = (example.folder / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [0, 0, 1, 2, 3, 4, 4]
+    assert list(rows[2]) == [
+        "step", "stage", "reward", "reward/accuracy", "accuracy", "format", "response_length",
+        "kl", "loss", "lr", "weight_version", "tokens_per_second",
+    ]  # fmt: skip
+    assert rows[3]["loss"] == "nan" and rows[2]["kl"] is None
+    assert rows[0] == {
+        "step": 0,
+        "eval/sampled/accuracy": 0.4,
+        "eval/sampled/format": 0.7,
+        "eval/sampled/response_length": 22,
+    }
+
+
+def test_rollouts_keep_the_text_exactly(example: Example):
+    path = example.folder / "rollouts" / "step_000004.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == 3 and rows[0]["response"] == NASTY
+
+
+def test_config_says_recipe_and_code_and_is_yaml(example: Example):
+    text = (example.folder / "config.yaml").read_text()
+    assert text.startswith(f"# recipe: tiny\n# git: {GIT_HASH}\n")
+    config = yaml.safe_load(text)
+    assert config["sampling"] == {"max_tokens": 64, "stop_token": "</answer>"}
+    assert config["model"] == {"path": "somewhere", "hf_token": "[redacted]", "revision": GIT_HASH}
+
+
+def test_summary_is_what_the_trainer_gave(example: Example):
+    summary = json.loads((example.folder / "summary.json").read_text())
+    assert summary["final"]["sampled"]["accuracy"] == 0.9
+    assert summary["weights_sha256"] == "ab" * 32 and summary["steps"] == 4
+
+
+def test_no_secret_is_in_any_file_or_on_the_terminal(example: Example):
+    paths = [path for path in example.folder.rglob("*") if path.is_file()]
+    names = {path.name for path in paths}
+    assert {
+        "config.yaml",
+        "summary.json",
+        "metrics.jsonl",
+        "debug.log",
+    } <= names  # the search sees what it should
+    for name, canary in CANARIES.items():
+        holders = [path for path in paths if canary.encode() in path.read_bytes()]
+        assert not holders, f"{name} is in {holders}"
+        assert canary not in example.stdout
+
+
+def test_no_drafts_are_left(example: Example):
+    assert not list(example.folder.rglob("*.tmp"))
+
+
+def test_the_plain_output_has_one_line_a_step_the_table_and_the_places(example: Example):
+    lines = example.stdout.splitlines()
+    steps = [line for line in lines if line.startswith("step ")]
+    assert len(steps) == 4 and steps[3].startswith(
+        "step 4/4  reward 1.000  accuracy 0.900  format 0.950  length 34.0"
+    )
+    assert (
+        sum(line.startswith("evaluating 1024 problems") for line in lines) == 1
+    )  # not one line for each percent
+    assert "evaluation at step 4, sampled:  accuracy 0.900  format 0.950  length 34.0" in lines
+    assert any("sampled accuracy" in line and "+0.500" in line for line in lines)
+    assert any("sampled share of worked answers" in line and "+0.600" in line for line in lines)
+    assert "4 steps, 5m02s, 1.2M tokens generated" in lines
+    assert any(line.startswith("wandb:") and "wandb sync" in line for line in lines)
+    assert f"run folder:    {example.folder}" in lines
+
+
+def test_text_of_a_model_cannot_reach_the_terminal(example: Example):
+    (line,) = (line for line in example.stdout.splitlines() if line.startswith("text of a model"))
+    assert "\\x1b]0;pwned\\x07[bold red]1" in line
+    assert not set(example.stdout) & set("\x00\x07\x1b\x85\u2028")
+
+
+def test_a_folder_with_a_run_is_refused(tmp_path: Path):
+    with open_run(tmp_path, {}, QUIET, "tiny", 1, None) as run:
+        run.log_step({"step": 1, "reward": 0.5})
+    with pytest.raises(ValueError, match="already holds a run"):
+        open_run(tmp_path, {}, QUIET, "tiny", 1, None)
+
+
+def test_a_failing_run_keeps_its_record_and_lets_the_error_through(tmp_path: Path):
+    settings = TrackingConfig(wandb=WandbConfig(mode="disabled"))
+    with pytest.raises(KeyError, match="boom"), open_run(tmp_path, {}, settings, "tiny", 2, None) as run:
+        run.log_step({"step": 1, "reward": 0.5})
+        raise KeyError("boom")
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "reward": 0.5}\n'
+    assert list((tmp_path / "tensorboard").iterdir()) and not (tmp_path / "summary.json").exists()
+
+
+def test_a_run_without_evaluations_closes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with open_run(tmp_path, {}, QUIET, "tiny", 1, None) as run:
+        run.close({"steps": 0})
+    assert "0 steps" in capsys.readouterr().out
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = "{'torch', 'wandb', 'tensorboard', 'matplotlib', 'rich', 'numpy', 'yaml'}"
+    code = f"import sys, grpo.tracking, grpo.tracking.settings; print({heavy} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
