@@ -1,9 +1,20 @@
 """Rule-based rewards: text in, `Reward` out. Knows nothing of training and can be used alone."""
 
-from rewards.accuracy import accuracy_reward
+from rewards.accuracy import accuracy_reward, accuracy_rewards
 from rewards.compose import Component, Scorer
 from rewards.format import format_reward
 from rewards.registry import register
-from rewards.types import Reward, Sample, Score
+from rewards.types import InfrastructureError, Reward, Sample, Score
 
-__all__ = ["Component", "Reward", "Sample", "Score", "Scorer", "accuracy_reward", "format_reward", "register"]
+__all__ = [
+    "Component",
+    "InfrastructureError",
+    "Reward",
+    "Sample",
+    "Score",
+    "Scorer",
+    "accuracy_reward",
+    "accuracy_rewards",
+    "format_reward",
+    "register",
+]

@@ -12,7 +12,7 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 
 
-@register("format")
+@register("format", bounded=True)
 def format_reward(sample: Sample, rule: Literal["strict", "lenient"] = "strict") -> Reward:
     """1 when the response has the asked structure, else 0.
 
