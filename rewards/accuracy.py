@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rewards.extract import Source, extract, final_part
-from rewards.maths import IN_PROCESS, LimitError, Limits, Rules, same_answer
+from rewards.maths import IN_PROCESS, WORKER, LimitError, Limits, Rules, same_answer
 from rewards.registry import register
 from rewards.types import NeedsWorkerError, Reward, Sample
 
@@ -97,12 +97,18 @@ def grade(
     if not candidates:
         return Reward(0.0, reason)
     details = {"extracted": candidates[-1][:MAX_SHOWN]}
+    if max(map(len, candidates)) > WORKER.max_chars:
+        return Reward(0.0, "limit", details | {"limit": "chars"})
     try:
         correct = [same_answer(candidate, gold, rules, limits) for candidate in candidates]
     except (LimitError, RecursionError) as error:
         if limits is IN_PROCESS:
             raise NeedsWorkerError from None
         return Reward(0.0, "limit", details | {"limit": str(error)[:MAX_SHOWN]})
+    except MemoryError:
+        raise
+    except Exception as error:  # a fault of ours must cost one answer and show in the logs, not end a training run
+        return Reward(0.0, "error", details | {"error": f"{type(error).__name__}: {error}"[:MAX_SHOWN]})
     if all(correct):
         return Reward(1.0, "correct", details)
     return Reward(0.0, "several_answers" if len(candidates) > 1 else "wrong", details)

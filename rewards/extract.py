@@ -35,6 +35,7 @@ _PLACEHOLDERS = frozenset(
      r"\text{your answer}", "ans", r"\cdot", "[answer]", "(answer)"}
 )  # fmt: skip
 _MAX_STATEMENT = 400  # characters
+_MAX_STATED = 50_000  # characters at the end of a response that are searched for a stated answer
 
 
 def final_part(response: str, *, prompt_opens_think: bool = False) -> str | None:
@@ -132,6 +133,7 @@ def _inside(text: str) -> str:
 def _stated(text: str) -> Extraction:
     """What follows `the answer is`, `Answer:`, `####`, up to the end of the sentence or line."""
     found = []
+    text = text[-_MAX_STATED:]
     for match in _STATED.finditer(text):
         statement = text[match.end() : match.end() + _MAX_STATEMENT]
         end = _STATEMENT_END.search(statement)

@@ -22,7 +22,7 @@ from rewards.maths.answer import (
 )
 from rewards.maths.identity import constant_ratio, same_value
 from rewards.maths.limits import Budget, LimitError, Limits
-from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym
+from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
 from rewards.maths.reader import Tokens, as_region, plain_text, read, read_tokens, strip
 from rewards.maths.regions import same_region
 from rewards.maths.tokens import ambiguous_commas
@@ -229,7 +229,7 @@ def _named_and_bare(named: Assign, bare: Answer, c: Comparison) -> bool:
         return isinstance(named.value, Scalar) and _same_equation(_as_equation(named), bare, c)
     if isinstance(bare, Region) and bare.variable and bare.variable != named.name:
         return False
-    if isinstance(bare, Listing) and _points(bare) is not None and named.name.startswith("("):
+    if isinstance(bare, Listing) and _points(bare) is not None:
         return _same_points(named, bare, c)
     if isinstance(named.value, Listing) and len(named.value.items) == 1:
         named = named._replace(value=named.value.items[0])
@@ -239,6 +239,8 @@ def _named_and_bare(named: Assign, bare: Answer, c: Comparison) -> bool:
 def _same_named(answer: Assign, gold: Assign, c: Comparison) -> bool:
     if answer.parameters and gold.parameters and answer.parameters != gold.parameters:
         answer = _renamed(answer, gold.parameters)
+        if answer.parameters != gold.parameters:
+            return False
     if _plain_name(answer.name) == _plain_name(gold.name):
         return same(answer.value, gold.value, c)
     simple = isinstance(answer.value, Scalar) and isinstance(gold.value, Scalar)
@@ -249,7 +251,8 @@ def _same_named(answer: Assign, gold: Assign, c: Comparison) -> bool:
 
 
 def _is_wordy(named: Assign) -> bool:
-    return len(named.name) > 3 and " " in named.name
+    """A label such as `total area`, which is no variable."""
+    return re.fullmatch(r"[a-z]+ [a-z ]+", named.name) is not None
 
 
 def _plain_name(name: str) -> str:
@@ -265,6 +268,8 @@ def _renamed(named: Assign, parameters: tuple[str, ...]) -> Assign:
     """The same function in other parameters."""
     if len(parameters) != len(named.parameters) or not isinstance(named.value, Scalar):
         return named
+    if (variables(named.value.node) - {*named.parameters}) & {*parameters}:
+        return named  # f(y) = 2 x is no function 2 x of x
     names = dict(zip(named.parameters, parameters, strict=True))
     node = substitute(named.value.node, names)
     return named._replace(parameters=parameters, value=named.value._replace(node=node))
@@ -349,8 +354,8 @@ def _same_tuple(answer: Tuple | Matrix, gold: Tuple | Matrix, c: Comparison) -> 
             for a, g in zip(row, gold_row, strict=True)
         )
     if isinstance(answer, Tuple) and isinstance(gold, Tuple):
-        ends_matter = len(gold.items) == 2
-        if ends_matter and (answer.opener, answer.closer) != (gold.opener, gold.closer):
+        brackets = answer.opener + answer.closer, gold.opener + gold.closer
+        if brackets[0] != brackets[1] and (len(gold.items) == 2 or {*brackets} != {"()", "[]"}):
             return False
         return _same_in_order(answer.items, gold.items, c)
     matrix, point = (answer, gold) if isinstance(answer, Matrix) else (gold, answer)
@@ -382,13 +387,15 @@ def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:
             return False
         if len(answer.parts) != len(gold.parts):
             return False
-        if answer.half or gold.half:
-            return all(_equal(a, g, c) for a, g in zip(answer.parts, gold.parts, strict=True))
+        if all(_equal(a, g, c) for a, g in zip(answer.parts, gold.parts, strict=True)):
+            return True
+        if answer.half or gold.half or any(_is_zero(part, c) for part in (*answer.parts, *gold.parts)):
+            return False  # times of day do not reduce
         crossed = [
             (Node("mul", (a, gold.parts[0])), Node("mul", (g, answer.parts[0])))
             for a, g in zip(answer.parts[1:], gold.parts[1:], strict=True)
         ]
-        return all(same_value(left, right, c.budget) for left, right in crossed) and not _is_zero(answer.parts[0], c)
+        return all(same_value(left, right, c.budget) for left, right in crossed)
     ratio, other = (answer, gold) if isinstance(answer, Ratio) else (gold, answer)
     assert isinstance(ratio, Ratio)
     if len(ratio.parts) != 2 or ratio.half or not isinstance(other, Scalar) or other.unit is not None:

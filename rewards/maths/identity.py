@@ -70,6 +70,8 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
         LimitError: too large or too costly to tell.
     """
     names = variables(left) | variables(right)
+    if not variables(left) or not variables(right):
+        return 0  # numbers have a ratio always; it says nothing
     ratios: list[Value] = []
     allow_complex = any(part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side))
     for point in points(names, integers=_wants_integers(left) or _wants_integers(right)):

@@ -110,7 +110,7 @@ class Evaluator:
         if name == "e":
             return +self.context.e
         if name == "i":
-            return self.context.mpc(0, 1)
+            return self._checked(self.context.mpc(0, 1))
         raise UndefinedError(name)
 
     def inexact(self, value: Value) -> Value:

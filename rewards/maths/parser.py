@@ -236,11 +236,20 @@ class _Parser:
                 name += "'"
             if inner.text != "G":
                 raise NotMathError("prime")
-        follows = self.peek()
-        if follows.kind == "open" and follows.text == "(" and self.is_application(name):
+        if self.peek().text == "G" and self.peek(1).kind == "open" and self.peek(1).text == "(":
+            return self.application_in_braces(name)
+        if self.peek().kind == "open" and self.peek().text == "(" and self.is_application(name):
             self.take()
             return Node("apply", tuple(self.arguments(")")), name)
         return sym(name)
+
+    def application_in_braces(self, name: str) -> Node:
+        """`f{(x)}`, as sympy prints it."""
+        self.take()
+        self.take()
+        node = Node("apply", tuple(self.arguments(")")), name)
+        self.expect("close", "G")
+        return node
 
     def is_application(self, name: str) -> bool:
         """`f(x)`, and `I(0)`: a capital letter of a lone number is a value of a function, not a product."""

@@ -20,7 +20,8 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.limits import Limits, NotMathError
+from rewards.maths.identity import sign
+from rewards.maths.limits import Budget, Limits, NotMathError
 from rewards.maths.node import HUNDRED, Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
 from rewards.maths.tokens import Token, clean, tokenize
@@ -187,7 +188,7 @@ class _Reader:
                 cuts.append(index)
             elif token.kind in ("word", "run") and token.text.lower() in ("and", "or"):
                 cuts.append(index)
-                kind = "or" if token.text.lower() == "or" else kind
+                kind = token.text.lower() if kind != "or" else kind
         if not cuts:
             return self.union(tokens)
         parts = [part for part in split_at(tokens, cuts) if part]
@@ -216,8 +217,23 @@ class _Reader:
         regions = [item for item in items if isinstance(item, Region)]
         if len(regions) == len(items) and len({region.variable for region in regions}) == 1 and kind == "or":
             return Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
+        if len(regions) == len(items) == 2 and kind == "and" and (both := self.intersection(*regions)) is not None:
+            return both
+        kind = "list" if kind == "and" else kind
         shared = _flatten(_share_name(items, kind))
         return shared[0] if len(shared) == 1 else Listing(tuple(shared), kind)
+
+    def intersection(self, first: Region, second: Region) -> Region | None:
+        """`x > 0 and x <= 2`: a lower and an upper bound of one variable; None for anything else."""
+        if len(first.pieces) != 1 or len(second.pieces) != 1 or first.variable != second.variable:
+            return None
+        below, above = sorted((first.pieces[0], second.pieces[0]), key=lambda piece: piece.low is not None)
+        if above.low is None or below.high is None or below.low is not None or above.high is not None:
+            return None
+        width = Node("add", (below.high, neg(above.low)))
+        if sign(width, Budget(self.limits)) != 1:
+            return Region((below, above), first.variable)  # `x < -1 and x > 1` means either
+        return Region((Piece(above.low, above.low_closed, below.high, below.high_closed),), first.variable)
 
     # --- unions, relations
 
@@ -311,8 +327,8 @@ class _Reader:
             return str(node.value), tuple(str(arg.value) for arg in node.args)
         if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
             return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
-        if node.op == "apply":
-            return plain_text(tokens), ()
+        if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
+            return plain_text(tokens), ()  # f(2), S_1(101)
         return "", ()
 
     def order(self, parts: list[Tokens], relations: list[str]) -> Answer:
@@ -439,6 +455,8 @@ class _Reader:
         base = str(_NUMBER_WORDS.get(base.lower(), base))
         if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(r"[0-9]{1,2}", base):
             return None
+        if base == "10":
+            return Scalar(num(int(digits) * (-1 if negative else 1))) if digits.isdigit() else None
         try:
             return Based(int(digits, int(base)) * (-1 if negative else 1), int(base))
         except ValueError:  # a digit that the base does not have
@@ -577,12 +595,16 @@ def as_region(answer: Answer) -> Region | None:
     if isinstance(answer, Tuple) and len(answer.items) == 2:
         low, high = answer.items
         if isinstance(low, Scalar) and isinstance(high, Scalar):
+            if low.node == sym("oo") or high.node == neg(sym("oo")):
+                return None
             piece = Piece(finite(low.node), answer.opener == "[", finite(high.node), answer.closer == "]")
             return Region((piece,))
     if isinstance(answer, Scalar):
         return Region((Piece(answer.node, True, answer.node, True),))
     if isinstance(answer, Listing) and all(isinstance(item, Scalar | Region) for item in answer.items):
         regions = [as_region(item) for item in answer.items]
+        if len({region.variable for region in regions if region is not None and region.variable}) > 1:
+            return None
         return Region(tuple(piece for region in regions if region for piece in region.pieces))
     return None
 
@@ -610,6 +632,10 @@ def _order_key(node: Node) -> Fraction:
     if node.op == "div" and node.args[0].op == node.args[1].op == "num" and node.args[1].value:
         return Fraction(node.args[0].value) / Fraction(node.args[1].value)
     raise NotMathError("order of removed points")
+
+
+def _is_name_part(node: Node) -> bool:
+    return node.op in ("num", "sym")
 
 
 def _variable(tokens: Tokens) -> str:
