@@ -1,5 +1,14 @@
 """Rule-based rewards: text in, `Reward` out. Knows nothing of training and can be used alone."""
 
+from rewards import (
+    boxes,
+    choice,
+    countdown,
+    language,
+    length,
+    repetition,
+    tools,
+)  # they register their rewards
 from rewards.accuracy import accuracy_reward, accuracy_rewards
 from rewards.compose import Component, Scorer
 from rewards.format import format_reward
@@ -15,6 +24,13 @@ __all__ = [
     "Scorer",
     "accuracy_reward",
     "accuracy_rewards",
+    "boxes",
+    "choice",
+    "countdown",
     "format_reward",
+    "language",
+    "length",
     "register",
+    "repetition",
+    "tools",
 ]

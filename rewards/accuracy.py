@@ -24,9 +24,9 @@ def accuracy_reward(
 ) -> Reward:
     """1 when the answer that follows the last `</think>` equals `gold`, else 0. Never raises for any text.
 
-    An answer inside the thought does not count, an unclosed thought scores 0, and so do several answers that differ.
-    Equality is mathematical, up to wrappers; docs/rewards.md has the rules. Cheap answers are graded here, others in
-    a worker process that can be killed.
+    An answer inside the thought does not count, an unclosed thought scores 0, and so do several answers that
+    differ. Equality is mathematical, up to wrappers; docs/rewards.md has the rules. Cheap answers are graded
+    here, others in a worker process that can be killed.
 
     Args:
         source: where an answer may stand; `any` is a box, else answer tags, else "the answer is ...".
@@ -46,7 +46,9 @@ def accuracy_reward(
 
 def accuracy_rewards(responses: Iterable[str], golds: Iterable[str], **options: Any) -> list[Reward]:
     """`accuracy_reward` of each response with its gold, in order."""
-    return [accuracy_reward(response, gold, **options) for response, gold in zip(responses, golds, strict=True)]
+    return [
+        accuracy_reward(response, gold, **options) for response, gold in zip(responses, golds, strict=True)
+    ]
 
 
 @register("accuracy", bounded=True)
@@ -69,16 +71,15 @@ def accuracy(
     """
     if sample.truncated:
         return Reward(0.0, "truncated")
-    options = {"source": source, "rel_tol": rel_tol, "programming": programming}
-    options |= (per_data_source or {}).get(sample.data_source, {})
-    rules = Rules(rel_tol=options["rel_tol"], programming=options["programming"])
+    ours: dict[str, Any] = {"source": source, "rel_tol": rel_tol, "programming": programming}
+    ours |= (per_data_source or {}).get(sample.data_source, {})
     return grade(
         sample.response,
         sample.gold,
-        rules,
+        Rules(rel_tol=ours["rel_tol"], programming=ours["programming"]),
         limits,
         prompt_opens_think=sample.prompt_opens_think,
-        source=options["source"],
+        source=ours["source"],
     )
 
 
@@ -107,7 +108,9 @@ def grade(
         return Reward(0.0, "limit", details | {"limit": str(error)[:MAX_SHOWN]})
     except MemoryError:
         raise
-    except Exception as error:  # a fault of ours must cost one answer and show in the logs, not end a training run
+    except (
+        Exception
+    ) as error:  # a fault of ours must cost one answer and show in the logs, not end a training run
         return Reward(0.0, "error", details | {"error": f"{type(error).__name__}: {error}"[:MAX_SHOWN]})
     if all(correct):
         return Reward(1.0, "correct", details)

@@ -17,7 +17,8 @@ class Component:
 
     weight: its factor in the sum; 0 keeps it in the logs and available to other components only.
     options: keyword arguments of its function.
-    requires: names of components that must score above 0, or this one counts 0 (accuracy only if the format holds).
+    requires: names of components that must score above 0, or this one counts 0 (accuracy only if the format
+        holds).
     """
 
     weight: float
@@ -31,13 +32,15 @@ class Scorer:
     Args:
         components: by name; those that look at others (`earlier`) are computed after them.
         modules: the operator's own modules, imported here and in the workers.
-        num_workers: processes for rewards whose cost has no small bound. With 0 the operator's own rewards run in this
+        num_workers: processes for rewards whose cost has no small bound. With 0 the operator's own rewards
+            run in this
             process, and the few answers that `accuracy` will not grade here go to one shared worker.
         wall_seconds: budget of one sample in a worker.
         memory_bytes: address space of one worker.
 
     Raises:
-        ValueError: an unknown reward or option, or a component that needs another one; all problems are in one
+        ValueError: an unknown reward or option, or a component that needs another one; all problems are in
+            one
             message, one a line.
     """
 
@@ -73,7 +76,8 @@ class Scorer:
         return self.score_groups([samples])[0]
 
     def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
-        """Scores of several groups; their samples share the workers, which is faster than one group at a time.
+        """Scores of several groups; their samples share the workers, which is faster than one group at a
+        time.
 
         Raises:
             InfrastructureError: as `score_group`.
@@ -106,12 +110,22 @@ class Scorer:
         options = self.components[name].options
         remote: list[tuple[Task, list[dict[str, Reward]]]] = []
         for samples, earlier in zip(groups, rewards, strict=True):
-            parts = [(samples, earlier)] if entry.group else [([s], [e]) for s, e in zip(samples, earlier, strict=True)]
+            parts = (
+                [(samples, earlier)]
+                if entry.group
+                else [([s], [e]) for s, e in zip(samples, earlier, strict=True)]
+            )
             for part, part_earlier in parts:
-                found = None if self.pool is not None and not entry.bounded else _here(name, part, options, part_earlier)
+                found = (
+                    None
+                    if self.pool is not None and not entry.bounded
+                    else _here(name, part, options, part_earlier)
+                )
                 if found is None:
                     known = [dict(one) for one in part_earlier] if entry.wants_earlier else ()
-                    remote.append((Task(name=name, samples=part, options=options, earlier=known), part_earlier))
+                    remote.append(
+                        (Task(name=name, samples=part, options=options, earlier=known), part_earlier)
+                    )
                 else:
                     _keep(name, found, part_earlier)
         if remote:
@@ -124,7 +138,9 @@ class Scorer:
             name: _gated(reward, self.components[name].requires, rewards) for name, reward in rewards.items()
         }
         ordered = {name: gated[name] for name in self.components}
-        return Score(sum(self.components[name].weight * reward.score for name, reward in ordered.items()), ordered)
+        return Score(
+            sum(self.components[name].weight * reward.score for name, reward in ordered.items()), ordered
+        )
 
 
 def _here(
@@ -134,7 +150,9 @@ def _here(
     entry = registry.entry(name)
     try:
         if entry.group:
-            return list(entry.function(samples, **options, **({"earlier": earlier} if entry.wants_earlier else {})))
+            return list(
+                entry.function(samples, **options, **({"earlier": earlier} if entry.wants_earlier else {}))
+            )
         return [registry.apply(name, samples[0], options, earlier[0])]
     except NeedsWorkerError:
         return None

@@ -14,7 +14,9 @@ MAX_CANDIDATES = 32  # more boxes than this is a guess list, whatever they hold
 
 
 class Extraction(NamedTuple):
-    """Candidates for the final answer, last one last; they must all agree. `reason` says why there are none."""
+    """Candidates for the final answer, last one last; they must all agree. `reason` says why there are
+    none.
+    """
 
     candidates: tuple[str, ...]
     reason: str = ""
@@ -39,7 +41,9 @@ _MAX_STATED = 50_000  # characters at the end of a response that are searched fo
 
 
 def final_part(response: str, *, prompt_opens_think: bool = False) -> str | None:
-    """What follows the last `</think>`; the whole response where there is no thought; None for an unclosed one."""
+    """What follows the last `</think>`; the whole response where there is no thought; None for an unclosed
+    one.
+    """
     _, closed, final = response.rpartition("</think>")
     if not closed and prompt_opens_think:
         return None
@@ -82,7 +86,9 @@ def tagged(text: str) -> list[str]:
 
 
 def boxed(text: str) -> list[str]:
-    r"""Contents of all complete `\boxed{...}` and `\fbox{...}` outside of other boxes, in order; also `\boxed 5`."""
+    r"""Contents of all complete `\boxed{...}` and `\fbox{...}` outside of other boxes, in order; also
+    `\boxed 5`.
+    """
     found: list[tuple[int, int]] = []  # (start, end) of contents
     opened: list[int] = []  # where the group began if it is a box, else -1
     if "boxed" not in text and "fbox" not in text:

@@ -45,11 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rewards.grade", description="Grade final answers against gold answers.")
-    parser.add_argument("--input", type=Path, required=True, help="JSONL; each line has `response`, `gold`, maybe `id`")
-    parser.add_argument("--output", type=Path, required=True, help="JSONL: id, score, reason, extracted; same order")
+    parser = argparse.ArgumentParser(
+        prog="rewards.grade", description="Grade final answers against gold answers."
+    )
+    parser.add_argument(
+        "--input", type=Path, required=True, help="JSONL; each line has `response`, `gold`, maybe `id`"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="JSONL: id, score, reason, extracted; same order"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes for the answers that need one")
-    parser.add_argument("--source", choices=["boxed", "answer_tag", "any"], default="any", help="where answers stand")
+    parser.add_argument(
+        "--source", choices=["boxed", "answer_tag", "any"], default="any", help="where answers stand"
+    )
     parser.add_argument("--skip-bad", action="store_true", help="report malformed lines and go on")
     return parser
 
@@ -123,7 +131,7 @@ def _grade_cases(cases: list[dict[str, Any]], source: str, pool: Pool) -> list[R
     tasks: dict[int, Task] = {}
     for index, sample in enumerate(samples):
         try:
-            rewards[index] = accuracy(sample, source=source)  # type: ignore[arg-type]  # argparse has the choices
+            rewards[index] = accuracy(sample, source=source)
         except NeedsWorkerError:
             tasks[index] = Task(name="accuracy", samples=[sample], options={"source": source})
     results = pool.run(list(tasks.values())) if tasks else []
@@ -133,11 +141,17 @@ def _grade_cases(cases: list[dict[str, Any]], source: str, pool: Pool) -> list[R
 
 def _scored(case: dict[str, Any], reward: Reward) -> dict[str, Any]:
     start = {"id": case["id"]} if "id" in case else {}
-    return start | {"score": reward.score, "reason": reward.reason, "extracted": reward.details.get("extracted")}
+    return start | {
+        "score": reward.score,
+        "reason": reward.reason,
+        "extracted": reward.details.get("extracted"),
+    }
 
 
 class _Progress:
-    """A bar on standard error, redrawn a few times a second; one plain line at the end where it is no terminal."""
+    """A bar on standard error, redrawn a few times a second; one plain line at the end where it is no
+    terminal.
+    """
 
     def __init__(self, total: int) -> None:
         self.total = total

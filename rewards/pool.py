@@ -1,4 +1,6 @@
-"""A pool of killable processes: a hang, a crash or a hunger for memory costs one answer, never its neighbours."""
+"""A pool of killable processes: a hang, a crash or a hunger for memory costs one answer, never its
+neighbours.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,8 @@ class _Worker:
                 "options": dict(task.options),
                 "samples": [asdict(sample) for sample in task.samples],
                 "earlier": [
-                    {name: [r.score, r.reason, dict(r.details)] for name, r in one.items()} for one in task.earlier
+                    {name: [r.score, r.reason, dict(r.details)] for name, r in one.items()}
+                    for one in task.earlier
                 ],
             }
         )
@@ -113,7 +116,8 @@ class _Worker:
 
 
 class Pool:
-    """Scores tasks in worker processes; results come in the order of the tasks, whatever happens to the workers.
+    """Scores tasks in worker processes; results come in the order of the tasks, whatever happens to the
+    workers.
 
     Args:
         num_workers: processes; each is started when there is work for it.
@@ -146,11 +150,12 @@ class Pool:
     def run(self, tasks: Sequence[Task]) -> list[list[Reward]]:
         """The rewards of all tasks, in order.
 
-        A task that outlives its budget gets `timeout`; one whose worker dies twice gets `crash`. A worker that dies
-        once, on a task that a second worker finishes, is a fault of the machine.
+        A task that outlives its budget gets `timeout`; one whose worker dies twice gets `crash`. A worker
+        that dies once, on a task that a second worker finishes, is a fault of the machine.
 
         Raises:
-            InfrastructureError: workers cannot start, or more than 1% of the tasks met a fault of the machine.
+            InfrastructureError: workers cannot start, or more than 1% of the tasks met a fault of the
+                machine.
         """
         with self._lock:
             return _Run(self, tasks).results()
@@ -264,8 +269,12 @@ class _Run:
         self.done[index] = [Reward(0.0, reason, details)] * len(self.tasks[index].samples)
 
     def _check_faults(self) -> None:
-        """Deaths that did not repeat belong to the machine; a few are retried in silence, many are an error."""
-        faults = sum(1 for index, count in self.deaths.items() if count == 1 and self.done[index][0].reason != "crash")
+        """Deaths that did not repeat belong to the machine; a few are retried in silence, many are an
+        error.
+        """
+        faults = sum(
+            1 for index, count in self.deaths.items() if count == 1 and self.done[index][0].reason != "crash"
+        )
         if faults > max(1.0, _MAX_FAULT_SHARE * len(self.tasks)):
             raise InfrastructureError(
                 f"reward workers died on {faults} of {len(self.tasks)} answers that other workers could grade; "

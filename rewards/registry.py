@@ -1,4 +1,6 @@
-"""Rewards by name: functions of a sample, or of all samples of a group; a recipe names them and weighs them."""
+"""Rewards by name: functions of a sample, or of all samples of a group; a recipe names them and weighs
+them.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,9 @@ _REGISTRY: dict[str, Entry] = {}
 def register(name: str, *, bounded: bool = False, group: bool = False) -> Callable[[Any], Any]:
     """Make a reward function available to recipes as `rewards.components.<name>`.
 
-    The function is `(sample, **options) -> Reward`, or with `group` `(samples, **options) -> list[Reward]`. A parameter
-    named `earlier` receives the rewards of the other components: a mapping by name, for a group one for each sample.
+    The function is `(sample, **options) -> Reward`, or with `group` `(samples, **options) -> list[Reward]`. A
+    parameter named `earlier` receives the rewards of the other components: a mapping by name, for a group one
+    for each sample.
 
     Raises:
         ValueError: the name is taken by another function.
@@ -56,7 +59,11 @@ def register(name: str, *, bounded: bool = False, group: bool = False) -> Callab
             if p.name not in ("earlier", "limits") and p.kind is not inspect.Parameter.VAR_KEYWORD
         )
         entry = Entry(
-            function=function, bounded=bounded, group=group, wants_earlier="earlier" in parameters, options=options
+            function=function,
+            bounded=bounded,
+            group=group,
+            wants_earlier="earlier" in parameters,
+            options=options,
         )
         if _REGISTRY.setdefault(name, entry).function is not function:
             taken = _REGISTRY[name].function.__module__

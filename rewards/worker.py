@@ -1,7 +1,7 @@
 """The process that grades what the caller will not: one request at a time, under resource limits.
 
-It speaks length-prefixed JSON on its standard streams. The parent kills it at a deadline; it needs no signals and no
-threads, and nothing in it outlives the parent.
+It speaks length-prefixed JSON on its standard streams. The parent kills it at a deadline; it needs no signals
+and no threads, and nothing in it outlives the parent.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import resource
 import signal
 import struct
 import sys
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 HEADER = struct.Struct(">I")
 MAX_MESSAGE = 256 * 2**20  # bytes; a longer one is a broken stream
 
 
-def write_message(stream: BinaryIO, message: dict[str, Any]) -> None:
+def write_message(stream: IO[bytes], message: dict[str, Any]) -> None:
     """One message; surrogates from decoded model output are escaped."""
     body = json.dumps(message).encode()
     stream.write(HEADER.pack(len(body)) + body)
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> dict[str, Any] | None:
+def read_message(stream: IO[bytes]) -> dict[str, Any] | None:
     """The next message; None at the end of the stream."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
@@ -123,7 +123,9 @@ def _run(request: dict[str, Any]) -> list[Any]:
     if entry.wants_earlier:
         earlier = [{name: Reward(*reward) for name, reward in one.items()} for one in request["earlier"]]
         options["earlier"] = earlier if entry.group else earlier[0]
-    return list(entry.function(samples, **options)) if entry.group else [entry.function(samples[0], **options)]
+    return (
+        list(entry.function(samples, **options)) if entry.group else [entry.function(samples[0], **options)]
+    )
 
 
 if __name__ == "__main__":

@@ -96,6 +96,4 @@ class Words(NamedTuple):
     text: str
 
 
-Answer = (
-    Scalar | Listing | Tuple | Region | Assign | Equation | Inequality | Matrix | Ratio | Based | Words
-)
+Answer = Scalar | Listing | Tuple | Region | Assign | Equation | Inequality | Matrix | Ratio | Based | Words

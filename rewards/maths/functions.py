@@ -66,7 +66,11 @@ def integer_root(value: int, degree: int) -> int | None:
     else:
         if degree > value.bit_length():
             return None
-        root = round(value ** (1 / degree)) if value.bit_length() < 1000 else 1 << (value.bit_length() // degree + 1)
+        root = (
+            round(value ** (1 / degree))
+            if value.bit_length() < 1000
+            else 1 << (value.bit_length() // degree + 1)
+        )
         while True:  # Newton's method from above
             better = ((degree - 1) * root + value // root ** (degree - 1)) // degree
             if better >= root:
@@ -100,7 +104,14 @@ EXACT: dict[str, Callable[[list[Fraction]], Fraction]] = {
 # name -> method of an mpmath context
 TRANSCENDENTAL: dict[str, str] = {
     **{"sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc"},
-    **{"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc"},
+    **{
+        "arcsin": "asin",
+        "arccos": "acos",
+        "arctan": "atan",
+        "arccot": "acot",
+        "arcsec": "asec",
+        "arccsc": "acsc",
+    },
     **{"sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "coth": "coth", "sech": "sech", "csch": "csch"},
     **{"asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "ln": "ln"},
     **{"floor": "floor", "ceil": "ceil", "abs": "fabs", "sgn": "sign"},

@@ -1,8 +1,9 @@
 """Are two expressions the same number, or the same function of their variables?
 
-Rationals are compared exactly. Other numbers are compared at two precisions: two forms of one number differ by rounding,
-which shrinks when digits are added; different numbers keep their distance. Functions are compared at fixed
-pseudo-random points (Schwartz-Zippel), so no identity has to be known and no rule has to terminate.
+Rationals are compared exactly. Other numbers are compared at two precisions: two forms of one number differ
+by rounding, which shrinks when digits are added; different numbers keep their distance. Functions are
+compared at fixed pseudo-random points (Schwartz-Zippel), so no identity has to be known and no rule has to
+terminate.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def _same(
             return _same_at({}, left, right, budget, rel_tol, allow_complex=True, log_ten=log_ten)
         except UndefinedError:
             return False
-    allow_complex = any(part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side))
+    allow_complex = any(
+        part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side)
+    )
     agreed = 0
     for point in points(names, integers=_wants_integers(left) or _wants_integers(right)):
         try:
@@ -64,7 +67,8 @@ def _same(
 
 
 def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
-    """The sign of the constant c with left == c * right at all points; 0 when there is none, 2 when c is complex.
+    """The sign of the constant c with left == c * right at all points; 0 when there is none, 2 when c is
+    complex.
 
     Raises:
         LimitError: too large or too costly to tell.
@@ -73,7 +77,9 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
     if not variables(left) or not variables(right):
         return 0  # numbers have a ratio always; it says nothing
     ratios: list[Value] = []
-    allow_complex = any(part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side))
+    allow_complex = any(
+        part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side)
+    )
     for point in points(names, integers=_wants_integers(left) or _wants_integers(right)):
         evaluator = Evaluator(budget, 2 * _DIGITS, point, allow_complex=allow_complex)
         try:
@@ -82,7 +88,11 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
             continue
         if not above or not below:
             return 0
-        ratio = above / below if _both_exact(above, below) else evaluator.inexact(above) / evaluator.inexact(below)
+        ratio = (
+            above / below
+            if _both_exact(above, below)
+            else evaluator.inexact(above) / evaluator.inexact(below)
+        )
         if ratios and not _close(ratio, ratios[0], evaluator):
             return 0
         ratios.append(ratio)
@@ -107,7 +117,7 @@ def sign(node: Node, budget: Budget) -> int | None:
         return None
     if not isinstance(value, Fraction) and abs(value) < evaluator.context.mpf(10) ** (20 - 2 * _DIGITS):
         return 0
-    return (value > 0) - (value < 0)
+    return int(value > 0) - int(value < 0)
 
 
 @lru_cache(maxsize=4096)
@@ -120,7 +130,9 @@ def _coordinate(name: str, attempt: int, integers: bool) -> Fraction:
 
 
 def points(names: frozenset[str], *, integers: bool) -> Iterator[dict[str, Fraction]]:
-    """Fixed pseudo-random points; even ones are positive, small positive integers where those are asked for."""
+    """Fixed pseudo-random points; even ones are positive, small positive integers where those are asked
+    for.
+    """
     for attempt in range(_POINTS_TRIED * (3 if integers else 1)):
         yield {name: _coordinate(name, attempt, integers) for name in sorted(names)}
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 class Node(NamedTuple):
     """One operation. `value` is the number of a `num`, or the name of a `sym`, a `call` or an `apply`.
 
-    op: num, sym, add, mul, div, pow, call (a known function), apply (an unknown function), pm and mp (two values),
-    sum and prod (args: body, first, last; value: the index).
+    op: num, sym, add, mul, div, pow, call (a known function), apply (an unknown function), pm and mp (two
+    values), sum and prod (args: body, first, last; value: the index).
     """
 
     op: str
@@ -42,7 +42,7 @@ CONSTANTS = frozenset({"pi", "e", "i"})
 def neg(node: Node) -> Node:
     """The node with the other sign; numbers are folded."""
     if node.op == "num":
-        return num(-node.value)  # type: ignore[operator, arg-type]
+        return num(-node.value)  # type: ignore[operator]
     return Node("mul", (MINUS_ONE, node))
 
 
@@ -73,7 +73,9 @@ def substitute(node: Node, names: dict[str, str]) -> Node:
 
 
 def signs(node: Node) -> list[Node]:
-    """The values of an expression with plus-minus: independent signs, or tied ones where minus-plus occurs too."""
+    """The values of an expression with plus-minus: independent signs, or tied ones where minus-plus occurs
+    too.
+    """
     found = [part for part in walk(node) if part.op in ("pm", "mp")]
     if not found:
         return [node]
@@ -83,7 +85,8 @@ def signs(node: Node) -> list[Node]:
         return [_choose(node, iter([sign] * len(found)), tied=True) for sign in (1, -1)]
     choices = range(2 ** len(found))
     return [
-        _choose(node, iter([1 if bits >> k & 1 else -1 for k in range(len(found))]), tied=False) for bits in choices
+        _choose(node, iter([1 if bits >> k & 1 else -1 for k in range(len(found))]), tied=False)
+        for bits in choices
     ]
 
 

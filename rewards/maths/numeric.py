@@ -1,4 +1,6 @@
-"""Values of trees: exact rationals as long as possible, then mpmath at a stated precision, within a budget."""
+"""Values of trees: exact rationals as long as possible, then mpmath at a stated precision, within a
+budget.
+"""
 
 from __future__ import annotations
 
@@ -254,7 +256,11 @@ class Evaluator:
         return Fraction(int.from_bytes(digest[:6], "big") + 1, 2**44)
 
     def _repeated(self, node: Node) -> Value:
-        body, first, last = node.args[0], integer(self._value(node.args[1])), integer(self._value(node.args[2]))
+        body, first, last = (
+            node.args[0],
+            integer(self._value(node.args[1])),
+            integer(self._value(node.args[2])),
+        )
         if last - first >= self.budget.limits.max_terms:
             raise LimitError("terms")
         index, is_sum = str(node.value), node.op == "sum"

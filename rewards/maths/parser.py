@@ -25,7 +25,7 @@ def parse_expression(tokens: list[Token], limits: Limits) -> tuple[Node, bool]:
         LimitError: nested too deeply.
     """
     parser = _Parser(tokens, limits)
-    node = parser.expression()
+    node = parser.over_or_choose()
     if parser.peek().kind != "end":
         raise NotMathError(parser.peek().text)
     return node, parser.degrees
@@ -67,6 +67,15 @@ class _Parser:
 
     # --- sums and products
 
+    def over_or_choose(self) -> Node:
+        """The content of a group: an expression, `a \\over b` or `n \\choose k`."""
+        node = self.expression()
+        if self.peek().kind == "cmd" and self.peek().text in ("choose", "over"):
+            over = self.take().text == "over"
+            below = self.expression()
+            return Node("div", (node, below)) if over else call("binom", node, below)
+        return node
+
     def expression(self) -> Node:
         self.depth += 1
         if self.depth > self.limits.max_depth:
@@ -101,7 +110,7 @@ class _Parser:
                 result = Node("mul", (result, self.signed_power()))
             elif token.kind == "op" and token.text == "/":
                 self.take()
-                result = Node("div", (result, self.signed_power()))
+                result = Node("div", (result, self.divisor()))
             elif token.kind == "op" and token.text == "mod":
                 self.take()
                 result = call("mod", result, self.power())
@@ -111,6 +120,17 @@ class _Parser:
                 result = Node("mul", (result, self.power()))
             else:
                 return result
+
+    def divisor(self) -> Node:
+        """What follows a slash: `t/RC` is t over R C, since letters that stand together belong together."""
+        token = self.peek()
+        if token.kind != "run" or len(token.text) > 3 or self.peek(1).text in ("^", "_", "(", "'"):
+            return self.signed_power()
+        self.take()
+        product = sym(token.text[0])
+        for letter in token.text[1:]:
+            product = Node("mul", (product, sym(letter)))
+        return product
 
     def signed_power(self) -> Node:
         if self.accept("op", "-"):
@@ -215,7 +235,12 @@ class _Parser:
                 return num(top.value / bottom.value)  # type: ignore[operator]
             self.position = start
             return None
-        plain = first.kind == third.kind == "num" and first.spaced and second.text == "/" and self.peek(3).text != "^"
+        plain = (
+            first.kind == third.kind == "num"
+            and first.spaced
+            and second.text == "/"
+            and self.peek(3).text != "^"
+        )
         if plain and _is_proper(num(first.value or 0), num(third.value or 0)):
             self.position += 3
             return num(first.value / third.value)  # type: ignore[operator]
@@ -272,7 +297,9 @@ class _Parser:
         raise NotMathError("subscript")
 
     def letters(self, run: str) -> Node:
-        """`xy` is a product. A longer run that is not in alphabetical order is one name, so `east` is not `seat`."""
+        """`xy` is a product. A longer run that is not in alphabetical order is one name, so `east` is not
+        `seat`.
+        """
         if len(run) > 3 and list(run) != sorted(set(run)):
             return sym(run)
         self.position -= 1
@@ -281,11 +308,7 @@ class _Parser:
 
     def group(self, opener: str) -> Node:
         bars, self.in_bars = self.in_bars, 0
-        node = self.expression()
-        if self.peek().kind == "cmd" and self.peek().text in ("choose", "over"):
-            over = self.take().text == "over"
-            below = self.expression()
-            node = Node("div", (node, below)) if over else call("binom", node, below)
+        node = self.over_or_choose()
         self.in_bars = bars
         self.expect("close", _CLOSING[opener])
         return call(opener, node) if opener in ("floor", "ceil") else node

@@ -1,4 +1,6 @@
-"""Tokens -> an answer: lists, tuples, sets, intervals, relations, units; the leaves go to the expression parser."""
+"""Tokens -> an answer: lists, tuples, sets, intervals, relations, units; the leaves go to the expression
+parser.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,41 @@ _ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcase
 _NUMBER_WORDS = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split()
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]
     )
 }
 _EMPTY = frozenset(
-    {"no solution", "no solutions", "no real solution", "no real solutions", "empty", "empty set", "the empty set"}
+    {
+        "no solution",
+        "no solutions",
+        "no real solution",
+        "no real solutions",
+        "empty",
+        "empty set",
+        "the empty set",
+    }
 )
 _ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "the set of all real numbers"})
 EVERYTHING = Region((Piece(None, False, None, False),))
@@ -72,7 +103,9 @@ def read_tokens(tokens: Tokens, limits: Limits) -> Answer:
 
 
 def plain_text(tokens: Tokens) -> str:
-    """One spelling of tokens as text: words in lower case, one blank between tokens, sizes and quotes gone."""
+    """One spelling of tokens as text: words in lower case, one blank between tokens, sizes and quotes
+    gone.
+    """
     return " ".join(
         token.text.lower() if token.kind in ("word", "run") else token.text
         for token in tokens
@@ -217,7 +250,11 @@ class _Reader:
         regions = [item for item in items if isinstance(item, Region)]
         if len(regions) == len(items) and len({region.variable for region in regions}) == 1 and kind == "or":
             return Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
-        if len(regions) == len(items) == 2 and kind == "and" and (both := self.intersection(*regions)) is not None:
+        if (
+            len(regions) == len(items) == 2
+            and kind == "and"
+            and (both := self.intersection(*regions)) is not None
+        ):
             return both
         kind = "list" if kind == "and" else kind
         shared = _flatten(_share_name(items, kind))
@@ -303,7 +340,9 @@ class _Reader:
         return last._replace(also=tuple(s.node for s in scalars[:-1]), unit=units[-1] if units else None)
 
     def name(self, tokens: Tokens) -> tuple[str, tuple[str, ...]]:
-        """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else ''."""
+        """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else
+        ''.
+        """
         tokens = strip(tokens)
         if len(tokens) > 1 and tokens[0].text in ("angle", "triangle"):
             tokens = tokens[1:]
@@ -327,7 +366,11 @@ class _Reader:
             return str(node.value), tuple(str(arg.value) for arg in node.args)
         if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
             return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
-        if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
+        if (
+            node.op in ("apply", "mul")
+            and tokens[-1].text == ")"
+            and all(_is_name_part(arg) for arg in node.args)
+        ):
             return plain_text(tokens), ()  # f(2), S_1(101)
         return "", ()
 
@@ -391,7 +434,10 @@ class _Reader:
         if closer == "}" or closer == "G":
             raise NotMathError("brackets")
         items = tuple(self.answer(part) for part in parts)
-        if any(isinstance(item, Words) and not _is_plain_words(part) for item, part in zip(items, parts, strict=True)):
+        if any(
+            isinstance(item, Words) and not _is_plain_words(part)
+            for item, part in zip(items, parts, strict=True)
+        ):
             raise NotMathError("words in a tuple")
         return Tuple("(" if opener == "<" else opener, items, ")" if closer == ">" else closer)
 
@@ -446,14 +492,18 @@ class _Reader:
 
     def based(self, tokens: Tokens) -> Answer | None:
         """`52_8`, `(52)_8`, `1A_{16}`."""
-        cut = next((i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None)
+        cut = next(
+            (i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None
+        )
         if cut is None:
             return None
         negative = tokens[0].text == "-"
         digits = "".join(token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G"))
         base = "".join(token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G"))
         base = str(_NUMBER_WORDS.get(base.lower(), base))
-        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(r"[0-9]{1,2}", base):
+        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(
+            r"[0-9]{1,2}", base
+        ):
             return None
         if base == "10":
             return Scalar(num(int(digits) * (-1 if negative else 1))) if digits.isdigit() else None
@@ -463,7 +513,9 @@ class _Reader:
             raise NotMathError("digit") from None
 
     def scaled_matrix(self, tokens: Tokens) -> Answer | None:
-        begin = next((i for i, token in enumerate(tokens) if token.kind == "cmd" and token.text == "begin"), None)
+        begin = next(
+            (i for i, token in enumerate(tokens) if token.kind == "cmd" and token.text == "begin"), None
+        )
         if begin is None or begin == 0:
             return None
         matrix = self.bracketed(tokens[begin:])
@@ -496,7 +548,9 @@ class _Reader:
 
 
 def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, bool]:
-    """The expression, the unit that follows it or the currency sign at either side, and whether it was `percent`."""
+    """The expression, the unit that follows it or the currency sign at either side, and whether it was
+    `percent`.
+    """
     money = [token.text == "$" and token.kind == "op" for token in tokens]
     if any(money):
         rest = [token for token, is_money in zip(tokens, money, strict=True) if not is_money]
@@ -543,14 +597,20 @@ def _may_be_unit(tokens: Tokens, index: int) -> bool:
         if is_unit(token.text, plain=True):
             return before.text not in ("_", "^", "/") or before.text == "/"
         wordy = len(token.text) > 3 and re.search("[aeiouy]", token.text.lower()) is not None
-        return wordy and token.spaced and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
+        return (
+            wordy
+            and token.spaced
+            and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
+        )
     if token.kind == "func":
         return token.text == "min" and before.kind == "num"
     if token.kind == "op" and token.text == "deg":
         return index + 1 < len(tokens) and tokens[index + 1].text in ("C", "F", "c", "f")
     after = tokens[index + 1 :]
     if token.kind == "op" and token.text in ("/", "*", ".", "-") and after:
-        return _is_unit_token(before) and (_is_unit_token(after[0]) or after[0].text in UNITS or token.text == ".")
+        return _is_unit_token(before) and (
+            _is_unit_token(after[0]) or after[0].text in UNITS or token.text == "."
+        )
     if token.kind == "op" and token.text == "^":
         return _is_unit_token(before)
     if token.kind == "num" and token.text in ("2", "3", "1"):
@@ -643,7 +703,9 @@ def _variable(tokens: Tokens) -> str:
 
 
 def _is_plain_words(tokens: Tokens) -> bool:
-    return all(token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens)
+    return all(
+        token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens
+    )
 
 
 def _share_name(items: list[Answer], kind: str) -> list[Answer]:

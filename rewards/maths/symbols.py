@@ -1,4 +1,6 @@
-"""What the tokenizer knows: commands, functions, Greek letters and Unicode signs, each with one canonical name."""
+"""What the tokenizer knows: commands, functions, Greek letters and Unicode signs, each with one canonical
+name.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,81 @@ FUNCTIONS: dict[str, str] = {
     **{"arc" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
     **{"ar" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
     **{"a" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
-    **{name: name for name in ("ln", "log", "exp", "gcd", "lcm", "min", "max", "floor", "ceil", "abs", "sgn")},
-    **{"tg": "tan", "ctg": "cot", "cosec": "csc", "arctg": "arctan", "arcctg": "arccot", "lg": "lg", "lb": "lb"},
-    **{"sqrt": "sqrt", "cbrt": "cbrt", "cis": "cis", "sign": "sgn", "ceiling": "ceil", "GCD": "gcd", "LCM": "lcm"},
+    **{
+        name: name for name in ("ln", "log", "exp", "gcd", "lcm", "min", "max", "floor", "ceil", "abs", "sgn")
+    },
+    **{
+        "tg": "tan",
+        "ctg": "cot",
+        "cosec": "csc",
+        "arctg": "arctan",
+        "arcctg": "arccot",
+        "lg": "lg",
+        "lb": "lb",
+    },
+    **{
+        "sqrt": "sqrt",
+        "cbrt": "cbrt",
+        "cis": "cis",
+        "sign": "sgn",
+        "ceiling": "ceil",
+        "GCD": "gcd",
+        "LCM": "lcm",
+    },
 }
 
 GREEK: frozenset[str] = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi "
-    "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "omicron",
+        "pi",
+        "rho",
+        "sigma",
+        "tau",
+        "upsilon",
+        "phi",
+        "chi",
+        "psi",
+        "omega",
+        "Gamma",
+        "Delta",
+        "Theta",
+        "Lambda",
+        "Xi",
+        "Pi",
+        "Sigma",
+        "Upsilon",
+        "Phi",
+        "Psi",
+        "Omega",
+    ]
 )
 
 # Commands that are symbols under another name.
 SYMBOLS: dict[str, str] = {
     **{name: name for name in GREEK},
     **{"varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho", "varsigma": "sigma"},
-    **{"hbar": "hbar", "ell": "l", "infty": "oo", "infin": "oo", "emptyset": "emptyset", "varnothing": "emptyset"},
+    **{
+        "hbar": "hbar",
+        "ell": "l",
+        "infty": "oo",
+        "infin": "oo",
+        "emptyset": "emptyset",
+        "varnothing": "emptyset",
+    },
     **{"ldots": "dots", "cdots": "dots", "dots": "dots", "dotsc": "dots", "dotsb": "dots", "vdots": "dots"},
     **{"partial": "partial", "nabla": "nabla", "odot": "odot", "oplus": "oplus", "imath": "i", "jmath": "j"},
     **{"star": "star", "dagger": "dagger", "aleph": "aleph", "mho": "mho", "Re": "Re", "Im": "Im"},
@@ -37,7 +99,16 @@ OPERATORS: dict[str, str] = {
     **dict.fromkeys(("le", "leq", "leqslant", "leqq"), "<="),
     **dict.fromkeys(("ge", "geq", "geqslant", "geqq"), ">="),
     **dict.fromkeys(("ne", "neq"), "!="),
-    **{"lt": "<", "gt": ">", "in": "in", "notin": "notin", "equiv": "equiv", "colon": ":", "mid": "mid", "vert": "|"},
+    **{
+        "lt": "<",
+        "gt": ">",
+        "in": "in",
+        "notin": "notin",
+        "equiv": "equiv",
+        "colon": ":",
+        "mid": "mid",
+        "vert": "|",
+    },
     **dict.fromkeys(("approx", "simeq", "thickapprox", "approxeq"), "~~"),
     **dict.fromkeys(("cup", "bigcup"), "cup"),
     **dict.fromkeys(("cap", "bigcap"), "cap"),
@@ -52,13 +123,50 @@ OPENERS = {"lbrace": "{", "langle": "<", "lfloor": "floor", "lceil": "ceil", "lb
 CLOSERS = {"rbrace": "}", "rangle": ">", "rfloor": "floor", "rceil": "ceil", "rbrack": "]", "rparen": ")"}
 
 TEXT_FONTS = frozenset(
-    "text mbox textbf textit textrm textsf texttt textnormal textsc hbox mathrm rm mathsf mathtt operatorname "
-    "operatornamewithlimits emph mathnormal unit".split()
+    [
+        "text",
+        "mbox",
+        "textbf",
+        "textit",
+        "textrm",
+        "textsf",
+        "texttt",
+        "textnormal",
+        "textsc",
+        "hbox",
+        "mathrm",
+        "rm",
+        "mathsf",
+        "mathtt",
+        "operatorname",
+        "operatornamewithlimits",
+        "emph",
+        "mathnormal",
+        "unit",
+    ]
 )
-MATH_FONTS = frozenset("mathbf boldsymbol bm mathit mathcal mathscr mathfrak pmb bf it cal mathop mathord".split())
+MATH_FONTS = frozenset(
+    [
+        "mathbf",
+        "boldsymbol",
+        "bm",
+        "mathit",
+        "mathcal",
+        "mathscr",
+        "mathfrak",
+        "pmb",
+        "bf",
+        "it",
+        "cal",
+        "mathop",
+        "mathord",
+    ]
+)
 # Wrappers whose content stands for itself.
-TRANSPARENT = frozenset("boxed fbox underline ensuremath cancel displaylines".split())
-ACCENTS = frozenset("hat bar vec dot ddot tilde widehat widetilde overrightarrow check breve".split())
+TRANSPARENT = frozenset(["boxed", "fbox", "underline", "ensuremath", "cancel", "displaylines"])
+ACCENTS = frozenset(
+    ["hat", "bar", "vec", "dot", "ddot", "tilde", "widehat", "widetilde", "overrightarrow", "check", "breve"]
+)
 BOARD = {"R": "RR", "Z": "ZZ", "N": "NN", "Q": "QQ", "C": "CC"}
 
 # One sign, one spelling; what is not here and not ASCII is not understood (digits of other scripts among it).

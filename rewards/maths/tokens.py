@@ -1,4 +1,6 @@
-"""LaTeX or plain text -> tokens. Unknown commands become tokens too: they stop the parser, not the tokenizer."""
+"""LaTeX or plain text -> tokens. Unknown commands become tokens too: they stop the parser, not the
+tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,14 @@ class Token(NamedTuple):
 
 _SPACING = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?![\d])"
-    r"|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|limits|nolimits|thinspace|enspace|hfill|notag|nonumber"
+    r"|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|limits|nolimits|thinspace|enspace|hfill|notag|nonumber"
     r"|noindent|centering|hline|,)(?![A-Za-z])"
     r"|\\[,;:!> \n]|~|\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label)\*?\s*\{[^{}]*\}"
 )
 _SIZED_FRACTION = re.compile(r"\\[dtc](frac|binom)(?![A-Za-z])")
-_DEGREE = re.compile(r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])")
+_DEGREE = re.compile(
+    r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])"
+)
 _SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|,\\,)\s*(?=\d{3}(?!\d))", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?![\d.\w])", re.ASCII)
 _COMMA_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)", re.ASCII)
@@ -62,7 +66,9 @@ _PAIRS = {
 }  # fmt: skip
 _CHARS = frozenset("+-*/^_!%'=<>,;:|&.\"?")
 _OPEN, _CLOSE = {"(": "(", "[": "[", "{": "G"}, {")": ")", "]": "]", "}": "G"}
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?((?:\\dot\s*\{?\s*\d\s*\}?)*)", re.ASCII)
+_REPEATING = re.compile(
+    r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?((?:\\dot\s*\{?\s*\d\s*\}?)*)", re.ASCII
+)
 _REPEATING_PARENS = re.compile(r"(?<![\d\w)])(\d*)\.(\d*)\((\d+)\)(?![\d\w(])", re.ASCII)
 
 
@@ -92,7 +98,9 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
     if "\\" in text:
         if "\\\\" in text and r"\begin" not in text:
             text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
-        text = text.replace("\\\\", r"\cr ")  # a row ends; its second backslash must not take the blank after it
+        text = text.replace(
+            "\\\\", r"\cr "
+        )  # a row ends; its second backslash must not take the blank after it
         text = text.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ")
         text = _SIZED_FRACTION.sub(r"\\\1", text)
         text = _DEGREE.sub(r"\\degree ", text)
@@ -170,7 +178,9 @@ def _scan(text: str, out: list[Token], limits: Limits, *, in_text: bool, depth: 
             spaced = True
             continue
         if kind == "cmd":
-            position = _command(text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth)
+            position = _command(
+                text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth
+            )
         elif kind == "num":
             out.append(Token("num", found, _number(found, limits), spaced))
         elif kind == "run":
@@ -244,7 +254,15 @@ def _char(char: str, spaced: bool) -> Token:
 
 
 def _command(
-    text: str, name: str, position: int, out: list[Token], limits: Limits, *, spaced: bool, in_text: bool, depth: int
+    text: str,
+    name: str,
+    position: int,
+    out: list[Token],
+    limits: Limits,
+    *,
+    spaced: bool,
+    in_text: bool,
+    depth: int,
 ) -> int:
     """Append what the command stands for; returns the index after it and what it took."""
     if name in TEXT_FONTS or name in MATH_FONTS or name in TRANSPARENT or name == "mathbb":
@@ -258,7 +276,9 @@ def _command(
             out.append(Token("close", "G"))
         elif name == "mathbb":
             out.append(Token("sym", BOARD.get(content.strip(), content.strip()), None, spaced))
-        elif name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS:
+        elif (
+            name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS
+        ):
             _scan(content, out, limits, in_text=True, depth=depth + 1)
         else:
             _scan(content, out, limits, in_text=False, depth=depth + 1)

@@ -15,19 +15,25 @@ class Unit(NamedTuple):
 _SPELLINGS = """
 meter: m meters metre metres | centimeter: cm cms centimeters centimetre centimetres
 millimeter: mm mms millimeters millimetre millimetres | kilometer: km kms kilometers kilometre kilometres
-decimeter: dm decimeters decimetre decimetres | nanometer: nm nanometers | micrometer: micrometers micron microns
+decimeter: dm decimeters decimetre decimetres | nanometer: nm nanometers | micrometer: micrometers micron
+    microns
 inch: in inches | foot: ft feet | yard: yd yds yards | mile: mi miles | lightyear: ly lightyears
-second: s sec secs seconds | minute: min mins minutes | hour: h hr hrs hours | day: days | week: weeks | month: months
+second: s sec secs seconds | minute: min mins minutes | hour: h hr hrs hours | day: days | week: weeks |
+    month: months
 year: yr yrs years | millisecond: ms milliseconds
-gram: g grams gramme grammes | kilogram: kg kgs kilograms kilo kilos | milligram: mg milligrams | ton: tons tonne tonnes
+gram: g grams gramme grammes | kilogram: kg kgs kilograms kilo kilos | milligram: mg milligrams | ton: tons
+    tonne tonnes
 ounce: oz ounces | pound: lb lbs pounds
 liter: L l liters litre litres | milliliter: ml mL milliliters millilitre millilitres | gallon: gal gallons
 quart: qt quarts | pint: pt pints | cup: cups | tablespoon: tbsp tablespoons | teaspoon: tsp teaspoons
-dollar: dollars usd bucks | cent: cents | euro: euros eur | rupee: rupees rs | yuan: rmb | peso: pesos | yen: jpy
+dollar: dollars usd bucks | cent: cents | euro: euros eur | rupee: rupees rs | yuan: rmb | peso: pesos | yen:
+    jpy
 penny: pennies pence | nickel: nickels | dime: dimes
 degree: degrees deg | radian: rad rads radians | mph: | kph: kmh kmph
-newton: N newtons | joule: J joules | watt: W watts | kilowatt: kW kw kilowatts | volt: V volts | ampere: A amp amps amperes
-ohm: ohms | pascal: Pa pascals | hertz: Hz hertz | kelvin: K kelvins | mole: mol mols moles | calorie: cal calories
+newton: N newtons | joule: J joules | watt: W watts | kilowatt: kW kw kilowatts | volt: V volts | ampere: A
+    amp amps amperes
+ohm: ohms | pascal: Pa pascals | hertz: Hz hertz | kelvin: K kelvins | mole: mol mols moles | calorie: cal
+    calories
 kilojoule: kJ | kilocalorie: kcal | electronvolt: eV | tesla: T | farad: farads | coulomb: coulombs
 acre: acres | hectare: ha hectares | knot: knots | bit: bits | byte: bytes | celsius: | fahrenheit:
 """
@@ -48,7 +54,27 @@ _LETTERS = frozenset(spelling for spelling in UNITS if len(spelling) == 1)
 _NOT_PLAIN = _LETTERS | {"min", "deg", "rs", "bit", "cup", "ha", "pt", "Pa", "ms", "mi", "ly", "cal"}
 # Single letters that may follow a bare number and a blank: `5 m`.
 SPACED_LETTERS = frozenset("msghL")
-_FILLER = frozenset("of a an the is are per each and total approximately about long ago later away old".split())
+_FILLER = frozenset(
+    [
+        "of",
+        "a",
+        "an",
+        "the",
+        "is",
+        "are",
+        "per",
+        "each",
+        "and",
+        "total",
+        "approximately",
+        "about",
+        "long",
+        "ago",
+        "later",
+        "away",
+        "old",
+    ]
+)
 _PLACEHOLDERS = frozenset({"unit", "units"})
 _SHORTHANDS = {"mph": (("hour", -1), ("mile", 1)), "kph": (("hour", -1), ("kilometer", 1))}
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
@@ -62,7 +88,8 @@ def is_unit(word: str, *, plain: bool) -> bool:
 
 
 def unit_of(words: list[tuple[str, int]]) -> Unit | None:
-    """The unit that words with their powers spell; `square` and `cubic` apply to the next word, `squared` to the last.
+    """The unit that words with their powers spell; `square` and `cubic` apply to the next word, `squared` to
+    the last.
 
     None when nothing is left of them (`units`, filler words).
     """
