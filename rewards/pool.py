@@ -47,7 +47,7 @@ class _Worker:
     def __init__(self, memory_bytes: int, modules: Sequence[str]) -> None:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rewards.worker"],
+            [sys.executable, "-c", "from rewards.worker import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
@@ -106,6 +106,8 @@ class _Worker:
 
     def last_words(self) -> str:
         """The end of what it wrote to its standard error."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=1)  # it closes its streams before it has said everything
         self.stderr.seek(0, os.SEEK_END)
         self.stderr.seek(max(0, self.stderr.tell() - 2_000))
         return self.stderr.read().decode(errors="replace").strip()
@@ -172,9 +174,8 @@ class Pool:
             if worker.wait_ready():
                 self.workers.append(worker)
                 return worker
-            worker.kill() if worker.process.poll() is None else None
-            with contextlib.suppress(ValueError):
-                words = worker.last_words()
+            words = worker.last_words()
+            worker.kill()
         raise InfrastructureError(f"a reward worker cannot start: {words or 'it said nothing'}")
 
     def drop(self, worker: _Worker) -> None:

@@ -30,7 +30,7 @@ class Limits:
     max_bits: int  # of any exact intermediate result
     max_factorial: int
     max_terms: int  # of a written-out sum or product
-    max_cost: int  # in units of one small arithmetic operation, about a microsecond
+    max_cost: int  # in units of one small arithmetic operation, a few microseconds
 
 
 IN_PROCESS = Limits(
@@ -41,7 +41,7 @@ IN_PROCESS = Limits(
     max_bits=40_000,
     max_factorial=3_000,
     max_terms=200,
-    max_cost=30_000,
+    max_cost=15_000,
 )
 WORKER = Limits(
     max_chars=20_000,
@@ -51,7 +51,7 @@ WORKER = Limits(
     max_bits=400_000,
     max_factorial=25_000,
     max_terms=5_000,
-    max_cost=800_000,
+    max_cost=200_000,
 )
 
 

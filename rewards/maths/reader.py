@@ -121,9 +121,9 @@ def strip(tokens: Tokens) -> Tokens:
             if last.text == "'" and first.text != "'":
                 break
             tokens = tokens[:-1]
-        elif first.kind == "op" and first.text in ("=", "~~", ":", '"', ".", ",", "*", "'", "_"):
+        elif first.kind == "op" and first.text in ("=", "~~", ":", '"', ".", ",", "*", "'", "_", "^"):
             tokens = tokens[1:]
-        elif last.kind == "op" and last.text == "*":
+        elif last.kind == "op" and last.text in ("*", "^"):
             tokens = tokens[:-1]
         elif first.text == "G" and first.kind == "open" and closing(tokens, 0) == len(tokens) - 1:
             tokens = tokens[1:-1]

@@ -43,17 +43,18 @@ _SPACING = re.compile(
     r"|noindent|centering|hline|,)(?![A-Za-z])"
     r"|\\[,;:!> \n]|~|\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label)\*?\s*\{[^{}]*\}"
 )
+_EDGES = re.compile(r"^(?:\\[,;:! ]|\s)+|(?<!\\)(?:\\[,;:! ]|\s)+$", re.ASCII)
 _SIZED_FRACTION = re.compile(r"\\[dtc](frac|binom)(?![A-Za-z])")
 _DEGREE = re.compile(
     r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])"
 )
 _SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|,\\,)\s*(?=\d{3}(?!\d))", re.ASCII)
-_SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?![\d.\w])", re.ASCII)
+_SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?!\w|\.\d)", re.ASCII)
 _COMMA_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)", re.ASCII)
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
-    r"|(?P<num>\d+\.\d+[eE][+-]?\d{1,4}(?![\w.])|\d+[eE]\+?\d{1,4}(?![\w.])|\d+\.\d+|\.\d+|\d+\.(?=/)|\d+)"
+    r"|(?P<num>\d+\.\d+[eE][+-]?\d{1,4}(?!\w|\.\d)|\d+[eE]\+?\d{1,4}(?!\w|\.\d)|\d+\.\d+|\.\d+|\d+\.(?=/)|\d+)"
     r"|(?P<run>[A-Za-z]+)"
     r"|\\(?P<cmd>[A-Za-z]+)"
     r"|(?P<pair>\\.|<=|>=|!=|==|\*\*|\.\.\.|->|<>|=<|''')"
@@ -82,11 +83,15 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
 
     With `comma_lists`, `1,234` stays two numbers; otherwise it is one, unless brackets hold nothing else.
     """
-    text = text.strip()
-    if text.startswith("**") and text.endswith("**"):
-        text = text.strip("*")
+    text = _EDGES.sub("", text)
     if not text.isascii():
         text = text.translate(UNICODE)
+    if "\\" in text:
+        if "\\\\" in text and r"\begin" not in text:
+            text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
+        text = text.replace("\\\\", r"\cr ")  # a row ends; its second backslash must not take the blank after it
+        text = text.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ")
+        text = _EDGES.sub("", text)
     if "$" in text:
         text = _dollars(text)
     if "," in text:
@@ -96,12 +101,6 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
     if " " in text or "\\" in text or "~" in text:
         text = _SPACED_THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
     if "\\" in text:
-        if "\\\\" in text and r"\begin" not in text:
-            text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
-        text = text.replace(
-            "\\\\", r"\cr "
-        )  # a row ends; its second backslash must not take the blank after it
-        text = text.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ")
         text = _SIZED_FRACTION.sub(r"\\\1", text)
         text = _DEGREE.sub(r"\\degree ", text)
         text = _SPACING.sub(" ", text)
