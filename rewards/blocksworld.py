@@ -6,10 +6,10 @@ import json
 import re
 from typing import Any
 
+from rewards.extract import final_part, tagged
 from rewards.registry import register
 from rewards.types import Reward, Sample
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _MOVE = re.compile(
     r"\bmove\s+(?:block\s+)?([A-Za-z])\s+(?:on\s?to|to|on)\s+(?:the\s+)?(?:block\s+)?(table|[A-Za-z])\b",
     re.IGNORECASE,
@@ -18,7 +18,7 @@ _MAX_MOVES = 200
 TABLE = "TABLE"
 
 
-@register("blocksworld")
+@register("blocksworld", bounded=True)
 def blocksworld(sample: Sample, efficiency: bool = False) -> Reward:
     """1 when the plan can be carried out and ends in the goal, else 0.
 
@@ -28,10 +28,10 @@ def blocksworld(sample: Sample, efficiency: bool = False) -> Reward:
     """
     if sample.truncated:
         return Reward(0.0, "truncated")
-    _, closed, final = sample.response.rpartition("</think>")
-    if not closed and (sample.prompt_opens_think or "<think>" in sample.response):
+    final = final_part(sample.response, prompt_opens_think=sample.prompt_opens_think)
+    if final is None:
         return Reward(0.0, "unclosed_thought")
-    answers = _ANSWER.findall(final)
+    answers = tagged(final)
     moves = _MOVE.findall(answers[-1] if answers else final)
     if not moves:
         return Reward(0.0, "no_answer")

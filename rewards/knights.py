@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
+from rewards.extract import final_part, tagged
 from rewards.registry import register
 from rewards.types import Reward, Sample
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _CLAIM = re.compile(r"\b([A-Z]\w{0,30}) is (?:a |the )?(not a )?(knight|knave)\b(?! or\b)", re.IGNORECASE)
 
 
-@register("knights")
+@register("knights", bounded=True)
 def knights(sample: Sample, partial: bool = False) -> Reward:
     """1 when everyone is called what they are, else 0, or with `partial` the share of people called right.
 
@@ -20,10 +20,10 @@ def knights(sample: Sample, partial: bool = False) -> Reward:
     """
     if sample.truncated:
         return Reward(0.0, "truncated")
-    _, closed, final = sample.response.rpartition("</think>")
-    if not closed and (sample.prompt_opens_think or "<think>" in sample.response):
+    final = final_part(sample.response, prompt_opens_think=sample.prompt_opens_think)
+    if final is None:
         return Reward(0.0, "unclosed_thought")
-    answers = _ANSWER.findall(final)
+    answers = tagged(final)
     claims = _claims(answers[-1] if answers else final)
     if not claims:
         return Reward(0.0, "no_answer")

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from rewards.accuracy import accuracy_reward
+from rewards.choice import numeric
 from rewards.registry import register
 from rewards.types import Reward, Sample
 
@@ -66,13 +66,13 @@ def check_scratchpad(text: str, a: int, b: int) -> list[Node]:
     return nodes
 
 
-@register("multiplication")
+@register("multiplication", bounded=True)
 def multiplication(sample: Sample, scratchpad_weight: float = 0.0) -> Reward:
     """1 when the final product is right, else `scratchpad_weight` times the share of right nodes.
 
     `details` counts the nodes of each kind; the factors are read from the question.
     """
-    final = accuracy_reward(sample.response, sample.gold, prompt_opens_think=sample.prompt_opens_think)
+    final = numeric(sample)
     if sample.truncated:
         return Reward(0.0, "truncated")
     task = _TASK.search(sample.question)
