@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -42,6 +43,21 @@ def write_atomically(files: Mapping[Path, Content]) -> None:
             ) from error
 
 
+def _dump(row: Any) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # NaN and infinity of a Parquet column are not JSON
+        return json.dumps(_finite(row), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _write(path: Path, content: Content) -> None:
     # half a surrogate pair, as backslashreplace writes it, is a JSON escape
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
@@ -51,7 +67,7 @@ def _write(path: Path, content: Content) -> None:
         else:
             for row in content:
                 # a Parquet column may hold a date or a decimal; as text it is still itself
-                line = json.dumps(row, ensure_ascii=False, default=str)
+                line = _dump(row)
                 file.write(line.translate(_LINE_BREAKS) + "\n")
         file.flush()
         os.fsync(file.fileno())

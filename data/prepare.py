@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from data.cleaning import DEFAULT_STAGES
 from data.cleaning.base import Context
 from data.cleaning.pipeline import StageReport, run_pipeline
 from data.errors import EXIT_BAD_DATA, DataError
@@ -43,6 +44,8 @@ def prepare(config: PrepareConfig) -> list[StageReport]:
     Raises:
         DataError: what the owner of the data or of the recipe must mend; nothing was written then.
     """
+    for stage in config.stages:
+        stage.check()
     problems, weights, validator = _load(config.sources, Validator(config.max_bad_rows))
     against, _, against_validator = _load(config.against, Validator(config.max_bad_rows, need_answer=False))
     _say(f"{len(problems)} problems, {len(against)} to keep out, {len(validator.bad_rows)} bad rows")
@@ -150,6 +153,13 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     parser.add_argument(
         "--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping"
     )
+    parser.add_argument(
+        "--tokenizer", metavar="PATH", help="drop prompts that are over-long under this tokenizer"
+    )
+    parser.add_argument("--max-prompt-tokens", type=int, default=1024, metavar="N", help="with --tokenizer")
+    parser.add_argument(
+        "--template", default="r1_zero", help="with --tokenizer: the prompt around the question"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes")
     parser.add_argument("--work-dir", metavar="DIR", help="keep each stage's result here and resume from it")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe")
@@ -164,10 +174,8 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     }
     columns = {c: v for c in ("question", "answer", "id", "level") if (v := getattr(args, f"{c}_column"))}
     if args.config_name:
-        if columns or args.mapping:
-            raise DataError(
-                "with --config-name, mapping and columns are set in the recipe: sources.NAME.mapping=..."
-            )
+        if columns or args.mapping or args.tokenizer:
+            raise DataError("with --config-name, mapping, columns and tokenizer are set in the recipe")
         return from_recipe(
             args.config_name, args.overrides, args.config_dir, flags | {"against": args.against}, args.input
         )
@@ -175,7 +183,16 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
         raise DataError(f"{args.overrides[0]!r}: overrides go with --config-name; inputs with --input")
     if not args.input or not args.output:
         raise DataError("give --input FILE ... and --output FILE, or --config-name RECIPE")
-    given = {key: value for key, value in flags.items() if value is not None and key != "output"}
+    given: dict[str, Any] = {
+        key: value for key, value in flags.items() if value is not None and key != "output"
+    }
+    if args.tokenizer:
+        length = {
+            "tokenizer": args.tokenizer,
+            "max_tokens": args.max_prompt_tokens,
+            "template": args.template,
+        }
+        given["stages"] = {**dict.fromkeys(DEFAULT_STAGES), "prompt_length": length}
     return from_flags(args.input, args.against, args.output, args.mapping or "plain", columns, **given)
 
 

@@ -151,6 +151,8 @@ def from_dict(raw: Mapping[str, Any]) -> PrepareConfig:
 
 
 def _source(name: str, block: Mapping[str, Any] | None) -> SourceConfig:
+    if block is not None and not isinstance(block, Mapping):
+        raise DataError(f"sources.{name}={block!r}: must be a block of keys and values")
     return from_mapping(name, {key: value for key, value in (block or {}).items() if value is not None})
 
 

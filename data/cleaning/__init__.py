@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +16,7 @@ from data.cleaning.length import PromptLength
 from data.cleaning.rates import GuessRate, PassRate
 from data.cleaning.select_s1 import SelectS1
 from data.errors import DataError
+from data.options import check_options, hint
 
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
@@ -52,25 +51,9 @@ def make_stage(name: str, options: Mapping[str, Any]) -> Stage:
     """A stage from a recipe's `stages.<name>` block.
 
     Raises:
-        DataError: no such stage, an unknown option, or one that is missing.
+        DataError: no such stage, an unknown option, a wrong value, or a missing one.
     """
     if name not in STAGES:
-        raise DataError(f"stages.{name}: no such stage{_hint(name, STAGES)}")
-    fields = {field.name: field for field in dataclasses.fields(STAGES[name])}
-    for key, value in options.items():
-        if key not in fields:
-            raise DataError(f"stages.{name}.{key}: unknown option{_hint(key, fields)}")
-        default = fields[key].default
-        if isinstance(default, (int, float)) and (
-            isinstance(value, bool) != isinstance(default, bool) or not isinstance(value, (int, float))
-        ):
-            raise DataError(f"stages.{name}.{key}={value!r}: needs a {type(default).__name__}")
-    for key, field in fields.items():
-        if field.default is dataclasses.MISSING and options.get(key) is None:
-            raise DataError(f"stages.{name}.{key}: must be set")
+        raise DataError(f"stages.{name}: no such stage{hint(name, STAGES)}")
+    check_options(STAGES[name], options, f"stages.{name}")
     return STAGES[name](**options)
-
-
-def _hint(name: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"

@@ -62,6 +62,13 @@ class Stage:
 
     name: ClassVar[str]
 
+    def check(self) -> None:
+        """Refuse, before any work, what is known to fail: a file or a model that is not there.
+
+        Raises:
+            DataError: what is missing.
+        """
+
     def run(self, problems: list[Problem], context: Context) -> Result:
         """The problems that pass, in their order, and those that do not."""
         raise NotImplementedError

@@ -24,6 +24,7 @@ from typing import ClassVar, NamedTuple
 
 from data.cleaning import text
 from data.cleaning.base import Context, Dropped, Result, Stage
+from data.errors import DataError
 from data.parallel import map_ordered
 from data.types import Problem
 
@@ -46,6 +47,13 @@ class Decontaminate(Stage):
     threshold: float = 0.8
     ngram: int = 8
     ngram_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not (0 < self.threshold <= 1 and 0 < self.ngram_share <= 1 and self.ngram >= 1):
+            raise DataError(
+                f"stages.{self.name}: threshold={self.threshold} and ngram_share={self.ngram_share} must be in "
+                f"(0, 1], ngram={self.ngram} at least 1"
+            )
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         if not context.against:

@@ -33,6 +33,9 @@ class EmbeddingDuplicates(Stage):
     threshold: float = 0.95
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
 
+    def check(self) -> None:
+        load_model(self.model)
+
     def run(self, problems: list[Problem], context: Context) -> Result:
         matches = repeats(problems, load_model(self.model), self.threshold)
         dropped = [

@@ -25,6 +25,14 @@ class PromptLength(Stage):
     max_tokens: int = 1024  # DeepScaleR's limit of the prompt
     template: str = "r1_zero"
 
+    def check(self) -> None:
+        try:
+            resolve(self.template, load_tokenizer(self.tokenizer))
+        except DataError:
+            raise
+        except ValueError as error:
+            raise DataError(f"stages.{self.name}.template: {error}") from error
+
     def run(self, problems: list[Problem], context: Context) -> Result:
         tokenizer = load_tokenizer(self.tokenizer)
         template = resolve(self.template, tokenizer)

@@ -29,6 +29,9 @@ class RateStage(Stage):
     path: str
     missing: Missing = "stop"
 
+    def check(self) -> None:
+        read_rates(Path(self.path))
+
     def run(self, problems: list[Problem], context: Context) -> Result:
         rates = read_rates(Path(self.path))
         absent = [problem.id for problem in problems if problem.id not in rates]

@@ -13,6 +13,7 @@ from data.errors import DataError
 from data.loading import huggingface
 from data.loading.records import MAX_ROW_BYTES, read_records
 from data.loading.rows import Validator
+from data.options import check_options
 from data.types import Problem
 
 
@@ -79,15 +80,13 @@ def _read(source: SourceConfig, validator: Validator) -> list[Problem]:
     return validator.problems(records, mapping, source.name, source.label)
 
 
-def from_mapping(name: str, options: Mapping[str, Any]) -> SourceConfig:
+def from_mapping(name: str, options: dict[str, Any]) -> SourceConfig:
     """A source from a recipe's `sources.<name>` block.
 
     Raises:
         DataError: an unknown key, or a value that does not fit.
     """
-    known = set(SourceConfig.__dataclass_fields__) - {"name"}
-    if unknown := sorted(set(options) - known):
-        raise DataError(f"sources.{name}.{unknown[0]}: unknown; a source takes {', '.join(sorted(known))}")
+    check_options(SourceConfig, options | {"name": name}, f"sources.{name}")
     return SourceConfig(name=name, **options)
 
 

@@ -146,6 +146,14 @@ def test_a_wrong_command_line_is_a_configuration_error(
     )
 
 
+def test_a_tokenizer_that_is_not_there_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "none: cannot be loaded" in fails(
+        tmp_path, capsys, "--input", rows(tmp_path), "--tokenizer", tmp_path / "none"
+    )
+
+
 def test_the_input_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").mkdir()
     path = write_jsonl(tmp_path / "out" / "clean.jsonl", [GOOD])

@@ -164,7 +164,7 @@ def test_source_settings_are_checked() -> None:
         ({"generator": "knights"}, "a generator never ends"),
         ({"path": "x", "mapping": "gsm"}, "not known"),
         ({"path": "x", "weight": -1.0}, "negative"),
-        ({"path": "x", "pathh": "y"}, "pathh: unknown"),
+        ({"path": "x", "pathh": "y"}, "pathh: unknown option; did you mean 'path'"),
         ({"path": "x", "columns": {"text": "y"}}, "text is not question"),
     ):
         with pytest.raises(DataError, match=message):

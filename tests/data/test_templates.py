@@ -8,7 +8,6 @@ from transformers import PreTrainedTokenizerFast
 
 from data.cleaning.base import Context
 from data.cleaning.length import PromptLength
-from data.errors import DataError
 from data.templates import TEMPLATES, Template, chat_template, resolve
 from tests.data.helpers import problem
 
@@ -129,8 +128,3 @@ def test_over_long_prompts_are_dropped_whole_with_their_count(
         (11, "over_long", {"num_tokens": 11})
     ]
     assert result.notes == {"longest_prompt_tokens": 11}
-
-
-def test_a_tokenizer_that_is_not_there_is_named(tmp_path: object) -> None:
-    with pytest.raises(DataError, match="cannot be loaded"):
-        PromptLength(tokenizer=f"{tmp_path}/nothing").run([problem("x")], Context())
