@@ -5,6 +5,7 @@ reason.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -57,7 +58,7 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
+class Stage(ABC):
     """One step of the pipeline. Its fields are its options in a recipe, with their defaults."""
 
     name: ClassVar[str]
@@ -68,10 +69,11 @@ class Stage:
         Raises:
             DataError: what is missing.
         """
+        return None  # most stages need nothing
 
+    @abstractmethod
     def run(self, problems: list[Problem], context: Context) -> Result:
         """The problems that pass, in their order, and those that do not."""
-        raise NotImplementedError
 
     def options(self) -> dict[str, Any]:
         """The settings of this stage, for the report and for deciding whether a saved result still holds."""

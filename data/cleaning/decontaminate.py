@@ -6,8 +6,8 @@ Three tests, in this order; the first that holds gives the reason:
 - `near_duplicate`: the same numbers, and a Jaccard similarity of token sets of at least `threshold` in one of
   the views of `data.cleaning.text` (so a template with other numbers is another problem);
 - `ngram_overlap`: at least `ngram_share` of the evaluation problem's word n-grams are in the training
-  problem, and all of its numbers. A bare "any common 8-gram" (s1, methods) takes out a tenth of a competition
-  set, because "find the number of ordered pairs of positive integers" is how such problems begin.
+  problem, and all of its numbers. s1's rule, one common 8-gram, is `any_ngram`; it takes out a tenth of a
+  competition set, because "find the number of ordered pairs of positive integers" is how such problems begin.
 
 The evaluation side is indexed and every training problem is compared with all of the index: nothing is
 sampled or hashed, so every pair over the threshold is found.
@@ -47,18 +47,19 @@ class Decontaminate(Stage):
     threshold: float = 0.8
     ngram: int = 8
     ngram_share: float = 0.8
+    any_ngram: bool = False  # one common n-gram is enough, whatever the numbers
 
     def __post_init__(self) -> None:
         if not (0 < self.threshold <= 1 and 0 < self.ngram_share <= 1 and self.ngram >= 1):
             raise DataError(
-                f"stages.{self.name}: threshold={self.threshold} and ngram_share={self.ngram_share} must be in "
-                f"(0, 1], ngram={self.ngram} at least 1"
+                f"stages.{self.name}: threshold={self.threshold} and ngram_share={self.ngram_share} must be "
+                f"in (0, 1], ngram={self.ngram} at least 1"
             )
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         if not context.against:
             return Result(problems, [], {"against": 0})
-        index = Index(context.against, self.threshold, self.ngram, self.ngram_share)
+        index = Index(context.against, self)
         kept: list[Problem] = []
         dropped: list[Dropped] = []
         matches = map_ordered(_match, index, [problem.question for problem in problems], context.workers)
@@ -88,8 +89,8 @@ class Decontaminate(Stage):
 class Index:
     """The evaluation problems, prepared for comparison."""
 
-    def __init__(self, against: Sequence[Problem], threshold: float, ngram: int, ngram_share: float) -> None:
-        self.threshold, self.ngram, self.ngram_share = threshold, ngram, ngram_share
+    def __init__(self, against: Sequence[Problem], rules: Decontaminate) -> None:
+        self.rules = rules
         self.keys: dict[str, int] = {}
         # one table for each view: numbers -> (position, tokens)
         self.tables: list[dict[frozenset[str], list[tuple[int, frozenset[str]]]]] = [
@@ -108,7 +109,7 @@ class Index:
             table[view.numbers].append((position, view.tokens))
         self.numbers.append(reading.views[0].numbers)
         grams = self._grams(reading.words)
-        if len(grams) >= _MIN_NGRAMS:
+        if len(grams) >= (1 if self.rules.any_ngram else _MIN_NGRAMS):
             self.gram_counts[position] = len(grams)
             for gram in grams:
                 self.grams[gram].append(position)
@@ -118,15 +119,19 @@ class Index:
         reading = text.read(question)
         if (position := self.keys.get(reading.key)) is not None:
             return Match("exact_text", position, 1.0)
-        best = Match("", -1, 0.0)
+        return self._nearest(reading) or self._contained(reading)
+
+    def _nearest(self, reading: text.Reading) -> Match | None:
+        best: Match | None = None
+        least = self.rules.threshold
         for table, view in zip(self.tables, reading.views, strict=True):
             for position, tokens in table.get(view.numbers, ()):
-                if min(len(tokens), len(view.tokens)) < self.threshold * max(len(tokens), len(view.tokens)):
+                smaller, larger = sorted((len(tokens), len(view.tokens)))
+                if smaller < least * larger or (similarity := text.jaccard(view.tokens, tokens)) < least:
                     continue
-                similarity = text.jaccard(view.tokens, tokens)
-                if similarity >= self.threshold and similarity > best.similarity:
+                if best is None or similarity > best.similarity:
                     best = Match("near_duplicate", position, similarity)
-        return best if best.reason else self._contained(reading)
+        return best
 
     def _contained(self, reading: text.Reading) -> Match | None:
         counts = Counter(
@@ -135,17 +140,18 @@ class Index:
         shares = {
             position: count / self.gram_counts[position]
             for position, count in counts.items()
-            if self.numbers[position] <= reading.views[0].numbers
+            if self.rules.any_ngram or self.numbers[position] <= reading.views[0].numbers
         }
         if not shares:
             return None
         position = max(shares, key=lambda p: (shares[p], -p))
-        if shares[position] < self.ngram_share:
+        if shares[position] < self.rules.ngram_share and not self.rules.any_ngram:
             return None
         return Match("ngram_overlap", position, shares[position])
 
     def _grams(self, words: list[str]) -> set[str]:
-        return {" ".join(words[i : i + self.ngram]) for i in range(len(words) - self.ngram + 1)}
+        size = self.rules.ngram
+        return {" ".join(words[i : i + size]) for i in range(len(words) - size + 1)}
 
 
 def _match(index: Index, question: str) -> Match | None:

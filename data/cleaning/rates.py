@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -55,9 +56,9 @@ class RateStage(Stage):
 
     column: ClassVar[str]
 
+    @abstractmethod
     def reason(self, rate: float) -> str | None:
         """Why a problem of this rate goes out, or None."""
-        raise NotImplementedError
 
     def fingerprint(self, context: Context) -> str:
         own = json.dumps([self.name, self.options()], sort_keys=True)

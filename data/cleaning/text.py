@@ -91,11 +91,9 @@ def normal(text: str) -> str:
 
 
 def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    """|a & b| / |a | b|; two empty sets are equal."""
-    if not a and not b:
-        return 1.0
+    """|a & b| / |a | b|; 0 for two empty sets, which say nothing about their texts."""
     shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)
+    return shared / max(1, len(a) + len(b) - shared)
 
 
 def _key(cleaned: str) -> str:

@@ -43,13 +43,13 @@ SAME = (
 
 @pytest.mark.parametrize("copy", SAME)
 def test_the_same_text_in_another_dress_is_exact(copy: str) -> None:
-    match = Index([problem("other"), problem(EVAL)], 0.8, 8, 0.8).match(copy)
+    match = Index([problem("other"), problem(EVAL)], Decontaminate()).match(copy)
     assert match is not None
     assert (match.reason, match.position, match.similarity) == ("exact_text", 1, 1.0)
 
 
-def match_of(question: str, evaluation: str) -> tuple[str, float] | None:
-    match = Index([problem(evaluation)], 0.8, 8, 0.8).match(question)
+def match_of(question: str, evaluation: str, any_ngram: bool = False) -> tuple[str, float] | None:
+    match = Index([problem(evaluation)], Decontaminate(any_ngram=any_ngram)).match(question)
     return None if match is None else (match.reason, match.similarity)
 
 
@@ -85,6 +85,19 @@ def test_a_common_opening_is_no_overlap() -> None:
         )
         is None
     )
+
+
+def test_one_common_ngram_is_an_overlap_when_the_recipe_says_so() -> None:
+    opening = "Find the number of ordered pairs of positive integers such that"
+    texts = f"{opening} their sum is 12.", f"{opening} their product divides 30."
+    assert match_of(*texts) is None
+    assert match_of(*texts, any_ngram=True) == ("ngram_overlap", 5 / 8)  # 12 words in common
+    assert match_of("Find the number of ordered pairs of digits.", texts[1], any_ngram=True) is None
+
+
+def test_texts_without_words_are_compared_by_their_symbols() -> None:
+    assert match_of("$+$ ?", "$*$ ?") is None
+    assert match_of("$+$ ?", "$ + $?") == ("exact_text", 1.0)
 
 
 def test_the_report_names_the_most_similar_evaluation_problem(tmp_path: Path) -> None:
