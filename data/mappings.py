@@ -173,7 +173,13 @@ def countdown(row: Row) -> Fields:
     if not isinstance(target, int) or not isinstance(numbers, (list, tuple)) or len(numbers) < 2:
         raise RowFault("nums", "needs at least two whole numbers, and `target` one")
     question, answer = pose([int(number) for number in numbers], target)
-    return Fields(question=question, answer=answer, id=row.get("id"), used=("nums", "target", "id"))
+    return Fields(
+        question=question,
+        answer=answer,
+        id=row.get("id"),
+        used=("nums", "target", "id"),
+        extra={"reward": "countdown"},
+    )
 
 
 MAPPINGS: dict[str, RowMapping] = {

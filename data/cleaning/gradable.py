@@ -33,6 +33,10 @@ _PROOF_WORDS = re.compile(
 _DRAWING = re.compile(
     r"\[asy\]|\\(?:includegraphics|begin\{(?:tabular|tikzpicture|picture|figure|verbatim)\})|https?://|<(?:img|table)"
 )
+_BRACE = re.compile(r"\\.|[{}]", re.S)
+_ELIDED = re.compile(
+    r"\\[lc]?dots[a-z]?(?![A-Za-z])|\.\.\.|…"
+)  # 614.519..., or 1, 2, ..., 2008: what is left out?
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|sc|normal)?|textnormal|mbox|hbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
 )
@@ -98,8 +102,8 @@ class Gradable(Stage):
     def run(self, problems: list[Problem], context: Context) -> Result:
         kept: list[Problem] = []
         dropped: list[Dropped] = []
-        pairs = [(problem.question, problem.answer) for problem in problems]
-        for problem, reason in zip(problems, map_ordered(_reason, None, pairs, context.workers), strict=True):
+        tasks = [(p.question, p.answer, str(p.extra.get("reward", "accuracy"))) for p in problems]
+        for problem, reason in zip(problems, map_ordered(_reason, None, tasks, context.workers), strict=True):
             if reason is None:
                 kept.append(problem)
             else:
@@ -115,6 +119,10 @@ def why_not_gradable(question: str, answer: str) -> str | None:
         return "no_answer"
     if _DRAWING.search(answer):
         return "not_an_expression"
+    if not _braces_match(answer):
+        return "broken_latex"
+    if _ELIDED.search(answer):
+        return "elided"
     if _has_parts(answer):
         return "multi_part"
     if prose_words(answer) >= _PROSE_WORDS or _SENTENCE.search(_outside_commands(answer)):
@@ -141,6 +149,15 @@ def _is_prose(word: str) -> bool:
     word = word.lower()
     # two letters are mostly a product of variables
     return word not in _MATH_WORDS and word not in _UNITS and (len(word) > 2 or word in _SHORT_WORDS)
+
+
+def _braces_match(answer: str) -> bool:
+    depth = 0
+    for brace in _BRACE.findall(answer):
+        depth += (brace == "{") - (brace == "}")
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _is_proof(question: str, answer: str) -> bool:
@@ -173,5 +190,7 @@ def _has_parts(answer: str) -> bool:
     return False
 
 
-def _reason(_: None, pair: tuple[str, str]) -> str | None:
-    return why_not_gradable(*pair)
+def _reason(_: None, task: tuple[str, str, str]) -> str | None:
+    question, answer, reward = task
+    # a plan or a puzzle has a checker of its own, and its gold is no answer but the task
+    return why_not_gradable(question, answer) if reward == "accuracy" else None

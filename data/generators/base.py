@@ -47,7 +47,7 @@ class Generator:
             answer=item.answer,
             source=self.name,
             level=str(level),
-            extra=item.extra,
+            extra={**item.extra, "reward": self.reward},
         )
 
     def stream(self, seed: int, level: int | None = None, start: int = 0) -> Iterator[Problem]:

@@ -47,6 +47,7 @@ def test_a_problem_depends_on_its_number_alone(name: str) -> None:
     assert whole == list(islice(generator.stream(3), 12))
     assert whole != generate(name, seed=4, count=12)
     assert len({p.id for p in whole}) == 12
+    assert {p.extra["reward"] for p in whole} == {generator.reward}
     assert {p.level for p in generate(name, seed=0, count=generator.levels)} == {
         str(k + 1) for k in range(generator.levels)
     }

@@ -7,6 +7,7 @@ import pytest
 from data.cleaning.base import Context
 from data.cleaning.gradable import Gradable, why_not_gradable
 from data.cleaning.guessable import DropChoices
+from data.generators import generate
 from tests.data.helpers import SHARED, needs_shared, problem, read_jsonl
 
 # ruff: noqa: E501  (a table)
@@ -17,7 +18,7 @@ GRADABLE = [
     "7 minutes and 5 seconds", r"3200 \mathrm{~cm}^{3}", r"90^\circ", "r = 4, s = 5", r"\text{(1) and (4)}", "I, II and III",
     "(1)(2)(4)", r"\text{(C)}", r"\text{even}", "Bob", "NNNYYY", r"\text{No}", "no solution", "3x(3x+1)", "(a+b)(a-b)",
     "abc+bcd+xyz", r"f(x) = x \text{ or } f(x) = -x", r"\sin^2 x + \cos x", r"52_8", r"2 \pm \sqrt{3}", "1:2",
-    r"\{1, 2, 5\}", r"\binom{10}{3}", "2^{100}", r"0.\overline{3}", "8.7e8", "10 meters, 5 seconds",
+    r"\{1, 2, 5\}", r"\left\{1, 2\right\}", r"\binom{10}{3}", "2^{100}", r"0.\overline{3}", "8.7e8", "10 meters, 5 seconds",
 ]  # fmt: skip
 
 UNGRADABLE = {
@@ -51,6 +52,10 @@ UNGRADABLE = {
     r"\begin{tabular}{ll} 0 & 1 \end{tabular}": "not_an_expression",
     "[asy] draw((0,0)--(1,1)); [/asy]": "not_an_expression",
     "7" * 600: "too_long",
+    r"\frac{1}{2": "broken_latex",
+    "5}": "broken_latex",
+    "614.519...": "elided",
+    r"6, 8, 10, \ldots": "elided",
 }
 
 
@@ -84,6 +89,13 @@ def test_a_gold_that_the_grader_refuses_goes() -> None:
     result = Gradable().run([problem("x", "1</answer> or 2"), problem("y", "1")], Context())
     assert [p.id for p in result.kept] == ["y"]
     assert result.dropped[0].reason.startswith("gold_fails_grader: ")
+
+
+def test_problems_with_a_checker_of_their_own_stay() -> None:
+    problems = [
+        p for name in ("knights", "blocksworld", "countdown") for p in generate(name, seed=0, count=4)
+    ]
+    assert Gradable().run(problems, Context()).kept == problems
 
 
 @needs_shared
