@@ -106,9 +106,11 @@ def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]
     if not (folder / f"{name}.yaml").is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
         raise DataError(f"recipe {name!r}: not in {folder}; there are {known}")
+    # forced in, so that options which the recipe leaves out can be set; what does not exist is refused by us
+    forced = [override if override[:1] in "+~" else f"++{override}" for override in overrides]
     try:
         with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
-            composed = OmegaConf.to_container(hydra_compose(name, list(overrides)), resolve=True)
+            composed = OmegaConf.to_container(hydra_compose(name, forced), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         raise DataError(f"recipe {name}: {' '.join(str(cause).split())[:400]}") from error

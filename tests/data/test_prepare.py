@@ -149,14 +149,24 @@ def test_every_recipe_becomes_a_run_once_its_blanks_are_filled(path: Path, tmp_p
 def test_a_recipe_takes_flags_and_overrides(tmp_path: Path) -> None:
     config = from_recipe(
         "deepscaler",
-        ["stages.near_duplicates.threshold=0.9"],
+        ["stages.near_duplicates.threshold=0.9", "stages.near_duplicates.same_answer=false"],
         None,
         {"output": "o.jsonl", "against": ["e.jsonl"]},
         ["a.jsonl"],
     )
     assert [(s.name, s.path) for s in config.sources] == [("deepscaler", "a.jsonl")]
     assert [s.path for s in config.against] == ["e.jsonl"]
-    assert {s.name: s.options() for s in config.stages}["near_duplicates"]["threshold"] == 0.9
+    assert {s.name: s.options() for s in config.stages}["near_duplicates"] == {
+        "threshold": 0.9,
+        "same_answer": False,
+    }
+    for override, message in (
+        ("stages.x.y=1", "stages.x: no such"),
+        ("foo=1", "foo: unknown"),
+        ("a==", "recipe"),
+    ):
+        with pytest.raises(DataError, match=message):
+            from_recipe("deepscaler", [override], None, {"output": "o.jsonl"}, ["a.jsonl"])
     assert str(config.dropped) == "o.dropped.jsonl"
 
 
