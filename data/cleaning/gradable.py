@@ -169,24 +169,25 @@ def _is_proof(question: str, answer: str) -> bool:
 
 
 def _has_parts(answer: str) -> bool:
-    # tuples and products such as (2, 1) or 3(x + 2) are values, and their brackets no labels
-    plain = _BRACKET.sub(" ", _TEXT_COMMAND.sub(r" \1 ", answer))
-    if (
-        _NAMED.search(_COMMAND.sub(" ", plain))
-        or _ORDINALS.search(_outside_commands(answer))
-        or _BLOCKS.search(answer)
-    ):
+    plain = _TEXT_COMMAND.sub(r" \1 ", answer)
+    if _BLOCKS.search(answer) or _ORDINALS.search(_COMMAND.sub(" ", plain)):
         return True
-    found = [(match[1].lower(), match) for match in _PART.finditer(plain)]
-    names = [name for name, _ in found]
+    # tuples and products such as (2, 1) or 3(x + 2) are values, and their brackets no labels
+    plain = _BRACKET.sub(" ", plain)
+    return _NAMED.search(_COMMAND.sub(" ", plain)) is not None or _has_labels(plain)
+
+
+def _has_labels(answer: str) -> bool:
+    found = list(_PART.finditer(answer))
+    names = [match[1].lower() for match in found]
     for first, second in _LABELS:
-        if first in names and second in names[names.index(first) + 1 :]:
-            one, two = found[names.index(first)][1], found[len(names) - 1 - names[::-1].index(second)][1]
-            # "(1), (2)" names two statements; parts have a content of their own
-            if plain[one.end() : two.start()].strip(" ,;.&$(") not in {"", "and"} and plain[
-                two.end() :
-            ].strip(" ,;.)$"):
-                return True
+        if first not in names or second not in names[names.index(first) + 1 :]:
+            continue
+        one, two = found[names.index(first)], found[len(names) - 1 - names[::-1].index(second)]
+        between = answer[one.end() : two.start()].strip(" ,;.&$(")
+        # "(1), (2)" names two statements; parts have a content of their own
+        if between not in {"", "and"} and answer[two.end() :].strip(" ,;.)$"):
+            return True
     return False
 
 
