@@ -47,7 +47,9 @@ def prepare(config: PrepareConfig) -> list[StageReport]:
     for stage in config.stages:
         stage.check()
     problems, weights, validator = _load(config.sources, Validator(config.max_bad_rows))
-    against, _, against_validator = _load(config.against, Validator(config.max_bad_rows, need_answer=False))
+    against, _, against_validator = _load(
+        config.against, Validator(config.max_bad_rows, need_answer=False, unique_ids=False)
+    )
     _say(f"{len(problems)} problems, {len(against)} to keep out, {len(validator.bad_rows)} bad rows")
     context = Context(against, config.workers)
     reports = run_pipeline(problems, config.stages, context, config.work_dir, _say_stage)

@@ -46,8 +46,8 @@ class Reading(NamedTuple):
 
     `key` is equal for two texts exactly when they have the same words, numbers and operators in order.
     Similarity is measured in each of the `views`, and two texts are as similar as the most similar of them.
-    The first is the normal form. The others take the text as it stands, split into words, at blanks, and into
-    words and symbols, so that an overlap under any usual tokenisation is an overlap here.
+    The first is the normal form. The others take the text as it stands, split into words (with and without
+    capitals), at blanks, and into words and symbols: an overlap under any usual tokenisation is one here.
     """
 
     key: str
@@ -63,6 +63,7 @@ def read(text: str) -> Reading:
     views = (
         View(frozenset(words), numbers),
         View(frozenset(_RAW_WORDS.findall(raw)), raw_numbers),
+        View(frozenset(_RAW_WORDS.findall(text)), raw_numbers),  # X and x may be two unknowns
         View(frozenset(raw.split()), raw_numbers),
         View(frozenset(_SYMBOLS.findall(raw)), raw_numbers),
     )

@@ -40,6 +40,7 @@ class Validator:
 
     max_bad_rows: int = 0
     need_answer: bool = True  # an evaluation set is compared by its questions only
+    unique_ids: bool = True  # several evaluation sets may count from 0
     bad_rows: list[BadRow] = field(default_factory=list)
     _seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # id -> file, line
 
@@ -94,12 +95,15 @@ class Validator:
         level = None if fields.level is None else _identifier(fields.level, "level")
         origin = _text(fields.source, "source") if fields.source is not None else source
         extra = {key: value for key, value in record.row.items() if key not in fields.used} | fields.extra
-        here = (file, record.line)
-        if (first := self._seen.setdefault(problem_id, here)) is not here:
-            raise RowFault("id", f"duplicate id {problem_id!r}, first used in {first[0]}, line {first[1]}")
+        if self.unique_ids:
+            self._claim(problem_id, (file, record.line))
         return Problem(
             id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra
         )
+
+    def _claim(self, problem_id: str, here: tuple[str, int]) -> None:
+        if (first := self._seen.setdefault(problem_id, here)) is not here:
+            raise RowFault("id", f"duplicate id {problem_id!r}, first used in {first[0]}, line {first[1]}")
 
 
 def _text(value: Any, name: str) -> str:

@@ -130,6 +130,21 @@ def test_the_report_names_the_most_similar_evaluation_problem(tmp_path: Path) ->
     assert stage["reasons"] == {"near_duplicate": 1} and stage["notes"]["by_evaluation_set"] == {"y": 1}
 
 
+def test_evaluation_sets_may_share_ids(tmp_path: Path) -> None:
+    rows = [
+        {"id": "0", "problem": "What is 1 + 1?", "answer": "2"},
+        {"id": "1", "problem": "Why 7?", "answer": "3"},
+    ]
+    files = [write_jsonl(tmp_path / f"{i}.jsonl", [{**row, "id": "0"}]) for i, row in enumerate(rows)]
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    assert prepare(tmp_path, "--input", source, "--against", *files) == 0
+    matches = [
+        (row["id"], row["matched_id"], row["matched_source"])
+        for row in read_jsonl(tmp_path / "dropped.jsonl")
+    ]
+    assert matches == [("0", "0", "0"), ("1", "0", "1")]
+
+
 def test_nothing_to_keep_out_keeps_everything() -> None:
     assert len(Decontaminate().run([problem("x"), problem("y")], Context()).kept) == 2
 
