@@ -19,6 +19,7 @@ from grpo import strict
 from grpo.base_model import BaseModelSpec
 from grpo.errors import RecipeError, UserError
 from grpo.tracking.settings import TrackingConfig
+from grpo.tracking.wandb_tracker import resolve_mode
 from rewards import Component, Scorer
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -314,9 +315,7 @@ def _conflicts(config: TrainConfig) -> list[str]:
     if config.data.template not in TEMPLATES:
         problems.append(f"data.template={config.data.template}: known templates are {', '.join(TEMPLATES)}")
     if batch.num_samples == 1:
-        problems.append(
-            "batch.num_samples=1: a group of one has no baseline, so every advantage is 0; use at least 2"
-        )
+        problems.append("batch.num_samples=1: a group of one has no baseline, so every advantage is 0; use at least 2")
     if batch.num_prompts % max(batch.num_updates, 1):
         problems.append(
             f"batch.num_updates={batch.num_updates} does not divide batch.num_prompts={batch.num_prompts}; "
@@ -347,6 +346,10 @@ def _conflicts(config: TrainConfig) -> list[str]:
             f"rollout.max_model_len={config.rollout.max_model_len} leaves no room for a prompt beside "
             f"sampling.max_response_tokens={config.sampling.max_response_tokens}; raise it or leave it null"
         )
+    try:
+        resolve_mode(config.tracking.wandb)
+    except ValueError as error:
+        problems.append(str(error))
     for name, source in (("train", config.data.train), ("held_out", config.data.held_out)):
         problems += _source_problems(f"data.{name}", source)
     return problems

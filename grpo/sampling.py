@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from grpo.types import Group, Prompt, Response, SampleRequest, ScoredGroup, sample_seed
-from rewards import Sample, Score, Scorer
+from rewards import Sample, Score
 
 
 class Rollouts(Protocol):
     """Engines, as the loop sees them: `grpo.runtime.actors.RolloutPool`."""
 
     def sample(
-        self, requests: Sequence[SampleRequest], *, temperature: float, max_tokens: int, stop: Sequence[str]
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        temperature: float,
+        max_tokens: int,
+        stop: Sequence[str],
+        ignore_eos: bool = False,
     ) -> Iterator[list[Response]]: ...
 
 
@@ -36,6 +42,7 @@ class SamplePlan:
     seed: int | None  # of the run; None leaves the engine's own randomness
     step: int
     prompt_opens_think: bool
+    ignore_eos: bool = False  # always max_tokens long; for measurements
 
 
 @dataclass(slots=True)
@@ -47,9 +54,7 @@ class Collected:
     score_seconds: float = 0.0
 
 
-def sample_groups(
-    prompts: Sequence[Prompt], plan: SamplePlan, rollouts: Rollouts, scorer: GroupScorer
-) -> Collected:
+def sample_groups(prompts: Sequence[Prompt], plan: SamplePlan, rollouts: Rollouts, scorer: GroupScorer) -> Collected:
     """Sample G responses to every prompt and score them. A group is scored while others are still generated.
 
     The result depends on seeds and weights alone, not on the order in which responses arrive.
@@ -58,7 +63,11 @@ def sample_groups(
     arrived: list[list[Response]] = [[] for _ in prompts]
     done: dict[int, ScoredGroup] = {}
     for responses in rollouts.sample(
-        make_requests(prompts, plan), temperature=plan.temperature, max_tokens=plan.max_tokens, stop=plan.stop
+        make_requests(prompts, plan),
+        temperature=plan.temperature,
+        max_tokens=plan.max_tokens,
+        stop=plan.stop,
+        ignore_eos=plan.ignore_eos,
     ):
         began = time.perf_counter()
         for response in responses:
@@ -100,6 +109,3 @@ def _score(group: Group, plan: SamplePlan, scorer: GroupScorer) -> ScoredGroup:
         for response in group.responses
     ]
     return ScoredGroup(group, scorer.score_group(samples))
-
-
-__all__ = ["Collected", "GroupScorer", "Rollouts", "SamplePlan", "Scorer", "make_requests", "sample_groups"]

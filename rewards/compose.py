@@ -42,8 +42,7 @@ class Scorer:
 
     def _score(self, sample: Sample) -> Score:
         rewards = {
-            name: registry.apply(name, sample, dict(component.options))
-            for name, component in self.components.items()
+            name: registry.apply(name, sample, dict(component.options)) for name, component in self.components.items()
         }
         total = sum(self.components[name].weight * reward.score for name, reward in rewards.items())
         return Score(total, rewards)
