@@ -24,10 +24,10 @@ from rewards.maths.answer import (
 )
 from rewards.maths.identity import sign
 from rewards.maths.limits import Budget, Limits, NotMathError
-from rewards.maths.node import HUNDRED, Node, neg, num, signs, sym, variables
+from rewards.maths.node import Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
 from rewards.maths.tokens import Token, clean, tokenize
-from rewards.maths.units import UNITS, Unit, is_unit, unit_of
+from rewards.maths.units import MAGNITUDES, UNITS, Unit, is_unit, unit_of
 
 Tokens = list[Token]
 
@@ -75,7 +75,9 @@ _EMPTY = frozenset(
         "the empty set",
     }
 )
-_ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "the set of all real numbers"})
+_LABELS = frozenset({"option", "choice", "answer"})
+_ARTICLES = frozenset({"a", "an", "the"})
+_ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
 EVERYTHING = Region((Piece(None, False, None, False),))
 MAX_ITEMS = 200
 
@@ -198,14 +200,20 @@ class _Reader:
 
     def words(self, tokens: Tokens) -> Answer | None:
         """An answer that is nothing but words."""
-        if any(token.kind not in ("word", "run") and token.text not in ("-", "'", ".") for token in tokens):
+        if any(token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens):
             return None
+        if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in _LABELS | _ARTICLES:
+            return None
+        if len(tokens) == 2 and tokens[0].text.lower() in _LABELS and len(tokens[1].text) == 1:
+            return Scalar(sym(tokens[1].text))  # option C
         if len(tokens) == 1 and tokens[0].text.lower() in _NUMBER_WORDS:
             return Scalar(num(_NUMBER_WORDS[tokens[0].text.lower()]))
         if len(tokens) == 1 and tokens[0].kind == "run" and len(tokens[0].text) < 4:
             return None  # xy
         if any(token.text.lower() in ("and", "or") for token in tokens) or len(tokens[0].text) == 1:
             return None
+        if tokens[0].text.lower() in _ARTICLES and len(tokens) > 1:
+            tokens = tokens[1:]
         text = plain_text(tokens)
         if text in _EMPTY:
             return Listing((), "set")
@@ -276,9 +284,11 @@ class _Reader:
 
     def union(self, tokens: Tokens) -> Answer:
         level = top_level(tokens)
-        if any(tokens[i].kind == "op" and tokens[i].text in _RELATIONS for i in level):
-            return self.relation(tokens, level)
         cups = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "cup"]
+        if any(tokens[i].kind == "op" and tokens[i].text in _RELATIONS for i in level):
+            orders = [part for part in split_at(tokens, cups) if any(t.text in _ORDER for t in part)]
+            if not cups or len(orders) <= len(cups):
+                return self.relation(tokens, level)  # `x < 1 cup x > 2` is a union of relations
         minus = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "setminus"]
         if minus:
             whole, removed = split_at(tokens, minus[:1])
@@ -538,25 +548,23 @@ class _Reader:
         return Listing(tuple(scalar._replace(node=node) for node in both))
 
     def scalar(self, tokens: Tokens) -> Scalar:
-        tokens, unit, percent = split_unit(strip(tokens))
+        tokens, unit, factor = split_unit(strip(tokens))
         node, degrees = parse_expression(tokens, self.limits)
-        if percent:
-            node = Node("div", (node, HUNDRED))
+        if factor != 1:
+            node = Node("mul", (node, num(factor)))
         if degrees and unit is None:
             unit = Unit((("degree", 1),))
         return Scalar(node, unit)
 
 
-def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, bool]:
-    """The expression, the unit that follows it or the currency sign at either side, and whether it was
-    `percent`.
-    """
+def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
+    """The expression, the unit after it or the currency sign at a side, and the factor of `percent`, `million`."""
     money = [token.text == "$" and token.kind == "op" for token in tokens]
     if any(money):
         rest = [token for token, is_money in zip(tokens, money, strict=True) if not is_money]
         if sum(money) == 1 and rest:
-            rest, unit, percent = split_unit(rest)
-            return rest, unit or Unit((("dollar", 1),)), percent
+            rest, unit, factor = split_unit(rest)
+            return rest, unit or Unit((("dollar", 1),)), factor
         raise NotMathError("currency")
     tokens = _flat_powers(tokens)
     start = len(tokens)
@@ -565,11 +573,14 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, bool]:
     while start < len(tokens) and not _begins_unit(tokens[start]):
         start += 1
     tail = tokens[start:]
-    if not tail:
-        return tokens, None, False
+    factor = Fraction(1)
     if [token.text.lower() for token in tail] in (["percent"], ["per", "cent"], ["percents"]):
-        return tokens[:start], None, True
-    return tokens[:start], _unit_from(tail), False
+        return tokens[:start], None, Fraction(1, 100)
+    expression = tokens[:start]
+    while tail and tail[0].text.lower() in MAGNITUDES:
+        factor *= MAGNITUDES[tail[0].text.lower()]
+        tail = tail[1:]
+    return expression, _unit_from(tail) if tail else None, factor
 
 
 def _flat_powers(tokens: Tokens) -> Tokens:
@@ -643,7 +654,10 @@ def _unit_from(tail: Tokens) -> Unit | None:
             if power is not None and power.value is not None:
                 words[-1] = (words[-1][0], words[-1][1] * int(power.value))
         index += 1
-    return unit_of(words)
+    unit = unit_of(words)
+    if unit is not None and unit.nouns & {"squared", "cubed"}:
+        raise NotMathError("a power in words")
+    return unit
 
 
 def as_region(answer: Answer) -> Region | None:
@@ -661,7 +675,8 @@ def as_region(answer: Answer) -> Region | None:
             return Region((piece,))
     if isinstance(answer, Scalar):
         return Region((Piece(answer.node, True, answer.node, True),))
-    if isinstance(answer, Listing) and all(isinstance(item, Scalar | Region) for item in answer.items):
+    kinds = Scalar | Region | Tuple if isinstance(answer, Listing) and answer.kind == "or" else Scalar | Region
+    if isinstance(answer, Listing) and all(isinstance(item, kinds) for item in answer.items):
         regions = [as_region(item) for item in answer.items]
         if len({region.variable for region in regions if region is not None and region.variable}) > 1:
             return None

@@ -45,6 +45,7 @@ _SPACING = re.compile(
 )
 _EDGES = re.compile(r"^(?:\\[,;:! ]|\s)+|(?<!\\)(?:\\[,;:! ]|\s)+$", re.ASCII)
 _SIZED_FRACTION = re.compile(r"\\[dtc](frac|binom)(?![A-Za-z])")
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", re.ASCII)
 _DEGREE = re.compile(
     r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])"
 )
@@ -98,6 +99,8 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
         text = _SURE_COMMA.sub("", text)
         if not comma_lists:
             text = _COMMA_THOUSANDS.sub(lambda match: _join_thousands(text, match), text)
+    if "10" in text:
+        text = _TIMES_TEN.sub(r"\\times ", text)
     if " " in text or "\\" in text or "~" in text:
         text = _SPACED_THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
     if "\\" in text:
@@ -224,6 +227,8 @@ def _letters(run: str, out: list[Token], *, spaced: bool, in_text: bool) -> None
         out.append(Token("word", run, None, spaced))
     elif len(run) == 1:
         out.append(Token("sym", run, None, spaced))
+    elif run in ("frac", "dfrac", "tfrac"):  # a lost backslash
+        out.append(Token("cmd", "frac", None, spaced))
     elif run in FUNCTIONS:
         out.append(Token("func", FUNCTIONS[run], None, spaced))
     elif run in GREEK:

@@ -77,6 +77,7 @@ _FILLER = frozenset(
 )
 _PLACEHOLDERS = frozenset({"unit", "units"})
 _SHORTHANDS = {"mph": (("hour", -1), ("mile", 1)), "kph": (("hour", -1), ("kilometer", 1))}
+MAGNITUDES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 
 
@@ -101,8 +102,11 @@ def unit_of(words: list[tuple[str, int]]) -> Unit | None:
         if lower == "in" and index + 1 < len(words):
             continue  # `5 ways in total`
         if lower in _POWERS:
-            if lower.endswith("ed") and last:
-                powers[last] = powers[last] * _POWERS[lower]
+            if lower.endswith("ed"):
+                if last:
+                    powers[last] = powers[last] * _POWERS[lower]
+                else:
+                    nouns.add(lower)
             else:
                 pending = _POWERS[lower]
             continue
@@ -116,6 +120,8 @@ def unit_of(words: list[tuple[str, int]]) -> Unit | None:
         elif lower not in _FILLER and lower not in _PLACEHOLDERS:
             nouns.add(_singular(lower))
         pending = 1
+    if "celsius" in powers or "fahrenheit" in powers:
+        powers.pop("degree", None)  # degrees Celsius
     known = tuple(sorted((name, power) for name, power in powers.items() if power))
     return Unit(known, frozenset(nouns)) if known or nouns else None
 
