@@ -3,9 +3,9 @@
     python -m benchmarks.grading                        # case tables, then the golds of ../shared/data
     python -m benchmarks.grading --data DIR --limit 500
 
-Correctness is measured on the case tables of tests/rewards (both directions of every case), speed on those and on data
-golds that are graded against themselves with their commands respelled, so that equality of texts decides little.
-math-verify is measured where it is installed; it is never on the scoring path.
+Correctness is measured on the case tables of tests/rewards (both directions of every case), speed on those
+and on data golds that are graded against themselves with their commands respelled, so that equality of texts
+decides little. math-verify is measured where it is installed; it is never on the scoring path.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Result:
     def line(self) -> str:
         accuracy = 1 - (self.wrongly_right + self.wrongly_wrong) / self.cases
         return (
-            f"{100 * accuracy:7.2f}% right  {self.wrongly_right:4d} wrongly rewarded  {self.wrongly_wrong:4d} wrongly refused"
-            f"  {self.cases / self.seconds:8.0f} gradings/s"
+            f"{100 * accuracy:7.2f}% right  "
+            f"{self.wrongly_right:4d} wrongly rewarded  {self.wrongly_wrong:4d} wrongly refused  "
+            f"{self.cases / self.seconds:8.0f} gradings/s"
         )
 
 
@@ -110,16 +111,24 @@ def measure(grader: Grader, cases: Sequence[Case]) -> tuple[Result, list[Case]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of JSONL files")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of JSONL files"
+    )
     parser.add_argument("--limit", type=int, default=0, help="golds per file, spread evenly; 0 takes all")
-    parser.add_argument("--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow")
+    parser.add_argument(
+        "--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow"
+    )
     parser.add_argument("--show", action="store_true", help="print the cases that we judge wrongly")
     args = parser.parse_args()
     peer = math_verify_grader()
     report("case tables", table_cases(), table_cases(), peer, show=args.show)
     for path in sorted(args.data.glob("*.jsonl")):
-        report(path.stem, data_cases(path, args.limit), data_cases(path, args.peer_limit), peer, show=args.show)
+        report(
+            path.stem, data_cases(path, args.limit), data_cases(path, args.peer_limit), peer, show=args.show
+        )
 
 
 def report(name: str, cases: list[Case], peer_cases: list[Case], peer: Grader | None, *, show: bool) -> None:

@@ -184,7 +184,7 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
         if registry.entry(name).wants_earlier:
             needed.append(str(component.options.get("correct", "accuracy")))
         errors += [
-            f"rewards.components.{name}: needs the component {other!r}; add it, with weight 0 if it shall not count"
+            f"rewards.components.{name}: needs the component {other!r}; add it, with weight 0 if need be"
             for other in needed
             if other not in components or other == name
         ]

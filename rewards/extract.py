@@ -24,7 +24,8 @@ class Extraction(NamedTuple):
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}(?:\{|\s(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII)
 _STATED = re.compile(
-    r"(?:\b(?:final |correct |right )?(?:answers?|option|choice)(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?\**\s*(?:\b(?:is|are|would be|must be|=)|:)"
+    r"(?:\b(?:final |correct |right )?(?:answers?|option|choice)(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?"
+    r"\**\s*(?:\b(?:is|are|would be|must be|=)|:)"
     r"|####)"
     r"\**:?\s*",
     re.IGNORECASE,
@@ -34,9 +35,10 @@ _SENTENCE = re.compile(r"[^\d$\\=]{1,120}?\b(?:is|are|equals)\s+([^\n]{1,200})")
 _STATEMENT_END = re.compile(r"\n|\.(?=\s|$)|\.(?=\*\*)|</")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.ASCII)
 _PLACEHOLDERS = frozenset(
-    {"", "...", r"\ldots", r"\dots", r"\cdots", "…", "answer", "your answer", "final answer", "your final answer",
-     "answer here", "the answer", "the final answer", "your answer here", r"\text{answer}", r"\text{final answer}",
-     r"\text{your answer}", "ans", r"\cdot", "[answer]", "(answer)"}
+    {"", "...", r"\ldots", r"\dots", r"\cdots", r"\cdot", "…", "ans", "[answer]", "(answer)", "answer here"}
+    | {f"{owner}{kind}answer{here}" for owner in ("", "the ", "your ") for kind in ("", "final ")
+       for here in ("", " here")}
+    | {rf"\text{{{owner}answer}}" for owner in ("", "the ", "your ", "final ", "your final ", "the final ")}
 )  # fmt: skip
 _MAX_STATEMENT = 400  # characters
 _MAX_STATED = 50_000  # characters at the end of a response that are searched for a stated answer
@@ -118,7 +120,9 @@ def _real(candidates: list[str]) -> list[str]:
 
 
 def _statement(text: str) -> str:
-    """The text up to the end of a formula on its own lines, of the sentence, or of the line, without its reasons."""
+    """The text up to the end of a formula on its own lines, of the sentence, or of the line, without its
+    reasons.
+    """
     for opening, closing in ((r"\[", r"\]"), ("$$", "$$")):
         if text.startswith(opening) and (end := text.find(closing, len(opening))) > 0:
             return text[len(opening) : end].strip()

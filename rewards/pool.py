@@ -45,7 +45,7 @@ class _Worker:
     """One process in its own session, with the task it is busy with."""
 
     def __init__(self, memory_bytes: int, modules: Sequence[str]) -> None:
-        self.stderr: IO[bytes] = tempfile.TemporaryFile()
+        self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from rewards.worker import main; main()"],
             stdin=subprocess.PIPE,
@@ -278,7 +278,7 @@ class _Run:
         )
         if faults > max(1.0, _MAX_FAULT_SHARE * len(self.tasks)):
             raise InfrastructureError(
-                f"reward workers died on {faults} of {len(self.tasks)} answers that other workers could grade; "
+                f"reward workers died on {faults} of {len(self.tasks)} answers that others could grade; "
                 "look for memory pressure or killed processes on this machine"
             )
 

@@ -126,4 +126,3 @@ def _run(request: dict[str, Any]) -> list[Any]:
     return (
         list(entry.function(samples, **options)) if entry.group else [entry.function(samples[0], **options)]
     )
-

@@ -23,8 +23,10 @@ from rewards.maths.answer import (
 from rewards.maths.identity import constant_ratio, same_value
 from rewards.maths.limits import Budget, LimitError, Limits
 from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
-from rewards.maths.reader import Tokens, as_region, plain_text, read, read_tokens, strip
+from rewards.maths.reader import read, read_tokens
+from rewards.maths.reals import as_region
 from rewards.maths.regions import same_region
+from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
 from rewards.maths.units import SPACED_LETTERS, compatible
 

@@ -5,7 +5,6 @@ parser.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 from rewards.maths.answer import (
     Answer,
@@ -24,12 +23,13 @@ from rewards.maths.answer import (
 )
 from rewards.maths.identity import sign
 from rewards.maths.limits import Budget, Limits, NotMathError
+from rewards.maths.measures import split_unit
 from rewards.maths.node import Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
-from rewards.maths.tokens import Token, clean, tokenize
-from rewards.maths.units import MAGNITUDES, UNITS, Unit, is_unit, unit_of
-
-Tokens = list[Token]
+from rewards.maths.reals import EVERYTHING, as_region, finite, without
+from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
+from rewards.maths.tokens import clean, tokenize
+from rewards.maths.units import Unit
 
 _RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to"})
 _ORDER = frozenset({"<", ">", "<=", ">="})
@@ -78,7 +78,6 @@ _EMPTY = frozenset(
 _LABELS = frozenset({"option", "choice", "answer"})
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
-EVERYTHING = Region((Piece(None, False, None, False),))
 MAX_ITEMS = 200
 
 
@@ -104,79 +103,6 @@ def read_tokens(tokens: Tokens, limits: Limits) -> Answer:
         return Words(plain_text(tokens))
 
 
-def plain_text(tokens: Tokens) -> str:
-    """One spelling of tokens as text: words in lower case, one blank between tokens, sizes and quotes
-    gone.
-    """
-    return " ".join(
-        token.text.lower() if token.kind in ("word", "run") else token.text
-        for token in tokens
-        if not (token.kind == "op" and token.text in '."')
-    )
-
-
-def strip(tokens: Tokens) -> Tokens:
-    """Without outer groups, quotes, and marks around it that carry no meaning."""
-    while tokens:
-        last, first = tokens[-1], tokens[0]
-        if last.kind == "op" and last.text in (".", ",", ";", ":", '"', "_", "'") and len(tokens) > 1:
-            if last.text == "'" and first.text != "'":
-                break
-            tokens = tokens[:-1]
-        elif first.kind == "op" and first.text in ("=", "~~", ":", '"', ".", ",", "*", "'", "_", "^"):
-            tokens = tokens[1:]
-        elif last.kind == "op" and last.text in ("*", "^"):
-            tokens = tokens[:-1]
-        elif first.text == "G" and first.kind == "open" and closing(tokens, 0) == len(tokens) - 1:
-            tokens = tokens[1:-1]
-        else:
-            break
-    return tokens
-
-
-def closing(tokens: Tokens, start: int) -> int | None:
-    """Index of the bracket that closes the one at `start`; any closer ends any opener, as in `[1, 2)`."""
-    depth = 0
-    for index in range(start, len(tokens)):
-        depth += _depth_change(tokens[index])
-        if depth == 0:
-            return index
-    return None
-
-
-def _depth_change(token: Token) -> int:
-    if token.kind == "open" or (token.kind == "cmd" and token.text == "begin"):
-        return 1
-    if token.kind == "close" or (token.kind == "cmd" and token.text == "end"):
-        return -1
-    return 0
-
-
-def top_level(tokens: Tokens) -> list[int]:
-    """Indices of the tokens outside of all brackets.
-
-    Raises:
-        NotMathError: brackets do not match.
-    """
-    depth, found = 0, []
-    for index, token in enumerate(tokens):
-        change = _depth_change(token)
-        if depth == 0 and change == 0:
-            found.append(index)
-        depth += change
-        if depth < 0:
-            break
-    if depth:
-        raise NotMathError("brackets")
-    return found
-
-
-def split_at(tokens: Tokens, cuts: list[int]) -> list[Tokens]:
-    """The stretches between the cuts."""
-    edges = [-1, *cuts, len(tokens)]
-    return [tokens[a + 1 : b] for a, b in zip(edges, edges[1:], strict=False)]
-
-
 class _Reader:
     """Reads one answer; its methods go from the loosest binding (lists) to the tightest (one expression)."""
 
@@ -200,7 +126,9 @@ class _Reader:
 
     def words(self, tokens: Tokens) -> Answer | None:
         """An answer that is nothing but words."""
-        if any(token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens):
+        if any(
+            token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens
+        ):
             return None
         if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in _LABELS | _ARTICLES:
             return None
@@ -292,7 +220,7 @@ class _Reader:
         minus = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "setminus"]
         if minus:
             whole, removed = split_at(tokens, minus[:1])
-            return _without(self.region(whole), self.answer(removed))
+            return without(self.region(whole), self.answer(removed))
         if cups:
             pieces = [piece for part in split_at(tokens, cups) for piece in self.region(part).pieces]
             return Region(tuple(pieces))
@@ -461,6 +389,8 @@ class _Reader:
             if region is not None:
                 return region
         answer = self.answer(inner)
+        if isinstance(answer, Assign) and isinstance(answer.value, Listing):
+            return answer._replace(value=answer.value._replace(kind="set"))
         if isinstance(answer, Listing):
             return answer._replace(kind="set")
         if isinstance(answer, Words):
@@ -555,158 +485,6 @@ class _Reader:
         if degrees and unit is None:
             unit = Unit((("degree", 1),))
         return Scalar(node, unit)
-
-
-def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
-    """The expression, the unit after it or the currency sign at a side, and the factor of `percent`, `million`."""
-    money = [token.text == "$" and token.kind == "op" for token in tokens]
-    if any(money):
-        rest = [token for token, is_money in zip(tokens, money, strict=True) if not is_money]
-        if sum(money) == 1 and rest:
-            rest, unit, factor = split_unit(rest)
-            return rest, unit or Unit((("dollar", 1),)), factor
-        raise NotMathError("currency")
-    tokens = _flat_powers(tokens)
-    start = len(tokens)
-    while start > 1 and _may_be_unit(tokens, start - 1):
-        start -= 1
-    while start < len(tokens) and not _begins_unit(tokens[start]):
-        start += 1
-    tail = tokens[start:]
-    factor = Fraction(1)
-    if [token.text.lower() for token in tail] in (["percent"], ["per", "cent"], ["percents"]):
-        return tokens[:start], None, Fraction(1, 100)
-    expression = tokens[:start]
-    while tail and tail[0].text.lower() in MAGNITUDES:
-        factor *= MAGNITUDES[tail[0].text.lower()]
-        tail = tail[1:]
-    return expression, _unit_from(tail) if tail else None, factor
-
-
-def _flat_powers(tokens: Tokens) -> Tokens:
-    """`cm^{2}` as `cm^2`."""
-    flat: Tokens = []
-    for token in tokens:
-        flat.append(token)
-        if len(flat) < 5 or token.text != "G" or flat[-4].text != "^" or flat[-5].kind not in ("word", "run"):
-            continue
-        opener, number = flat[-3:-1]
-        if opener.text == "G" and number.kind == "num":
-            flat[-3:] = [number]
-    return flat
-
-
-def _begins_unit(token: Token) -> bool:
-    return token.kind in ("word", "run", "func") or (token.kind == "op" and token.text == "deg")
-
-
-def _may_be_unit(tokens: Tokens, index: int) -> bool:
-    token, before = tokens[index], tokens[index - 1]
-    if token.kind == "word":
-        return before.text != "_" and before.text != "^"
-    if token.kind == "run":
-        if is_unit(token.text, plain=True):
-            return before.text not in ("_", "^", "/") or before.text == "/"
-        wordy = len(token.text) > 3 and re.search("[aeiouy]", token.text.lower()) is not None
-        return (
-            wordy
-            and token.spaced
-            and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
-        )
-    if token.kind == "func":
-        return token.text == "min" and before.kind == "num"
-    if token.kind == "op" and token.text == "deg":
-        return index + 1 < len(tokens) and tokens[index + 1].text in ("C", "F", "c", "f")
-    after = tokens[index + 1 :]
-    if token.kind == "op" and token.text in ("/", "*", ".", "-") and after:
-        return _is_unit_token(before) and (
-            _is_unit_token(after[0]) or after[0].text in UNITS or token.text == "."
-        )
-    if token.kind == "op" and token.text == "^":
-        return _is_unit_token(before)
-    if token.kind == "num" and token.text in ("2", "3", "1"):
-        return before.text == "^" and index >= 2 and _is_unit_token(tokens[index - 2])
-    if token.kind == "sym" and before.kind == "op" and before.text in ("/", "*") and index >= 2:
-        return _is_unit_token(tokens[index - 2]) and token.text in UNITS
-    return False
-
-
-def _is_unit_token(token: Token) -> bool:
-    if token.kind == "word":
-        return True
-    return token.kind == "run" and is_unit(token.text, plain=True)
-
-
-def _unit_from(tail: Tokens) -> Unit | None:
-    words: list[tuple[str, int]] = []
-    below, index = False, 0
-    while index < len(tail):
-        token = tail[index]
-        if token.text in ("/", "per"):
-            below = True
-        elif token.kind in ("word", "run", "sym", "func"):
-            words.append((token.text, -1 if below else 1))
-        elif token.text == "deg":
-            words.append(("celsius" if tail[index + 1].text in "Cc" else "fahrenheit", 1))
-            index += 1
-        elif token.text == "^" and words:
-            power = next((t for t in tail[index + 1 : index + 3] if t.kind == "num"), None)
-            if power is not None and power.value is not None:
-                words[-1] = (words[-1][0], words[-1][1] * int(power.value))
-        index += 1
-    unit = unit_of(words)
-    if unit is not None and unit.nouns & {"squared", "cubed"}:
-        raise NotMathError("a power in words")
-    return unit
-
-
-def as_region(answer: Answer) -> Region | None:
-    """The answer as a set of reals, where it is one: an interval, a finite set, a single number."""
-    if isinstance(answer, Region):
-        return answer
-    if isinstance(answer, Assign) and not answer.parameters and answer.name != "!=":
-        return as_region(answer.value)
-    if isinstance(answer, Tuple) and len(answer.items) == 2:
-        low, high = answer.items
-        if isinstance(low, Scalar) and isinstance(high, Scalar):
-            if low.node == sym("oo") or high.node == neg(sym("oo")):
-                return None
-            piece = Piece(finite(low.node), answer.opener == "[", finite(high.node), answer.closer == "]")
-            return Region((piece,))
-    if isinstance(answer, Scalar):
-        return Region((Piece(answer.node, True, answer.node, True),))
-    kinds = Scalar | Region | Tuple if isinstance(answer, Listing) and answer.kind == "or" else Scalar | Region
-    if isinstance(answer, Listing) and all(isinstance(item, kinds) for item in answer.items):
-        regions = [as_region(item) for item in answer.items]
-        if len({region.variable for region in regions if region is not None and region.variable}) > 1:
-            return None
-        return Region(tuple(piece for region in regions if region for piece in region.pieces))
-    return None
-
-
-def finite(node: Node) -> Node | None:
-    """The end of an interval; None for plus or minus infinity."""
-    return None if node == sym("oo") or node == neg(sym("oo")) else node
-
-
-def _without(region: Region, removed: Answer) -> Region:
-    """The region less finitely many points, for the whole line only."""
-    points = as_region(removed)
-    if region.pieces != EVERYTHING.pieces or points is None or any(p.low != p.high for p in points.pieces):
-        raise NotMathError("difference of sets")
-    ends = sorted((piece.low for piece in points.pieces if piece.low is not None), key=_order_key)
-    edges: list[Node | None] = [None, *ends, None]
-    return Region(tuple(Piece(a, False, b, False) for a, b in zip(edges, edges[1:], strict=False)))
-
-
-def _order_key(node: Node) -> Fraction:
-    if node.op == "num":
-        return Fraction(node.value)
-    if node.op == "mul" and node.args[0].op == node.args[1].op == "num":
-        return Fraction(node.args[0].value) * Fraction(node.args[1].value)
-    if node.op == "div" and node.args[0].op == node.args[1].op == "num" and node.args[1].value:
-        return Fraction(node.args[0].value) / Fraction(node.args[1].value)
-    raise NotMathError("order of removed points")
 
 
 def _is_name_part(node: Node) -> bool:

@@ -90,7 +90,9 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
     if "\\" in text:
         if "\\\\" in text and r"\begin" not in text:
             text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
-        text = text.replace("\\\\", r"\cr ")  # a row ends; its second backslash must not take the blank after it
+        text = text.replace(
+            "\\\\", r"\cr "
+        )  # a row ends; its second backslash must not take the blank after it
         text = text.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ")
         text = _EDGES.sub("", text)
     if "$" in text:

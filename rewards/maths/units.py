@@ -55,29 +55,21 @@ _NOT_PLAIN = _LETTERS | {"min", "deg", "rs", "bit", "cup", "ha", "pt", "Pa", "ms
 # Single letters that may follow a bare number and a blank: `5 m`.
 SPACED_LETTERS = frozenset("msghL")
 _FILLER = frozenset(
-    [
-        "of",
-        "a",
-        "an",
-        "the",
-        "is",
-        "are",
-        "per",
-        "each",
-        "and",
-        "total",
-        "approximately",
-        "about",
-        "long",
-        "ago",
-        "later",
-        "away",
-        "old",
-    ]
-)
+    {
+        "of", "a", "an", "the", "is", "are", "per", "each", "and", "total", "approximately", "about", "long",
+        "ago", "later", "away", "old",
+    }
+)  # fmt: skip
 _PLACEHOLDERS = frozenset({"unit", "units"})
 _SHORTHANDS = {"mph": (("hour", -1), ("mile", 1)), "kph": (("hour", -1), ("kilometer", 1))}
-MAGNITUDES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+MAGNITUDES = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+}
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 
 
