@@ -30,7 +30,7 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
         start += 1
     tail = tokens[start:]
     factor = Fraction(1)
-    if [token.text.lower() for token in tail] in (["percent"], ["per", "cent"], ["percents"]):
+    if [token.text.lower() for token in tail] in (["percent"], ["per", "cent"], ["pct"]):
         return tokens[:start], None, Fraction(1, 100)
     expression = tokens[:start]
     while tail and tail[0].text.lower() in MAGNITUDES:

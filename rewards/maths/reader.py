@@ -21,12 +21,11 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.identity import sign
 from rewards.maths.limits import Budget, Limits, NotMathError
 from rewards.maths.measures import split_unit
 from rewards.maths.node import Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
-from rewards.maths.reals import EVERYTHING, as_region, finite, without
+from rewards.maths.reals import EVERYTHING, as_region, intersection, interval, solved, without
 from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
 from rewards.maths.tokens import clean, tokenize
 from rewards.maths.units import Unit
@@ -184,29 +183,21 @@ class _Reader:
                 return Listing(tuple(items), kind)
             raise NotMathError("words in a list")
         regions = [item for item in items if isinstance(item, Region)]
-        if len(regions) == len(items) and len({region.variable for region in regions}) == 1 and kind == "or":
-            return Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
-        if (
-            len(regions) == len(items) == 2
-            and kind == "and"
-            and (both := self.intersection(*regions)) is not None
-        ):
-            return both
+        if len(regions) == len(items) and len({region.variable for region in regions}) == 1:
+            return self.joined(regions, kind)
         kind = "list" if kind == "and" else kind
         shared = _flatten(_share_name(items, kind))
         return shared[0] if len(shared) == 1 else Listing(tuple(shared), kind)
 
-    def intersection(self, first: Region, second: Region) -> Region | None:
-        """`x > 0 and x <= 2`: a lower and an upper bound of one variable; None for anything else."""
-        if len(first.pieces) != 1 or len(second.pieces) != 1 or first.variable != second.variable:
-            return None
-        below, above = sorted((first.pieces[0], second.pieces[0]), key=lambda piece: piece.low is not None)
-        if above.low is None or below.high is None or below.low is not None or above.high is not None:
-            return None
-        width = Node("add", (below.high, neg(above.low)))
-        if sign(width, Budget(self.limits)) != 1:
-            return Region((below, above), first.variable)  # `x < -1 and x > 1` means either
-        return Region((Piece(above.low, above.low_closed, below.high, below.high_closed),), first.variable)
+    def joined(self, regions: list[Region], kind: str) -> Region:
+        """`x > 0 and x <= 2` is what they share; `x < 1 or x > 2`, as all that share nothing, a union."""
+        union = Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
+        if kind == "or":
+            return union
+        shared = regions[0]
+        for region in regions[1:]:
+            shared = intersection(shared, region, Budget(self.limits))
+        return shared if shared.pieces else union
 
     # --- unions, relations
 
@@ -220,7 +211,7 @@ class _Reader:
         minus = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "setminus"]
         if minus:
             whole, removed = split_at(tokens, minus[:1])
-            return without(self.region(whole), self.answer(removed))
+            return without(self.region(whole), self.answer(removed), Budget(self.limits))
         if cups:
             pieces = [piece for part in split_at(tokens, cups) for piece in self.region(part).pieces]
             return Region(tuple(pieces))
@@ -322,14 +313,14 @@ class _Reader:
         nodes = [self.end(part) for part in parts]
         names = [self.name(part)[0] for part in parts]
         if len(parts) == 3 and names[1] and not variables(nodes[0]) and not variables(nodes[2]):
-            piece = Piece(finite(nodes[0]), closed[0], finite(nodes[2]), closed[1])
-            return Region((piece,), _variable(parts[1]))
+            return Region((interval(nodes[0], closed[0], nodes[2], closed[1]),), _variable(parts[1]))
         if len(parts) == 2 and names[0] and not variables(nodes[1]):
-            return Region((Piece(None, False, finite(nodes[1]), closed[0]),), _variable(parts[0]))
+            return Region((interval(neg(sym("oo")), False, nodes[1], closed[0]),), _variable(parts[0]))
         if len(parts) == 2 and names[1] and not variables(nodes[0]):
-            return Region((Piece(finite(nodes[0]), closed[0], None, False),), _variable(parts[1]))
+            return Region((interval(nodes[0], closed[0], sym("oo"), False),), _variable(parts[1]))
         if len(parts) == 2:
-            return Inequality(nodes[0], nodes[1], closed[0])
+            inequality = Inequality(nodes[0], nodes[1], closed[0])
+            return solved(inequality, Budget(self.limits)) or inequality
         pairs = zip(nodes, nodes[1:], closed, strict=False)
         return Listing(tuple(Inequality(a, b, c) for a, b, c in pairs))
 

@@ -29,7 +29,7 @@ quart: qt quarts | pint: pt pints | cup: cups | tablespoon: tbsp tablespoons | t
 dollar: dollars usd bucks | cent: cents | euro: euros eur | rupee: rupees rs | yuan: rmb | peso: pesos | yen:
     jpy
 penny: pennies pence | nickel: nickels | dime: dimes
-degree: degrees deg | radian: rad rads radians | mph: | kph: kmh kmph
+percent: pct percents | degree: degrees deg | radian: rad rads radians | mph: | kph: kmh kmph
 newton: N newtons | joule: J joules | watt: W watts | kilowatt: kW kw kilowatts | volt: V volts | ampere: A
     amp amps amperes
 ohm: ohms | pascal: Pa pascals | hertz: Hz hertz | kelvin: K kelvins | mole: mol mols moles | calorie: cal
