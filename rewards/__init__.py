@@ -1,9 +1,36 @@
 """Rule-based rewards: text in, `Reward` out. Knows nothing of training and can be used alone."""
 
-from rewards.accuracy import accuracy_reward
+from rewards import (
+    boxes,
+    choice,
+    countdown,
+    language,
+    length,
+    repetition,
+    tools,
+)  # they register their rewards
+from rewards.accuracy import accuracy_reward, accuracy_rewards
 from rewards.compose import Component, Scorer
 from rewards.format import format_reward
 from rewards.registry import register
-from rewards.types import Reward, Sample, Score
+from rewards.types import InfrastructureError, Reward, Sample, Score
 
-__all__ = ["Component", "Reward", "Sample", "Score", "Scorer", "accuracy_reward", "format_reward", "register"]
+__all__ = [
+    "Component",
+    "InfrastructureError",
+    "Reward",
+    "Sample",
+    "Score",
+    "Scorer",
+    "accuracy_reward",
+    "accuracy_rewards",
+    "boxes",
+    "choice",
+    "countdown",
+    "format_reward",
+    "language",
+    "length",
+    "register",
+    "repetition",
+    "tools",
+]

@@ -2,52 +2,116 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from rewards.extract import Source, extract, final_part
+from rewards.maths import IN_PROCESS, WORKER, LimitError, Limits, Rules, same_answer
 from rewards.registry import register
-from rewards.types import Reward, Sample
+from rewards.types import NeedsWorkerError, Reward, Sample
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_NUMBER = re.compile(r"[+-]?\d{1,1000}(?:\.\d{1,1000})?(?:/\d{1,1000})?")
+MAX_SHOWN = 200  # characters of an extracted answer that go into `details`
 
 
-def accuracy_reward(response: str, gold: str, *, prompt_opens_think: bool = False) -> Reward:
-    """1 when the answer that follows the last `</think>` equals `gold`, else 0.
+def accuracy_reward(
+    response: str,
+    gold: str,
+    *,
+    prompt_opens_think: bool = False,
+    source: Source = "any",
+    rel_tol: float = 0.0,
+    programming: bool = False,
+) -> Reward:
+    """1 when the answer that follows the last `</think>` equals `gold`, else 0. Never raises for any text.
 
-    An answer inside the thought does not count, and an unclosed thought scores 0.
-    Numbers are compared exactly, as fractions; anything else as stripped text.
+    An answer inside the thought does not count, an unclosed thought scores 0, and so do several answers that
+    differ. Equality is mathematical, up to wrappers; docs/rewards.md has the rules. Cheap answers are graded
+    here, others in a worker process that can be killed.
+
+    Args:
+        source: where an answer may stand; `any` is a box, else answer tags, else "the answer is ...".
+        rel_tol: numbers may differ by this share of the gold number; 0 is exact.
+        programming: read `1e-5`, `2**3` and `np.arcsin(10/13)` as code writes them.
     """
-    _, closed, final = response.rpartition("</think>")
-    if not closed and (prompt_opens_think or "<think>" in response):
-        return Reward(0.0, "unclosed_thought")
-    answers = _ANSWER.findall(final)
-    if not answers:
-        return Reward(0.0, "no_answer")
-    if len(set(answers)) > 1:
-        return Reward(0.0, "several_answers", {"extracted": answers[-1]})
-    answer = answers[-1].strip()
-    correct = _same(answer, gold.strip())
-    return Reward(float(correct), "correct" if correct else "wrong", {"extracted": answer})
+    rules = Rules(rel_tol=rel_tol, programming=programming)
+    try:
+        return grade(response, gold, rules, IN_PROCESS, prompt_opens_think=prompt_opens_think, source=source)
+    except NeedsWorkerError:
+        from rewards.pool import shared_pool  # only the few answers that need one start a process
+
+        options = {"source": source, "rel_tol": rel_tol, "programming": programming}
+        sample = Sample(response=response, gold=gold, prompt_opens_think=prompt_opens_think)
+        return shared_pool().apply("accuracy", sample, options)
 
 
-@register("accuracy")
-def accuracy(sample: Sample) -> Reward:
-    """`accuracy_reward` of a sample; a truncated response scores 0."""
+def accuracy_rewards(responses: Iterable[str], golds: Iterable[str], **options: Any) -> list[Reward]:
+    """`accuracy_reward` of each response with its gold, in order."""
+    return [
+        accuracy_reward(response, gold, **options) for response, gold in zip(responses, golds, strict=True)
+    ]
+
+
+@register("accuracy", bounded=True)
+def accuracy(
+    sample: Sample,
+    source: Source = "any",
+    rel_tol: float = 0.0,
+    programming: bool = False,
+    per_data_source: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    limits: Limits = IN_PROCESS,
+) -> Reward:
+    """`accuracy_reward` of a sample; a truncated response scores 0.
+
+    Args:
+        per_data_source: options for the samples of one data source, e.g. {"minerva": {"rel_tol": 0.01}}.
+
+    Raises:
+        NeedsWorkerError: it would cost more than `limits`; the scorer then asks a worker.
+    """
     if sample.truncated:
         return Reward(0.0, "truncated")
-    return accuracy_reward(sample.response, sample.gold, prompt_opens_think=sample.prompt_opens_think)
+    ours: dict[str, Any] = {"source": source, "rel_tol": rel_tol, "programming": programming}
+    ours |= (per_data_source or {}).get(sample.data_source, {})
+    return grade(
+        sample.response,
+        sample.gold,
+        Rules(rel_tol=ours["rel_tol"], programming=ours["programming"]),
+        limits,
+        prompt_opens_think=sample.prompt_opens_think,
+        source=ours["source"],
+    )
 
 
-def _same(answer: str, gold: str) -> bool:
-    if answer == gold:
-        return True
-    number, target = _number(answer), _number(gold)
-    return number is not None and number == target
+def grade(
+    response: str, gold: str, rules: Rules, limits: Limits, *, prompt_opens_think: bool, source: Source
+) -> Reward:
+    """The reward of one response under `limits`.
 
-
-def _number(text: str) -> Fraction | None:
-    if not _NUMBER.fullmatch(text) or re.search(r"/0+$", text):
-        return None
-    numerator, _, denominator = text.partition("/")
-    return Fraction(numerator) / Fraction(denominator or 1)
+    Raises:
+        NeedsWorkerError: it would cost more than `limits`, and those are the small ones of this process.
+    """
+    final = final_part(response, prompt_opens_think=prompt_opens_think)
+    if final is None:
+        return Reward(0.0, "unclosed_thought")
+    candidates, reason = extract(final, source)
+    if not candidates:
+        return Reward(0.0, reason)
+    details = {"extracted": candidates[-1][:MAX_SHOWN]}
+    if max(map(len, candidates)) > WORKER.max_chars:
+        return Reward(0.0, "limit", details | {"limit": "chars"})
+    try:
+        correct = [same_answer(candidate, gold, rules, limits) for candidate in candidates]
+    except (LimitError, RecursionError) as error:
+        if limits is IN_PROCESS:
+            raise NeedsWorkerError from None
+        return Reward(0.0, "limit", details | {"limit": str(error)[:MAX_SHOWN]})
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # a fault of ours must cost one answer and show in the logs, not end a training run
+        return Reward(0.0, "error", details | {"error": f"{type(error).__name__}: {error}"[:MAX_SHOWN]})
+    if all(correct):
+        return Reward(1.0, "correct", details)
+    return Reward(0.0, "several_answers" if len(candidates) > 1 else "wrong", details)

@@ -12,18 +12,32 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 
 
-@register("format")
-def format_reward(sample: Sample, rule: Literal["strict", "lenient"] = "strict") -> Reward:
+@register("format", bounded=True)
+def format_reward(sample: Sample, rule: Literal["strict", "lenient", "tag_count"] = "strict") -> Reward:
     """1 when the response has the asked structure, else 0.
 
-    `strict`: the whole response is one non-empty thought and one non-empty answer, each tag once and in order.
+    `strict`: the whole response is one non-empty thought and one non-empty answer, each tag once and in
+    order.
     `lenient` (R1): one thought, opened and closed, is enough.
+    `tag_count`: a quarter for each of the four tags that occurs exactly once.
     A prompt that already ends in `<think>` counts as part of the response.
+
+    Raises:
+        ValueError: no such rule.
     """
     text = "<think>" + sample.response if sample.prompt_opens_think else sample.response
     if rule == "lenient":
         ok = "</think>" in text.partition("<think>")[2]
         return Reward(float(ok), "ok" if ok else "no_thought")
+    if rule == "tag_count":
+        share = sum(text.count(tag) == 1 for tag in TAGS) / len(TAGS)
+        return Reward(share, "ok" if share == 1 else "missing_or_repeated_tag")
+    if rule != "strict":
+        raise ValueError(f"rewards.components.format.rule={rule!r}: use strict, lenient or tag_count")
+    return _strict(text)
+
+
+def _strict(text: str) -> Reward:
     for tag in TAGS:
         if (count := text.count(tag)) != 1:
             return Reward(0.0, "missing_tag" if count == 0 else "repeated_tag", {"tag": tag})

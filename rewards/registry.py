@@ -1,29 +1,73 @@
-"""Rewards by name. A reward is a function `(sample, **options) -> Reward`; a recipe names it and weighs it."""
+"""Rewards by name: functions of a sample, or of all samples of a group; a recipe names them and weighs
+them.
+"""
 
 from __future__ import annotations
 
 import difflib
+import importlib
+import importlib.metadata
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rewards.types import Reward, Sample
 
 RewardFn = Callable[..., Reward]
+GroupFn = Callable[..., list[Reward]]
 
-_REGISTRY: dict[str, RewardFn] = {}
+ENTRY_POINTS = "grpo.rewards"  # group of entry points under which an installed package offers rewards
 
 
-def register(name: str) -> Callable[[RewardFn], RewardFn]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One registered reward.
+
+    bounded: its cost is linear in the response with a small factor, so it may run in the caller's process.
+    group: it takes all samples of one prompt and returns one reward each.
+    wants_earlier: it looks at rewards of other components of the same response (parameter `earlier`).
+    options: names of the parameters that a recipe may set.
+    """
+
+    function: Callable[..., Any]
+    bounded: bool
+    group: bool
+    wants_earlier: bool
+    options: tuple[str, ...]
+
+
+_REGISTRY: dict[str, Entry] = {}
+
+
+def register(name: str, *, bounded: bool = False, group: bool = False) -> Callable[[Any], Any]:
     """Make a reward function available to recipes as `rewards.components.<name>`.
+
+    The function is `(sample, **options) -> Reward`, or with `group` `(samples, **options) -> list[Reward]`. A
+    parameter named `earlier` receives the rewards of the other components: a mapping by name, for a group one
+    for each sample.
 
     Raises:
         ValueError: the name is taken by another function.
     """
 
-    def add(function: RewardFn) -> RewardFn:
-        if _REGISTRY.setdefault(name, function) is not function:
-            raise ValueError(f"a reward named {name!r} is already registered by {_REGISTRY[name].__module__}")
+    def add(function: Any) -> Any:
+        parameters = inspect.signature(function).parameters
+        options = tuple(
+            p.name
+            for p in list(parameters.values())[1:]
+            if p.name not in ("earlier", "limits") and p.kind is not inspect.Parameter.VAR_KEYWORD
+        )
+        entry = Entry(
+            function=function,
+            bounded=bounded,
+            group=group,
+            wants_earlier="earlier" in parameters,
+            options=options,
+        )
+        if _REGISTRY.setdefault(name, entry).function is not function:
+            taken = _REGISTRY[name].function.__module__
+            raise ValueError(f"a reward named {name!r} is already registered by {taken}")
         return function
 
     return add
@@ -34,8 +78,20 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def lookup(name: str) -> RewardFn:
-    """The reward function called `name`.
+def load_modules(modules: Sequence[str]) -> None:
+    """Import the operator's own modules and installed entry points, which register their rewards.
+
+    Raises:
+        ImportError: a module that the recipe names cannot be imported.
+    """
+    for module in modules:
+        importlib.import_module(module)
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        entry_point.load()
+
+
+def entry(name: str) -> Entry:
+    """The entry of the reward called `name`.
 
     Raises:
         ValueError: no such reward; the message has the nearest name.
@@ -47,9 +103,18 @@ def lookup(name: str) -> RewardFn:
     return _REGISTRY[name]
 
 
+def lookup(name: str) -> Callable[..., Any]:
+    """The reward function called `name`.
+
+    Raises:
+        ValueError: no such reward.
+    """
+    return entry(name).function
+
+
 def check_options(name: str, options: dict[str, Any]) -> list[str]:
     """Problems with a component's options, as messages; empty when the reward accepts them all."""
-    accepted = [p for p in inspect.signature(lookup(name)).parameters if p != "sample"]
+    accepted = entry(name).options
     errors = []
     for key in options:
         if key not in accepted:
@@ -59,6 +124,11 @@ def check_options(name: str, options: dict[str, Any]) -> list[str]:
     return errors
 
 
-def apply(name: str, sample: Sample, options: dict[str, Any]) -> Reward:
+def apply(
+    name: str, sample: Sample, options: Mapping[str, Any], earlier: Mapping[str, Reward] | None = None
+) -> Reward:
     """Score one sample with the reward called `name`."""
-    return lookup(name)(sample, **options)
+    found = entry(name)
+    extra = {"earlier": earlier or {}} if found.wants_earlier else {}
+    reward: Reward = found.function(sample, **options, **extra)
+    return reward

@@ -1,0 +1,146 @@
+"""Speed and correctness of grading, side by side with math-verify in one run and one process.
+
+    python -m benchmarks.grading                        # case tables, then the golds of ../shared/data
+    python -m benchmarks.grading --data DIR --limit 500
+
+Correctness is measured on the case tables of tests/rewards (both directions of every case), speed on those
+and on data golds that are graded against themselves with their commands respelled, so that equality of texts
+decides little. math-verify is measured where it is installed; it is never on the scoring path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rewards import accuracy_reward
+
+ROOT = Path(__file__).resolve().parent.parent
+Grader = Callable[[str, str], bool]
+Case = tuple[str, str, bool]  # response, gold, whether they are equal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """How one grader did on one set of cases."""
+
+    cases: int
+    wrongly_right: int
+    wrongly_wrong: int
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        accuracy = 1 - (self.wrongly_right + self.wrongly_wrong) / self.cases
+        return (
+            f"{100 * accuracy:7.2f}% right  "
+            f"{self.wrongly_right:4d} wrongly rewarded  {self.wrongly_wrong:4d} wrongly refused  "
+            f"{self.cases / self.seconds:8.0f} gradings/s"
+        )
+
+
+def ours(response: str, gold: str) -> bool:
+    """Our grader as training uses it."""
+    return accuracy_reward(response, gold).score == 1
+
+
+def math_verify_grader() -> Grader | None:
+    """The peer, or None where it is not installed."""
+    try:
+        from math_verify import parse, verify
+    except ImportError:
+        return None
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+
+    def grade(response: str, gold: str) -> bool:
+        return bool(verify(parse(f"${gold}$"), parse(response)))
+
+    return grade
+
+
+def table_cases() -> list[Case]:
+    """The case tables of the tests, as boxed answers, both ways."""
+    sys.path.insert(0, str(ROOT))
+    from tests.rewards.table import DIFFERENT, EQUAL
+
+    cases = []
+    for table, equal in ((EQUAL, True), (DIFFERENT, False)):
+        for _, answer, gold in table:
+            cases.append((rf"Thus $\boxed{{{answer}}}$.", gold, equal))
+    return cases
+
+
+def data_cases(path: Path, limit: int) -> list[Case]:
+    """Golds of a data set as answers to themselves: \\frac respelled, blanks doubled."""
+    golds = [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
+    step = max(1, len(golds) // limit) if limit else 1
+    return [(rf"Thus $\boxed{{ {_respelled(gold)} }}$.", gold, True) for gold in golds[::step]]
+
+
+def _respelled(gold: str) -> str:
+    return re.sub(r"\\frac(?![a-zA-Z])", r"\\dfrac", gold).replace(" ", "  ")
+
+
+def measure(grader: Grader, cases: Sequence[Case]) -> tuple[Result, list[Case]]:
+    """Grade all cases once; the result, and the cases that were judged wrongly."""
+    for response, gold, _ in cases[:20]:
+        grader(response, gold)  # imports and caches that a run would have warm
+    failed = []
+    started = time.perf_counter()
+    for case in cases:
+        if grader(case[0], case[1]) != case[2]:
+            failed.append(case)
+    seconds = time.perf_counter() - started
+    wrongly_right = sum(1 for case in failed if not case[2])
+    return (
+        Result(
+            cases=len(cases),
+            wrongly_right=wrongly_right,
+            wrongly_wrong=len(failed) - wrongly_right,
+            seconds=seconds,
+        ),
+        failed,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of JSONL files"
+    )
+    parser.add_argument("--limit", type=int, default=0, help="golds per file, spread evenly; 0 takes all")
+    parser.add_argument(
+        "--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow"
+    )
+    parser.add_argument("--show", action="store_true", help="print the cases that we judge wrongly")
+    args = parser.parse_args()
+    peer = math_verify_grader()
+    report("case tables", table_cases(), table_cases(), peer, show=args.show)
+    for path in sorted(args.data.glob("*.jsonl")):
+        report(
+            path.stem, data_cases(path, args.limit), data_cases(path, args.peer_limit), peer, show=args.show
+        )
+
+
+def report(name: str, cases: list[Case], peer_cases: list[Case], peer: Grader | None, *, show: bool) -> None:
+    """Measure and print one set of cases."""
+    result, failed = measure(ours, cases)
+    print(f"{name:18} ours        {result.line}  ({result.cases} cases)", flush=True)
+    if peer is not None:
+        peer_result, _ = measure(peer, peer_cases)
+        print(f"{name:18} math-verify {peer_result.line}  ({peer_result.cases} cases)", flush=True)
+    for response, gold, _ in failed if show else []:
+        print(f"    {response!r} | {gold!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""Mathematical answers: text -> tokens -> a whitelisted tree -> exact or high-precision comparison.
+
+Nothing here evaluates text. The tokenizer knows a fixed list of commands, the parser builds nodes from a
+fixed list of operations, and the evaluator checks sizes before it computes. What is not understood is
+compared as text only.
+"""
+
+from rewards.maths.compare import Rules, same_answer
+from rewards.maths.limits import IN_PROCESS, WORKER, LimitError, Limits
+
+__all__ = ["IN_PROCESS", "WORKER", "LimitError", "Limits", "Rules", "same_answer"]

@@ -1,0 +1,99 @@
+"""The kinds of answer: what a reader makes of a text, and what is compared."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rewards.maths.node import Node
+from rewards.maths.units import Unit
+
+
+class Scalar(NamedTuple):
+    """A number or an expression; `also` holds the other sides of `1/2 = 0.5`, which must be equal to it."""
+
+    node: Node
+    unit: Unit | None = None
+    also: tuple[Node, ...] = ()
+
+
+class Listing(NamedTuple):
+    """Several answers in any order. kind: list (with multiplicity), or (alternatives), set (braces)."""
+
+    items: tuple[Answer, ...]
+    kind: str = "list"
+
+
+class Tuple(NamedTuple):
+    """An ordered tuple, a point, or an interval: two items in brackets may be any of them."""
+
+    opener: str
+    items: tuple[Answer, ...]
+    closer: str
+
+
+class Piece(NamedTuple):
+    """One interval of a region; an end that is None is infinite."""
+
+    low: Node | None
+    low_closed: bool
+    high: Node | None
+    high_closed: bool
+
+
+class Region(NamedTuple):
+    """A union of intervals of real numbers, with the variable it was written in, if any."""
+
+    pieces: tuple[Piece, ...]
+    variable: str = ""
+
+
+class Assign(NamedTuple):
+    """`x = value`, `f(x) = value`, `(m, n) = value`."""
+
+    name: str
+    parameters: tuple[str, ...]
+    value: Answer
+
+
+class Equation(NamedTuple):
+    """left = right, both with their variables."""
+
+    left: Node
+    right: Node
+
+
+class Inequality(NamedTuple):
+    """left < right, or left <= right when `closed`."""
+
+    left: Node
+    right: Node
+    closed: bool
+
+
+class Matrix(NamedTuple):
+    """Rows of entries."""
+
+    rows: tuple[tuple[Node, ...], ...]
+
+
+class Ratio(NamedTuple):
+    """a : b : c, or a time of day with its half."""
+
+    parts: tuple[Node, ...]
+    half: str = ""  # am or pm
+
+
+class Based(NamedTuple):
+    """Digits in a base that was written as a subscript."""
+
+    value: int
+    base: int
+
+
+class Words(NamedTuple):
+    """What is not mathematics, or not understood: compared as normalised text."""
+
+    text: str
+
+
+Answer = Scalar | Listing | Tuple | Region | Assign | Equation | Inequality | Matrix | Ratio | Based | Words

@@ -1,0 +1,522 @@
+"""Tokens -> an answer: lists, tuples, sets, intervals, relations, units; the leaves go to the expression
+parser.
+"""
+
+from __future__ import annotations
+
+import re
+
+from rewards.maths.answer import (
+    Answer,
+    Assign,
+    Based,
+    Equation,
+    Inequality,
+    Listing,
+    Matrix,
+    Piece,
+    Ratio,
+    Region,
+    Scalar,
+    Tuple,
+    Words,
+)
+from rewards.maths.limits import Budget, Limits, NotMathError
+from rewards.maths.measures import split_unit
+from rewards.maths.node import Node, neg, num, signs, sym, variables
+from rewards.maths.parser import parse_expression
+from rewards.maths.reals import EVERYTHING, as_region, intersection, interval, solved, without
+from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
+from rewards.maths.tokens import clean, tokenize
+from rewards.maths.units import Unit
+
+_RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to"})
+_ORDER = frozenset({"<", ">", "<=", ">="})
+_DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
+_MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
+_ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcases"})
+_NUMBER_WORDS = {
+    word: value
+    for value, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]
+    )
+}
+_EMPTY = frozenset(
+    {
+        "no solution",
+        "no solutions",
+        "no real solution",
+        "no real solutions",
+        "empty",
+        "empty set",
+        "the empty set",
+    }
+)
+_LABELS = frozenset({"option", "choice", "answer"})
+_ARTICLES = frozenset({"a", "an", "the"})
+_ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
+MAX_ITEMS = 200
+
+
+def read(text: str, limits: Limits, *, comma_lists: bool = False) -> tuple[Answer, Tokens]:
+    """The answer in a text, and its tokens.
+
+    Raises:
+        LimitError: too long, too deep, or numbers with too many digits.
+    """
+    tokens = strip(tokenize(clean(text, comma_lists=comma_lists), limits))
+    return read_tokens(tokens, limits), tokens
+
+
+def read_tokens(tokens: Tokens, limits: Limits) -> Answer:
+    """The answer in tokens; what is not understood becomes `Words`.
+
+    Raises:
+        LimitError: as `read`.
+    """
+    try:
+        return _Reader(limits).answer(tokens)
+    except NotMathError:
+        return Words(plain_text(tokens))
+
+
+class _Reader:
+    """Reads one answer; its methods go from the loosest binding (lists) to the tightest (one expression)."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.depth = 0
+
+    def answer(self, tokens: Tokens) -> Answer:
+        tokens = strip(tokens)
+        if not tokens:
+            raise NotMathError("empty")
+        self.depth += 1
+        if self.depth > 12:
+            raise NotMathError("too deep for an answer")
+        try:
+            return self.words(tokens) or self.listing(tokens)
+        finally:
+            self.depth -= 1
+
+    # --- words
+
+    def words(self, tokens: Tokens) -> Answer | None:
+        """An answer that is nothing but words."""
+        if any(
+            token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens
+        ):
+            return None
+        if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in _LABELS | _ARTICLES:
+            return None
+        if len(tokens) == 2 and tokens[0].text.lower() in _LABELS and len(tokens[1].text) == 1:
+            return Scalar(sym(tokens[1].text))  # option C
+        if len(tokens) == 1 and tokens[0].text.lower() in _NUMBER_WORDS:
+            return Scalar(num(_NUMBER_WORDS[tokens[0].text.lower()]))
+        if len(tokens) == 1 and tokens[0].kind == "run" and len(tokens[0].text) < 4:
+            return None  # xy
+        if any(token.text.lower() in ("and", "or") for token in tokens) or len(tokens[0].text) == 1:
+            return None
+        if tokens[0].text.lower() in _ARTICLES and len(tokens) > 1:
+            tokens = tokens[1:]
+        text = plain_text(tokens)
+        if text in _EMPTY:
+            return Listing((), "set")
+        return EVERYTHING if text in _ALL_REALS else Words(text)
+
+    # --- lists
+
+    def listing(self, tokens: Tokens) -> Answer:
+        cuts, kind = [], "list"
+        for index in top_level(tokens):
+            token = tokens[index]
+            if token.kind == "op" and token.text in (",", ";", "row"):
+                cuts.append(index)
+            elif token.kind in ("word", "run") and token.text.lower() in ("and", "or"):
+                cuts.append(index)
+                kind = token.text.lower() if kind != "or" else kind
+        if not cuts:
+            return self.union(tokens)
+        parts = [part for part in split_at(tokens, cuts) if part]
+        if len(parts) > MAX_ITEMS:
+            raise NotMathError("too many items")
+        items = [self.answer(part) for part in parts if not self.is_condition(part) or len(parts) == 1]
+        return self.combine(items, kind, parts)
+
+    def is_condition(self, tokens: Tokens) -> bool:
+        r"""`k \in \mathbb{Z}` after a list says where k lives; it is no further answer."""
+        return (
+            len(tokens) == 3
+            and tokens[0].kind == "sym"
+            and tokens[1].text == "in"
+            and tokens[2].text in _DOMAINS
+        )
+
+    def combine(self, items: list[Answer], kind: str, parts: list[Tokens]) -> Answer:
+        """One answer out of several: a region, a common `x =`, or a list."""
+        if len(items) == 1:
+            return items[0]
+        if not items or any(isinstance(item, Words) for item in items):
+            if items and all(_is_plain_words(part) for part in parts):
+                return Listing(tuple(items), kind)
+            raise NotMathError("words in a list")
+        regions = [item for item in items if isinstance(item, Region)]
+        if len(regions) == len(items) and len({region.variable for region in regions}) == 1:
+            return self.joined(regions, kind)
+        kind = "list" if kind == "and" else kind
+        shared = _flatten(_share_name(items, kind))
+        return shared[0] if len(shared) == 1 else Listing(tuple(shared), kind)
+
+    def joined(self, regions: list[Region], kind: str) -> Region:
+        """`x > 0 and x <= 2` is what they share; `x < 1 or x > 2`, as all that share nothing, a union."""
+        union = Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
+        if kind == "or":
+            return union
+        shared = regions[0]
+        for region in regions[1:]:
+            shared = intersection(shared, region, Budget(self.limits))
+        return shared if shared.pieces else union
+
+    # --- unions, relations
+
+    def union(self, tokens: Tokens) -> Answer:
+        level = top_level(tokens)
+        cups = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "cup"]
+        if any(tokens[i].kind == "op" and tokens[i].text in _RELATIONS for i in level):
+            orders = [part for part in split_at(tokens, cups) if any(t.text in _ORDER for t in part)]
+            if not cups or len(orders) <= len(cups):
+                return self.relation(tokens, level)  # `x < 1 cup x > 2` is a union of relations
+        minus = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "setminus"]
+        if minus:
+            whole, removed = split_at(tokens, minus[:1])
+            return without(self.region(whole), self.answer(removed), Budget(self.limits))
+        if cups:
+            pieces = [piece for part in split_at(tokens, cups) for piece in self.region(part).pieces]
+            return Region(tuple(pieces))
+        return self.bracketed(tokens)
+
+    def region(self, tokens: Tokens) -> Region:
+        region = as_region(self.answer(tokens))
+        if region is None:
+            raise NotMathError("not a set of reals")
+        return region
+
+    def relation(self, tokens: Tokens, level: list[int]) -> Answer:
+        cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in _RELATIONS]
+        signs_found = [tokens[i].text for i in cuts]
+        parts = split_at(tokens, cuts)
+        if "~~" in signs_found:  # what follows is only a decimal of it
+            first = signs_found.index("~~")
+            return self.answer(tokens[: cuts[first]])
+        if any(not part for part in parts):
+            raise NotMathError("a relation without a side")
+        if set(signs_found) == {"="}:
+            return self.equality(parts)
+        if set(signs_found) <= _ORDER:
+            return self.order(parts, signs_found)
+        if signs_found == ["in"] or (signs_found == ["="] and len(parts) == 2):
+            return Assign(self.name(parts[0])[0], (), self.answer(parts[1]))
+        if signs_found == ["!="]:
+            return self.unequal(parts)
+        raise NotMathError("relation")
+
+    def equality(self, parts: list[Tokens]) -> Answer:
+        """`x = 5`, `f(x) = ...`, an equation, or a chain of equal values."""
+        named = self.name(parts[0])
+        if named[0]:
+            value = self.answer(parts[1]) if len(parts) == 2 else self.chain(parts[1:])
+            if not (isinstance(value, Scalar) and named[0] in variables(value.node)):
+                return Assign(named[0], named[1], value)
+        if len(parts) > 2:
+            return self.chain(parts)
+        back = self.name(parts[1])
+        if back[0] and not back[1]:
+            value = self.answer(parts[0])
+            if not (isinstance(value, Scalar) and back[0] in variables(value.node)):
+                return Assign(back[0], (), value)
+        left, right = self.scalar(parts[0]), self.scalar(parts[1])
+        if not variables(left.node) and not variables(right.node):
+            return right._replace(also=(left.node,), unit=right.unit or left.unit)
+        return Equation(left.node, right.node)
+
+    def chain(self, parts: list[Tokens]) -> Answer:
+        """`2/4 = 1/2`: the last, provided the others are equal to it (checked when it is compared)."""
+        scalars = [self.scalar(part) for part in parts]
+        last = scalars[-1]
+        units = [scalar.unit for scalar in scalars if scalar.unit is not None]
+        return last._replace(also=tuple(s.node for s in scalars[:-1]), unit=units[-1] if units else None)
+
+    def name(self, tokens: Tokens) -> tuple[str, tuple[str, ...]]:
+        """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else
+        ''.
+        """
+        tokens = strip(tokens)
+        if len(tokens) > 1 and tokens[0].text in ("angle", "triangle"):
+            tokens = tokens[1:]
+        if tokens and all(token.kind == "word" for token in tokens) and len(plain_text(tokens)) > 1:
+            return plain_text(tokens), ()
+        if tokens and all(token.kind == "run" for token in tokens) and len(tokens[0].text) > 3:
+            return plain_text(tokens), ()
+        if any(token.kind == "op" and token.text == ":" for token in tokens):
+            return plain_text(tokens), ()
+        if tokens and tokens[0].text == "(" and closing(tokens, 0) == len(tokens) - 1:
+            inner = tokens[1:-1]
+            if inner and all(t.kind == "sym" or t.text in (",", "_") or t.kind == "num" for t in inner):
+                return "(" + "".join(token.text for token in inner) + ")", ()
+        try:
+            node, _ = parse_expression(tokens, self.limits)
+        except NotMathError:
+            return "", ()
+        if node.op == "sym" and node.value not in ("pi", "i", "oo"):
+            return str(node.value), ()
+        if node.op == "apply" and all(arg.op == "sym" for arg in node.args):
+            return str(node.value), tuple(str(arg.value) for arg in node.args)
+        if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
+            return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
+        if (
+            node.op in ("apply", "mul")
+            and tokens[-1].text == ")"
+            and all(_is_name_part(arg) for arg in node.args)
+        ):
+            return plain_text(tokens), ()  # f(2), S_1(101)
+        return "", ()
+
+    def order(self, parts: list[Tokens], relations: list[str]) -> Answer:
+        """An inequality, as a region where one plain variable is compared with constants."""
+        if relations[0] in (">", ">="):
+            parts, relations = parts[::-1], [sign.replace(">", "<") for sign in reversed(relations)]
+        if any(sign not in ("<", "<=") for sign in relations):
+            raise NotMathError("mixed inequality")
+        closed = [sign == "<=" for sign in relations]
+        nodes = [self.end(part) for part in parts]
+        names = [self.name(part)[0] for part in parts]
+        if len(parts) == 3 and names[1] and not variables(nodes[0]) and not variables(nodes[2]):
+            return Region((interval(nodes[0], closed[0], nodes[2], closed[1]),), _variable(parts[1]))
+        if len(parts) == 2 and names[0] and not variables(nodes[1]):
+            return Region((interval(neg(sym("oo")), False, nodes[1], closed[0]),), _variable(parts[0]))
+        if len(parts) == 2 and names[1] and not variables(nodes[0]):
+            return Region((interval(nodes[0], closed[0], sym("oo"), False),), _variable(parts[1]))
+        if len(parts) == 2:
+            inequality = Inequality(nodes[0], nodes[1], closed[0])
+            return solved(inequality, Budget(self.limits)) or inequality
+        pairs = zip(nodes, nodes[1:], closed, strict=False)
+        return Listing(tuple(Inequality(a, b, c) for a, b, c in pairs))
+
+    def end(self, tokens: Tokens) -> Node:
+        return self.scalar(tokens).node
+
+    def unequal(self, parts: list[Tokens]) -> Answer:
+        for variable, other in ((0, 1), (1, 0)):
+            if self.name(parts[variable])[0] and not variables(self.end(parts[other])):
+                point = self.end(parts[other])
+                region = Region((Piece(None, False, point, False), Piece(point, False, None, False)))
+                return region._replace(variable=_variable(parts[variable]))
+        left, right = self.end(parts[0]), self.end(parts[1])
+        return Assign("!=", (), Equation(left, right))
+
+    # --- brackets
+
+    def bracketed(self, tokens: Tokens) -> Answer:
+        first = tokens[0]
+        if first.kind == "cmd" and first.text == "begin":
+            return self.environment(tokens)
+        if first.kind == "open" and first.text in "([{<" and closing(tokens, 0) == len(tokens) - 1:
+            inner, closer = tokens[1:-1], tokens[-1].text
+            if first.text == "{":
+                return self.braces(inner)
+            level = top_level(inner)
+            if any(inner[i].kind == "op" and inner[i].text in (",", ";") for i in level):
+                return self.tuple_of(first.text, inner, closer)
+            if inner and inner[0].text == "begin" and inner[-2].text == "end":
+                return self.environment(inner)
+            if any(inner[i].text in ("cup", "=") or inner[i].kind in ("word", "run") for i in level):
+                return self.answer(inner)
+        return self.ratio(tokens)
+
+    def tuple_of(self, opener: str, inner: Tokens, closer: str) -> Answer:
+        cuts = [i for i in top_level(inner) if inner[i].kind == "op" and inner[i].text in (",", ";")]
+        parts = split_at(inner, cuts)
+        if any(not part for part in parts) or len(parts) > MAX_ITEMS:
+            raise NotMathError("an empty place in a tuple")
+        if closer == "}" or closer == "G":
+            raise NotMathError("brackets")
+        items = tuple(self.answer(part) for part in parts)
+        if any(
+            isinstance(item, Words) and not _is_plain_words(part)
+            for item, part in zip(items, parts, strict=True)
+        ):
+            raise NotMathError("words in a tuple")
+        return Tuple("(" if opener == "<" else opener, items, ")" if closer == ">" else closer)
+
+    def braces(self, inner: Tokens) -> Answer:
+        """A set: its elements, or `{x | condition}`."""
+        if not inner:
+            return Listing((), "set")
+        bar = next((i for i in top_level(inner) if inner[i].text in ("mid", "|", ":")), None)
+        if bar is not None and bar > 0 and any(token.text in _RELATIONS for token in inner[bar:]):
+            region = as_region(self.answer(inner[bar + 1 :]))
+            if region is not None:
+                return region
+        answer = self.answer(inner)
+        if isinstance(answer, Assign) and isinstance(answer.value, Listing):
+            return answer._replace(value=answer.value._replace(kind="set"))
+        if isinstance(answer, Listing):
+            return answer._replace(kind="set")
+        if isinstance(answer, Words):
+            raise NotMathError("words in a set")
+        return Listing((answer,), "set")
+
+    def environment(self, tokens: Tokens) -> Answer:
+        kind, end = tokens[1].text, closing(tokens, 0)
+        if end is None or end != len(tokens) - 2:
+            raise NotMathError("environment")
+        inner = tokens[2:end]
+        if kind in _ROWS_ONLY:
+            return self.answer([token for token in inner if token.text != "&"])
+        if kind not in _MATRICES:
+            raise NotMathError(kind)
+        return Matrix(self.rows(inner))
+
+    def rows(self, inner: Tokens) -> tuple[tuple[Node, ...], ...]:
+        level = top_level(inner)
+        lines = split_at(inner, [i for i in level if inner[i].text == "row"])
+        rows = []
+        for line in lines:
+            if not line:
+                continue
+            cells = split_at(line, [i for i in top_level(line) if line[i].text == "&"])
+            rows.append(tuple(self.end(cell) for cell in cells))
+        if not rows or len(rows) * len(rows[0]) > MAX_ITEMS or len({len(row) for row in rows}) > 1:
+            raise NotMathError("rows")
+        return tuple(rows)
+
+    # --- ratios, bases, numbers with units
+
+    def ratio(self, tokens: Tokens) -> Answer:
+        cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text == ":"]
+        if not cuts:
+            return self.based(tokens) or self.scaled_matrix(tokens) or self.values(tokens)
+        tokens, half = _half_of_day(tokens)
+        return Ratio(tuple(self.end(part) for part in split_at(tokens, cuts)), half)
+
+    def based(self, tokens: Tokens) -> Answer | None:
+        """`52_8`, `(52)_8`, `1A_{16}`."""
+        cut = next(
+            (i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None
+        )
+        if cut is None:
+            return None
+        negative = tokens[0].text == "-"
+        digits = "".join(token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G"))
+        base = "".join(token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G"))
+        base = str(_NUMBER_WORDS.get(base.lower(), base))
+        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(
+            r"[0-9]{1,2}", base
+        ):
+            return None
+        if base == "10":
+            return Scalar(num(int(digits) * (-1 if negative else 1))) if digits.isdigit() else None
+        try:
+            return Based(int(digits, int(base)) * (-1 if negative else 1), int(base))
+        except ValueError:  # a digit that the base does not have
+            raise NotMathError("digit") from None
+
+    def scaled_matrix(self, tokens: Tokens) -> Answer | None:
+        begin = next(
+            (i for i, token in enumerate(tokens) if token.kind == "cmd" and token.text == "begin"), None
+        )
+        if begin is None or begin == 0:
+            return None
+        matrix = self.bracketed(tokens[begin:])
+        if not isinstance(matrix, Matrix):
+            raise NotMathError("matrix")
+        front = tokens[:begin]
+        if front[-1].text == "*":
+            front = front[:-1]
+        scale = num(-1) if [token.text for token in front] == ["-"] else self.end(front)
+        return Matrix(tuple(tuple(Node("mul", (scale, entry)) for entry in row) for row in matrix.rows))
+
+    def values(self, tokens: Tokens) -> Answer:
+        """A scalar, two or more of them with a plus-minus sign, or a named set."""
+        if len(tokens) == 1 and tokens[0].text in ("RR", "emptyset"):
+            return EVERYTHING if tokens[0].text == "RR" else Listing((), "set")
+        scalar = self.scalar(tokens)
+        both = signs(scalar.node)
+        if len(both) == 1:
+            return scalar
+        return Listing(tuple(scalar._replace(node=node) for node in both))
+
+    def scalar(self, tokens: Tokens) -> Scalar:
+        tokens, unit, factor = split_unit(strip(tokens))
+        node, degrees = parse_expression(tokens, self.limits)
+        if factor != 1:
+            node = Node("mul", (node, num(factor)))
+        if degrees and unit is None:
+            unit = Unit((("degree", 1),))
+        return Scalar(node, unit)
+
+
+def _is_name_part(node: Node) -> bool:
+    return node.op in ("num", "sym")
+
+
+def _variable(tokens: Tokens) -> str:
+    return plain_text(strip(tokens))
+
+
+def _is_plain_words(tokens: Tokens) -> bool:
+    return all(
+        token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens
+    )
+
+
+def _share_name(items: list[Answer], kind: str) -> list[Answer]:
+    """`x = 1, 2` and `x = 1, x = 2` become `x = {1, 2}`; different names stay as they are."""
+    names = [item.name for item in items if isinstance(item, Assign) and not item.parameters]
+    first = items[0]
+    if not isinstance(first, Assign) or first.parameters or len(set(names)) != 1:
+        return items
+    if not all(isinstance(item, Assign | Scalar | Listing) for item in items):
+        return items
+    values = [item.value if isinstance(item, Assign) else item for item in items]
+    return [Assign(first.name, (), Listing(tuple(_flatten(values)), kind))]
+
+
+def _flatten(items: list[Answer]) -> list[Answer]:
+    """Plus-minus pairs become items of the list around them."""
+    flat: list[Answer] = []
+    for item in items:
+        flat.extend(item.items if isinstance(item, Listing) and item.kind == "list" else [item])
+    return flat
+
+
+def _half_of_day(tokens: Tokens) -> tuple[Tokens, str]:
+    """Without a trailing `a.m.` or `PM`, and which it was."""
+    letters = [token for token in tokens if token.kind in ("word", "run", "sym")]
+    text = "".join(token.text for token in letters).lower()
+    if text not in ("am", "pm"):
+        return tokens, ""
+    start = next(i for i, token in enumerate(tokens) if token is letters[0])
+    return tokens[:start], text

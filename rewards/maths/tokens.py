@@ -1,0 +1,331 @@
+"""LaTeX or plain text -> tokens. Unknown commands become tokens too: they stop the parser, not the
+tokenizer.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from rewards.maths.limits import LimitError, Limits
+from rewards.maths.symbols import (
+    ACCENTS,
+    BOARD,
+    CLOSERS,
+    FUNCTIONS,
+    GREEK,
+    MATH_FONTS,
+    OPENERS,
+    OPERATORS,
+    SYMBOLS,
+    TEXT_FONTS,
+    TRANSPARENT,
+    UNICODE,
+)
+
+
+class Token(NamedTuple):
+    """kind: num, sym, func, run (two or more plain letters), word (letters of text), op, open, close, cmd.
+
+    A TeX group is the pair (open, G), (close, G). `value` is the number of a `num`.
+    """
+
+    kind: str
+    text: str
+    value: Fraction | None = None
+    spaced: bool = False  # a blank came before it
+
+
+_SPACING = re.compile(
+    r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?![\d])"
+    r"|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|limits|nolimits|thinspace|enspace|hfill|notag|nonumber"
+    r"|noindent|centering|hline|,)(?![A-Za-z])"
+    r"|\\[,;:!> \n]|~|\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label)\*?\s*\{[^{}]*\}"
+)
+_EDGES = re.compile(r"^(?:\\[,;:! ]|\s)+|(?<!\\)(?:\\[,;:! ]|\s)+$", re.ASCII)
+_SIZED_FRACTION = re.compile(r"\\[dtc](frac|binom)(?![A-Za-z])")
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", re.ASCII)
+_DEGREE = re.compile(
+    r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])"
+)
+_SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|,\\,)\s*(?=\d{3}(?!\d))", re.ASCII)
+_SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?!\w|\.\d)", re.ASCII)
+_COMMA_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)", re.ASCII)
+_ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}")
+_TOKEN = re.compile(
+    r"(?P<space>\s+)"
+    r"|(?P<num>\d+\.\d+[eE][+-]?\d{1,4}(?!\w|\.\d)|\d+[eE]\+?\d{1,4}(?!\w|\.\d)|\d+\.\d+|\.\d+|\d+\.(?=/)|\d+)"
+    r"|(?P<run>[A-Za-z]+)"
+    r"|\\(?P<cmd>[A-Za-z]+)"
+    r"|(?P<pair>\\.|<=|>=|!=|==|\*\*|\.\.\.|->|<>|=<|''')"
+    r"|(?P<char>.)",
+    re.DOTALL | re.ASCII,
+)
+_PAIRS = {
+    "<=": "<=", ">=": ">=", "!=": "!=", "==": "=", "**": "^", "->": "to", "<>": "!=", "=<": "<=", r"\%": "%",
+    r"\$": "$", "\\\\": "row", r"\&": "&", r"\|": "|", r"\_": "_", r"\#": "#", r"\=": "=",
+}  # fmt: skip
+_CHARS = frozenset("+-*/^_!%'=<>,;:|&.\"?")
+_OPEN, _CLOSE = {"(": "(", "[": "[", "{": "G"}, {")": ")", "]": "]", "}": "G"}
+_REPEATING = re.compile(
+    r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?((?:\\dot\s*\{?\s*\d\s*\}?)*)", re.ASCII
+)
+_REPEATING_PARENS = re.compile(r"(?<![\d\w)])(\d*)\.(\d*)\((\d+)\)(?![\d\w(])", re.ASCII)
+
+
+def ambiguous_commas(text: str) -> bool:
+    """Could `1,234` in the text be two numbers?"""
+    return "," in text and _COMMA_THOUSANDS.search(text) is not None
+
+
+def clean(text: str, *, comma_lists: bool = False) -> str:
+    """One spelling for spacing, sizes, thousands separators, degrees and Unicode signs.
+
+    With `comma_lists`, `1,234` stays two numbers; otherwise it is one, unless brackets hold nothing else.
+    """
+    text = _EDGES.sub("", text)
+    if not text.isascii():
+        text = text.translate(UNICODE)
+    if "\\" in text:
+        if "\\\\" in text and r"\begin" not in text:
+            text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
+        text = text.replace(
+            "\\\\", r"\cr "
+        )  # a row ends; its second backslash must not take the blank after it
+        text = text.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ")
+        text = _EDGES.sub("", text)
+    if "$" in text:
+        text = _dollars(text)
+    if "," in text:
+        text = _SURE_COMMA.sub("", text)
+        if not comma_lists:
+            text = _COMMA_THOUSANDS.sub(lambda match: _join_thousands(text, match), text)
+    if "10" in text:
+        text = _TIMES_TEN.sub(r"\\times ", text)
+    if " " in text or "\\" in text or "~" in text:
+        text = _SPACED_THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
+    if "\\" in text:
+        text = _SIZED_FRACTION.sub(r"\\\1", text)
+        text = _DEGREE.sub(r"\\degree ", text)
+        text = _SPACING.sub(" ", text)
+    elif "~" in text:
+        text = text.replace("~", " ")
+    return text
+
+
+def tokenize(text: str, limits: Limits) -> list[Token]:
+    """Tokens of cleaned text.
+
+    Raises:
+        LimitError: the text is too long, too deep, or holds too long a number.
+    """
+    if len(text) > limits.max_chars:
+        raise LimitError("chars")
+    tokens: list[Token] = []
+    _scan(text, tokens, limits, in_text=False, depth=0)
+    return tokens
+
+
+def group_at(text: str, start: int) -> tuple[str, int] | None:
+    """Content of the brace group that begins at or after blanks from `start`, and the index after it."""
+    while start < len(text) and text[start].isspace():
+        start += 1
+    if start >= len(text) or text[start] != "{":
+        return None
+    depth, index = 0, start
+    while index < len(text):
+        char = text[index]
+        if char == "\\":
+            index += 1
+        elif char == "{":
+            depth += 1
+        elif char == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start + 1 : index], index + 1
+        index += 1
+    return None
+
+
+def _dollars(text: str) -> str:
+    """Mathematics mode signs go, a currency sign (`$30`, `\\$`) stays as `\\$`."""
+    plain = text.replace(r"\$", "\0")
+    if plain.count("$") % 2:  # an odd one out is money
+        plain = re.sub(r"\$(?=\s*[\d.])", "\0", plain, count=1)
+    return plain.replace("$", " ").replace("\0", r"\$ ")
+
+
+def _join_thousands(text: str, match: re.Match[str]) -> str:
+    before, after = text[: match.start()].rstrip(), text[match.end() :].lstrip()[:1]
+    bracketed = before.endswith(("(", "[", r"\{")) and after in (")", "]", "\\")
+    surely_one = any(group.startswith("0") and group != "0" for group in match[0].split(",")[1:])
+    return match[0] if bracketed and not surely_one else match[0].replace(",", "")
+
+
+def _scan(text: str, out: list[Token], limits: Limits, *, in_text: bool, depth: int) -> None:
+    if depth > limits.max_depth:
+        raise LimitError("depth")
+    position, spaced = 0, False
+    while position < len(text):
+        if len(out) > limits.max_tokens:
+            raise LimitError("tokens")
+        char = text[position]
+        if (char in "0123456789.") and (repeat := _repeating(text, position, limits)):
+            out.append(Token("num", repeat[2], repeat[0], spaced))
+            position, spaced = repeat[1], False
+            continue
+        match = _TOKEN.match(text, position)
+        assert match is not None  # the last alternative takes any character
+        position, kind, found = match.end(), match.lastgroup, match[0]
+        if kind == "space":
+            spaced = True
+            continue
+        if kind == "cmd":
+            position = _command(
+                text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth
+            )
+        elif kind == "num":
+            out.append(Token("num", found, _number(found, limits), spaced))
+        elif kind == "run":
+            _letters(found, out, spaced=spaced, in_text=in_text)
+        elif kind == "pair":
+            out.append(_pair(found, spaced))
+        else:
+            out.append(_char(found, spaced))
+        spaced = False
+
+
+def _number(text: str, limits: Limits) -> Fraction:
+    if len(text) > limits.max_digits or not text.isascii():
+        raise LimitError("digits")
+    mantissa, _, exponent = text.lower().partition("e")
+    whole, _, decimals = mantissa.partition(".")
+    shift = int(exponent or 0) - len(decimals)
+    if abs(shift) > limits.max_digits:
+        raise LimitError("digits")
+    digits = int((whole + decimals) or 0)
+    return Fraction(digits * 10**shift) if shift >= 0 else Fraction(digits, 10**-shift)
+
+
+def _repeating(text: str, position: int, limits: Limits) -> tuple[Fraction, int, str] | None:
+    """A repeating decimal at `position`: its value, the index after it, a canonical text."""
+    match = _REPEATING.match(text, position) or _REPEATING_PARENS.match(text, position)
+    if match is None:
+        return None
+    if match.end() - position > limits.max_digits:
+        raise LimitError("digits")
+    whole, decimals, cycle = match[1], match[2], match[3]
+    if match.re is _REPEATING and match[4]:
+        cycle += re.sub(r"\D", "", match[4])
+    if not cycle.isascii():
+        return None
+    value = Fraction(int((whole + decimals) or 0)) + Fraction(int(cycle), 10 ** len(cycle) - 1)
+    return value / 10 ** len(decimals), match.end(), f"{whole}.{decimals}({cycle})"
+
+
+def _letters(run: str, out: list[Token], *, spaced: bool, in_text: bool) -> None:
+    if in_text:
+        out.append(Token("word", run, None, spaced))
+    elif len(run) == 1:
+        out.append(Token("sym", run, None, spaced))
+    elif run in ("frac", "dfrac", "tfrac"):  # a lost backslash
+        out.append(Token("cmd", "frac", None, spaced))
+    elif run in FUNCTIONS:
+        out.append(Token("func", FUNCTIONS[run], None, spaced))
+    elif run in GREEK:
+        out.append(Token("sym", run, None, spaced))
+    elif run.lower() in ("inf", "infty", "infinity", "oo"):
+        out.append(Token("sym", "oo", None, spaced))
+    elif run[:-1] in FUNCTIONS and len(run) > 3:  # sinx, cosx, lnx
+        out += [Token("func", FUNCTIONS[run[:-1]], None, spaced), Token("sym", run[-1])]
+    else:
+        out.append(Token("run", run, None, spaced))
+
+
+def _pair(found: str, spaced: bool) -> Token:
+    if found in (r"\{", r"\}"):
+        return Token("open", "{", None, spaced) if found == r"\{" else Token("close", "}", None, spaced)
+    if found == "...":
+        return Token("sym", "dots", None, spaced)
+    return Token("op", _PAIRS[found], None, spaced) if found in _PAIRS else Token("cmd", found, None, spaced)
+
+
+def _char(char: str, spaced: bool) -> Token:
+    if char in _OPEN:
+        return Token("open", _OPEN[char], None, spaced)
+    if char in _CLOSE:
+        return Token("close", _CLOSE[char], None, spaced)
+    return Token("op" if char in _CHARS else "cmd", char, None, spaced)
+
+
+def _command(
+    text: str,
+    name: str,
+    position: int,
+    out: list[Token],
+    limits: Limits,
+    *,
+    spaced: bool,
+    in_text: bool,
+    depth: int,
+) -> int:
+    """Append what the command stands for; returns the index after it and what it took."""
+    if name in TEXT_FONTS or name in MATH_FONTS or name in TRANSPARENT or name == "mathbb":
+        group = group_at(text, position)
+        if group is None:  # \bf 5, \mathrm R: it only changes the face
+            return position
+        content, position = group
+        if name in TRANSPARENT:
+            out.append(Token("open", "G", None, spaced))
+            _scan(content, out, limits, in_text=False, depth=depth + 1)
+            out.append(Token("close", "G"))
+        elif name == "mathbb":
+            out.append(Token("sym", BOARD.get(content.strip(), content.strip()), None, spaced))
+        elif (
+            name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS
+        ):
+            _scan(content, out, limits, in_text=True, depth=depth + 1)
+        else:
+            _scan(content, out, limits, in_text=False, depth=depth + 1)
+        return position
+    if name in ACCENTS and (group := group_at(text, position)) is not None:
+        inner = group[0].strip().lstrip("\\")
+        if name in ("vec", "overrightarrow"):
+            out.append(Token("sym", inner, None, spaced))
+        else:
+            out.append(Token("sym", f"{name}({inner})", None, spaced))
+        return group[1]
+    if name in ("begin", "end") and (environment := _ENVIRONMENT.match(text, position)):
+        out.append(Token("cmd", name, None, spaced))
+        out.append(Token("cmd", environment[1]))
+        position = environment.end()
+        if environment[1] == "array" and name == "begin" and (columns := group_at(text, position)):
+            position = columns[1]
+        return position
+    if name == "not":
+        return _negated(text, position, out, spaced)
+    out.append(_named(name, spaced))
+    return position
+
+
+def _negated(text: str, position: int, out: list[Token], spaced: bool) -> int:
+    match = re.compile(r"\s*(?:(=)|\\(in)(?![A-Za-z]))").match(text, position)
+    if match is None:
+        out.append(Token("cmd", "not", None, spaced))
+        return position
+    out.append(Token("op", "!=" if match[1] else "notin", None, spaced))
+    return match.end()
+
+
+def _named(name: str, spaced: bool) -> Token:
+    for kind, table in (
+        ("func", FUNCTIONS), ("sym", SYMBOLS), ("op", OPERATORS), ("open", OPENERS), ("close", CLOSERS)
+    ):  # fmt: skip
+        if name in table and name != "sqrt":
+            return Token(kind, table[name], None, spaced)
+    if name in ("land", "wedge"):
+        return Token("word", "and", None, spaced)
+    if name in ("lor", "vee"):
+        return Token("word", "or", None, spaced)
+    return Token("cmd", name, None, spaced)

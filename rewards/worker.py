@@ -1,0 +1,128 @@
+"""The process that grades what the caller will not: one request at a time, under resource limits.
+
+It speaks length-prefixed JSON on its standard streams. The parent kills it at a deadline; it needs no signals
+and no threads, and nothing in it outlives the parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from typing import IO, Any, BinaryIO
+
+HEADER = struct.Struct(">I")
+MAX_MESSAGE = 256 * 2**20  # bytes; a longer one is a broken stream
+
+
+def write_message(stream: IO[bytes], message: dict[str, Any]) -> None:
+    """One message; surrogates from decoded model output are escaped."""
+    body = json.dumps(message).encode()
+    stream.write(HEADER.pack(len(body)) + body)
+    stream.flush()
+
+
+def read_message(stream: IO[bytes]) -> dict[str, Any] | None:
+    """The next message; None at the end of the stream."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    (size,) = HEADER.unpack(header)
+    if size > MAX_MESSAGE:
+        return None
+    body = stream.read(size)
+    message: dict[str, Any] | None = json.loads(body) if len(body) == size else None
+    return message
+
+
+def main() -> None:
+    """Serve requests until the parent closes the stream."""
+    requests, replies = _private_streams()
+    setup = read_message(requests)
+    if setup is None:
+        return
+    _die_with_parent()
+    _limit(int(setup["memory_bytes"]))
+    from rewards import registry
+
+    registry.load_modules(setup["modules"])
+    _check_known_good()
+    write_message(replies, {"ready": True})
+    while (request := read_message(requests)) is not None:
+        reply, healthy = _answer(request)
+        write_message(replies, reply)
+        if not healthy:
+            return  # memory ran out: a fresh process grades the next answer
+
+
+def _private_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Streams of our own, so that a reward that prints does not break the protocol."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    return requests, replies
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _limit(memory_bytes: int) -> None:
+    """Address space, core dumps, files; processes too, which binds for users other than root."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**24, 2**24))
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    processes = 512 if hard == resource.RLIM_INFINITY else min(hard, 512)
+    resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+
+
+def _check_known_good() -> None:
+    """A worker that cannot grade a known-good answer must not say that it is ready."""
+    from rewards.accuracy import grade
+    from rewards.maths import WORKER, Rules
+
+    reward = grade(r"\boxed{\sqrt{8}}", r"2\sqrt{2}", Rules(), WORKER, prompt_opens_think=False, source="any")
+    if reward.score != 1.0:
+        raise RuntimeError("the worker cannot grade a known-good answer")
+
+
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The reply to one request, and whether this process can go on."""
+    from rewards.types import Reward
+
+    try:
+        rewards, healthy = _run(request), True
+    except MemoryError:
+        rewards, healthy = [Reward(0.0, "limit", {"limit": "memory"})] * len(request["samples"]), False
+    except SystemExit:
+        rewards, healthy = [Reward(0.0, "crash", {"error": "SystemExit"})] * len(request["samples"]), True
+    except Exception as error:  # anything a reward function may raise belongs to its answer
+        details = {"error": f"{type(error).__name__}: {error}"[:300]}
+        rewards, healthy = [Reward(0.0, "error", details)] * len(request["samples"]), True
+    return {"id": request["id"], "rewards": [[r.score, r.reason, dict(r.details)] for r in rewards]}, healthy
+
+
+def _run(request: dict[str, Any]) -> list[Any]:
+    from rewards import registry
+    from rewards.maths import WORKER
+    from rewards.types import Reward, Sample
+
+    entry = registry.entry(request["name"])
+    samples = [Sample(**fields) for fields in request["samples"]]
+    options = dict(request["options"])
+    if request["name"] == "accuracy":
+        options["limits"] = WORKER
+    if entry.wants_earlier:
+        earlier = [{name: Reward(*reward) for name, reward in one.items()} for one in request["earlier"]]
+        options["earlier"] = earlier if entry.group else earlier[0]
+    return (
+        list(entry.function(samples, **options)) if entry.group else [entry.function(samples[0], **options)]
+    )

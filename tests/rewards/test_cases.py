@@ -1,0 +1,57 @@
+"""The case tables, graded as boxed answers, in tags, and with the sides exchanged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+from rewards import accuracy_reward
+from tests.rewards.table import DIFFERENT, EQUAL, Case
+
+# `5 m` is 5 metres where 5 is asked for; a gold `5 m` may as well be a variable. A choice is known by its
+# gold.
+ONE_WAY = {"5 m", "C) 12", "C: 12", "(C) 12", r"\textbf{(C)}\ 12"}
+PLACEHOLDERS = {"answer", r"\ldots"}  # in a box they are an echo of the prompt, no answer
+
+
+def by_kind(cases: list[Case]) -> list[tuple[str, list[Case]]]:
+    kinds: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        kinds[case[0]].append(case)
+    return list(kinds.items())
+
+
+def graded(answer: str, gold: str) -> bool:
+    return accuracy_reward(rf"<think>So it is.</think> Hence \boxed{{{answer}}}.", gold).score == 1
+
+
+def test_there_are_at_least_600_cases():
+    assert len(EQUAL) + len(DIFFERENT) >= 600
+    assert len({case[1:] for case in EQUAL + DIFFERENT}) == len(EQUAL) + len(DIFFERENT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cases"), by_kind(EQUAL), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_equal_answers_are_right_both_ways(kind: str, cases: list[Case]):
+    wrong = [(answer, gold) for _, answer, gold in cases if not graded(answer, gold)]
+    wrong += [
+        (gold, answer) for _, answer, gold in cases if answer not in ONE_WAY and not graded(gold, answer)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "cases"), by_kind(DIFFERENT), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_different_answers_are_wrong_both_ways(kind: str, cases: list[Case]):
+    wrong = [(answer, gold) for _, answer, gold in cases if graded(answer, gold)]
+    wrong += [(gold, answer) for _, answer, gold in cases if graded(gold, answer)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("table", [EQUAL, DIFFERENT], ids=["equal", "different"])
+def test_every_side_is_equal_to_itself(table: list[Case]):
+    sides = {side for _, answer, gold in table for side in (answer, gold) if side not in PLACEHOLDERS}
+    assert [side for side in sides if not graded(side, side)] == []

@@ -1,0 +1,93 @@
+"""The scorer: weights, gates, rewards that look at others, faults in recipes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from rewards import Component, Reward, Sample, Scorer, register
+from rewards.registry import load_modules, names
+
+
+@register("shout")
+def shout(sample: Sample, share: float = 1.0) -> Reward:
+    return Reward(share * float(sample.response.isupper()), "ok")
+
+
+@register("rank", group=True)
+def rank(samples: list[Sample]) -> list[Reward]:
+    order = sorted(range(len(samples)), key=lambda k: len(samples[k].response))
+    return [Reward(float(order.index(k)), "ok") for k in range(len(samples))]
+
+
+def good(answer: int = 42, tokens: int = 10) -> Sample:
+    response = f"<think>6*7</think><answer>{answer}</answer>"
+    return Sample(response=response, gold="42", num_tokens=tokens, max_tokens=100)
+
+
+def test_the_total_is_the_weighted_sum_and_components_are_kept():
+    scorer = Scorer({"accuracy": Component(weight=1.0), "format": Component(weight=0.1)})
+    scores = scorer.score_group([good(), good(41), Sample(response="42", gold="42")])
+    assert [score.total for score in scores] == pytest.approx([1.1, 0.1, 0])
+    assert list(scores[0].components) == ["accuracy", "format"]
+    assert scores[1].components["accuracy"] == Reward(0.0, "wrong", {"extracted": "41"})
+
+
+def test_accuracy_can_require_the_format():
+    components = {"accuracy": Component(weight=1.0, requires=["format"]), "format": Component(weight=0.0)}
+    [score] = Scorer(components).score_group([Sample(response=r"\boxed{42}", gold="42")])
+    assert (score.total, score.components["accuracy"].reason) == (0.0, "gated_by_format")
+    assert score.components["accuracy"].details["ungated_score"] == 1.0
+
+
+def test_length_rewards_look_at_accuracy_wherever_it_stands():
+    components = {"length_kimi": Component(weight=1.0), "accuracy": Component(weight=1.0)}
+    scores = Scorer(components).score_group([good(42, 100), good(41, 200), good(42, 300)])
+    assert [score.total for score in scores] == [1.5, 0, 0.5]
+    cosine = {"accuracy": Component(weight=0.0), "length_cosine": Component(weight=1.0)}
+    [[score]] = Scorer(cosine).score_groups([[good(42, 50)]])
+    assert score.total == pytest.approx(1.5)
+
+
+def test_registered_rewards_of_samples_and_groups():
+    components = {"shout": Component(weight=2.0, options={"share": 0.5}), "rank": Component(weight=1.0)}
+    scores = Scorer(components).score_group([Sample(response=text, gold="") for text in ("AAA", "b")])
+    assert [score.total for score in scores] == [2.0, 0.0]
+
+
+def test_all_faults_of_a_recipe_come_at_once():
+    components = {
+        "acuracy": Component(weight=1.0),
+        "format": Component(weight=1.0, options={"rul": "strict"}),
+        "length_kimi": Component(weight=1.0),
+        "exact": Component(weight=1.0, requires=["numeric"]),
+    }
+    with pytest.raises(ValueError, match="acuracy") as error:
+        Scorer(components)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4 and "'accuracy'" in lines[0] and "'rule'" in lines[1]
+    assert "needs the component 'accuracy'" in lines[2] and "'numeric'" in lines[3]
+
+
+def test_a_name_is_taken_once():
+    assert {"accuracy", "format", "length_kimi", "language_consistency"} <= set(names())
+    with pytest.raises(ValueError, match="already registered"):
+        register("accuracy")(lambda sample: Reward(1.0, "mine"))
+    with pytest.raises(ImportError):
+        load_modules(["no_such_module_of_rewards"])
+
+
+def test_a_step_of_512_plain_answers_costs_milliseconds():
+    scorer = Scorer({"accuracy": Component(weight=1.0), "format": Component(weight=0.1)})
+    groups = [[good(k % 50) for k in range(8)] for _ in range(64)]
+    scorer.score_groups(groups[:1])
+    best = min(_seconds(scorer, groups) for _ in range(3))
+    assert best < 0.5  # about 0.01 on an idle core; a worker or a slow path would cost more
+    assert scorer.pool is None
+
+
+def _seconds(scorer: Scorer, groups: list[list[Sample]]) -> float:
+    started = time.perf_counter()
+    scorer.score_groups(groups)
+    return time.perf_counter() - started
