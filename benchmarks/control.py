@@ -29,13 +29,14 @@ class ShuffledScorer:
     def __init__(self, scorer: Scorer, held_out: set[str], seed: int) -> None:
         self.scorer, self.held_out, self.seed = scorer, held_out, seed
 
-    def score_group(self, samples: Sequence[Sample]) -> list[Score]:
-        """Scores of one group, in random order if it is a group of training."""
-        scores = self.scorer.score_group(samples)
-        if samples[0].question not in self.held_out:
-            # Groups arrive in any order, so each is shuffled by what it is.
-            random.Random(f"{self.seed}/{[sample.response for sample in samples]}").shuffle(scores)
-        return scores
+    def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
+        """Scores of some groups, in random order within each group of training."""
+        scored = self.scorer.score_groups(groups)
+        for samples, scores in zip(groups, scored, strict=True):
+            if samples[0].question not in self.held_out:
+                # Groups arrive in any order, so each is shuffled by what it is.
+                random.Random(f"{self.seed}/{[sample.response for sample in samples]}").shuffle(scores)
+        return scored
 
 
 def main() -> int:
@@ -48,7 +49,7 @@ def main() -> int:
     args = parser.parse_args()
     config = load_config("tiny", [*args.overrides, f"seed={args.seed}"])
     held_out = {problem.question for problem in load_problems("held_out", config.data.held_out, config.seed)}
-    scorer = ShuffledScorer(Scorer(config.rewards.scorer_components()), held_out, args.seed)
+    scorer = ShuffledScorer(config.rewards.scorer(), held_out, args.seed)
     summary = run("tiny", [*args.overrides, f"seed={args.seed}"], scorer)  # type: ignore[arg-type]
     base, final = (summary[side]["sampled"]["accuracy"] for side in ("base", "final"))
     print(f"shuffled rewards: accuracy {base:.3f} -> {final:.3f}, change {final - base:+.3f} (allowed {ALLOWED})")

@@ -111,24 +111,16 @@ def measure(grader: Grader, cases: Sequence[Case]) -> tuple[Result, list[Case]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of JSONL files"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of JSONL files")
     parser.add_argument("--limit", type=int, default=0, help="golds per file, spread evenly; 0 takes all")
-    parser.add_argument(
-        "--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow"
-    )
+    parser.add_argument("--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow")
     parser.add_argument("--show", action="store_true", help="print the cases that we judge wrongly")
     args = parser.parse_args()
     peer = math_verify_grader()
     report("case tables", table_cases(), table_cases(), peer, show=args.show)
     for path in sorted(args.data.glob("*.jsonl")):
-        report(
-            path.stem, data_cases(path, args.limit), data_cases(path, args.peer_limit), peer, show=args.show
-        )
+        report(path.stem, data_cases(path, args.limit), data_cases(path, args.peer_limit), peer, show=args.show)
 
 
 def report(name: str, cases: list[Case], peer_cases: list[Case], peer: Grader | None, *, show: bool) -> None:

@@ -84,10 +84,8 @@ class Stepper:
     """Steps of the trainer on the same prompts, timed by phase."""
 
     def __init__(self, config: TrainConfig, inputs: Any, rollouts: Any, learner: Any, ignore_eos: bool) -> None:
-        from rewards import Scorer
-
         self.config, self.inputs, self.rollouts, self.learner = config, inputs, rollouts, learner
-        self.scorer = Scorer(config.rewards.scorer_components())
+        self.scorer = config.rewards.scorer()
         self.prompts = inputs.prompts[: config.batch.num_prompts]
         self.plan = SamplePlan(
             num_samples=config.batch.num_samples,

@@ -53,10 +53,9 @@ def run_evaluation(config: TrainConfig) -> dict[str, dict[str, float]]:
         rollouts = start_engines(config, cluster, inputs)
         rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
         from grpo.evaluate import evaluate
-        from rewards import Scorer
 
         say(f"evaluating {len(inputs.held_out)} problems")
-        scorer = Scorer(config.rewards.scorer_components())
+        scorer = config.rewards.scorer()
         evaluations = evaluate(config, inputs.held_out, rollouts, scorer, config.evaluation.num_samples)
     return {evaluation.name: evaluation.metrics for evaluation in evaluations}
 

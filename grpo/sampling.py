@@ -28,7 +28,7 @@ class Rollouts(Protocol):
 class GroupScorer(Protocol):
     """`rewards.Scorer`, or whatever scores groups the same way."""
 
-    def score_group(self, samples: Sequence[Sample]) -> list[Score]: ...
+    def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +70,14 @@ def sample_groups(prompts: Sequence[Prompt], plan: SamplePlan, rollouts: Rollout
         ignore_eos=plan.ignore_eos,
     ):
         began = time.perf_counter()
+        complete = []
         for response in responses:
             index = response.key // plan.num_samples
             arrived[index].append(response)
             if len(arrived[index]) == plan.num_samples:
-                done[index] = _score(Group(prompts[index], arrived[index]), plan, scorer)
+                complete.append(index)
+        groups = [Group(prompts[i], sorted(arrived[i], key=lambda response: response.key)) for i in complete]
+        done.update(zip(complete, score(groups, plan, scorer), strict=True))
         scoring += time.perf_counter() - began
     assert len(done) == len(prompts), f"{len(prompts) - len(done)} groups are incomplete"
     elapsed = time.perf_counter() - start
@@ -93,19 +96,20 @@ def make_requests(prompts: Sequence[Prompt], plan: SamplePlan) -> list[SampleReq
     return requests
 
 
-def _score(group: Group, plan: SamplePlan, scorer: GroupScorer) -> ScoredGroup:
-    group.responses.sort(key=lambda response: response.key)
-    problem = group.prompt.problem
-    samples = [
-        Sample(
-            response=response.text,
-            gold=problem.answer,
-            question=problem.question,
-            prompt_opens_think=plan.prompt_opens_think,
-            truncated=response.truncated,
-            num_tokens=len(response.token_ids),
-            max_tokens=plan.max_tokens,
-        )
-        for response in group.responses
-    ]
-    return ScoredGroup(group, scorer.score_group(samples))
+def score(groups: Sequence[Group], plan: SamplePlan, scorer: GroupScorer) -> list[ScoredGroup]:
+    """Groups with the scores of their responses."""
+    samples = [[_sample(group.prompt, response, plan) for response in group.responses] for group in groups]
+    return [ScoredGroup(*pair) for pair in zip(groups, scorer.score_groups(samples), strict=True)]
+
+
+def _sample(prompt: Prompt, response: Response, plan: SamplePlan) -> Sample:
+    return Sample(
+        response=response.text,
+        gold=prompt.problem.answer,
+        question=prompt.problem.question,
+        data_source=prompt.problem.source,
+        prompt_opens_think=plan.prompt_opens_think,
+        truncated=response.truncated,
+        num_tokens=len(response.token_ids),
+        max_tokens=plan.max_tokens,
+    )

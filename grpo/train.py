@@ -84,9 +84,8 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
     ):
         rollouts, learner = start_actors(config, cluster, inputs, run.status)
         from grpo.trainer import train
-        from rewards import Scorer
 
-        scorer = scorer or Scorer(config.rewards.scorer_components())
+        scorer = scorer or config.rewards.scorer()
         outcome = train(config, inputs.prompts, inputs.held_out, rollouts, learner, scorer, run)
         run.status("saving the policy")
         sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)

@@ -80,9 +80,7 @@ _NEUTRAL_WORDS = frozenset(
 )  # fmt: skip
 _MAX_CHARS = 400_000  # of a thought; the rest is not read
 
-Language = Literal[
-    "en", "zh", "ja", "ko", "ru", "de", "fr", "es", "it", "pt", "el", "ar", "he", "hi", "th", "question"
-]
+Language = Literal["en", "zh", "ja", "ko", "ru", "de", "fr", "es", "it", "pt", "el", "ar", "he", "hi", "th", "question"]
 LANGUAGES = frozenset({*_FUNCTION_WORDS, *_SCRIPT_LANGUAGES.values(), "zh"})
 
 
@@ -170,8 +168,6 @@ def _is_name(word: str) -> bool:
 
 def _latin_language(words: list[str], target: str) -> str:
     default = target if target in _FUNCTION_WORDS else "en"
-    votes = {
-        language: sum(word.lower() in known for word in words) for language, known in _FUNCTION_WORDS.items()
-    }
+    votes = {language: sum(word.lower() in known for word in words) for language, known in _FUNCTION_WORDS.items()}
     best = max(votes.values())
     return default if votes[default] == best else max(votes, key=lambda language: votes[language])

@@ -65,9 +65,7 @@ def _may_be_unit(tokens: Tokens, index: int) -> bool:
             return before.text not in ("_", "^", "/") or before.text == "/"
         wordy = len(token.text) > 3 and re.search("[aeiouy]", token.text.lower()) is not None
         return (
-            wordy
-            and token.spaced
-            and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
+            wordy and token.spaced and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
         )
     if token.kind == "func":
         return token.text == "min" and before.kind == "num"
@@ -75,9 +73,7 @@ def _may_be_unit(tokens: Tokens, index: int) -> bool:
         return index + 1 < len(tokens) and tokens[index + 1].text in ("C", "F", "c", "f")
     after = tokens[index + 1 :]
     if token.kind == "op" and token.text in ("/", "*", ".", "-") and after:
-        return _is_unit_token(before) and (
-            _is_unit_token(after[0]) or after[0].text in UNITS or token.text == "."
-        )
+        return _is_unit_token(before) and (_is_unit_token(after[0]) or after[0].text in UNITS or token.text == ".")
     if token.kind == "op" and token.text == "^":
         return _is_unit_token(before)
     if token.kind == "num" and token.text in ("2", "3", "1"):

@@ -125,9 +125,7 @@ class _Reader:
 
     def words(self, tokens: Tokens) -> Answer | None:
         """An answer that is nothing but words."""
-        if any(
-            token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens
-        ):
+        if any(token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens):
             return None
         if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in _LABELS | _ARTICLES:
             return None
@@ -167,12 +165,7 @@ class _Reader:
 
     def is_condition(self, tokens: Tokens) -> bool:
         r"""`k \in \mathbb{Z}` after a list says where k lives; it is no further answer."""
-        return (
-            len(tokens) == 3
-            and tokens[0].kind == "sym"
-            and tokens[1].text == "in"
-            and tokens[2].text in _DOMAINS
-        )
+        return len(tokens) == 3 and tokens[0].kind == "sym" and tokens[1].text == "in" and tokens[2].text in _DOMAINS
 
     def combine(self, items: list[Answer], kind: str, parts: list[Tokens]) -> Answer:
         """One answer out of several: a region, a common `x =`, or a list."""
@@ -295,11 +288,7 @@ class _Reader:
             return str(node.value), tuple(str(arg.value) for arg in node.args)
         if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
             return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
-        if (
-            node.op in ("apply", "mul")
-            and tokens[-1].text == ")"
-            and all(_is_name_part(arg) for arg in node.args)
-        ):
+        if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
             return plain_text(tokens), ()  # f(2), S_1(101)
         return "", ()
 
@@ -363,10 +352,7 @@ class _Reader:
         if closer == "}" or closer == "G":
             raise NotMathError("brackets")
         items = tuple(self.answer(part) for part in parts)
-        if any(
-            isinstance(item, Words) and not _is_plain_words(part)
-            for item, part in zip(items, parts, strict=True)
-        ):
+        if any(isinstance(item, Words) and not _is_plain_words(part) for item, part in zip(items, parts, strict=True)):
             raise NotMathError("words in a tuple")
         return Tuple("(" if opener == "<" else opener, items, ")" if closer == ">" else closer)
 
@@ -423,18 +409,14 @@ class _Reader:
 
     def based(self, tokens: Tokens) -> Answer | None:
         """`52_8`, `(52)_8`, `1A_{16}`."""
-        cut = next(
-            (i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None
-        )
+        cut = next((i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None)
         if cut is None:
             return None
         negative = tokens[0].text == "-"
         digits = "".join(token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G"))
         base = "".join(token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G"))
         base = str(_NUMBER_WORDS.get(base.lower(), base))
-        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(
-            r"[0-9]{1,2}", base
-        ):
+        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(r"[0-9]{1,2}", base):
             return None
         if base == "10":
             return Scalar(num(int(digits) * (-1 if negative else 1))) if digits.isdigit() else None
@@ -444,9 +426,7 @@ class _Reader:
             raise NotMathError("digit") from None
 
     def scaled_matrix(self, tokens: Tokens) -> Answer | None:
-        begin = next(
-            (i for i, token in enumerate(tokens) if token.kind == "cmd" and token.text == "begin"), None
-        )
+        begin = next((i for i, token in enumerate(tokens) if token.kind == "cmd" and token.text == "begin"), None)
         if begin is None or begin == 0:
             return None
         matrix = self.bracketed(tokens[begin:])
@@ -487,9 +467,7 @@ def _variable(tokens: Tokens) -> str:
 
 
 def _is_plain_words(tokens: Tokens) -> bool:
-    return all(
-        token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens
-    )
+    return all(token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens)
 
 
 def _share_name(items: list[Answer], kind: str) -> list[Answer]:

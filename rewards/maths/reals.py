@@ -28,9 +28,7 @@ def as_region(answer: Answer) -> Region | None:
                 return None
     if isinstance(answer, Scalar):
         return Region((Piece(answer.node, True, answer.node, True),))
-    kinds = (
-        Scalar | Region | Tuple if isinstance(answer, Listing) and answer.kind == "or" else Scalar | Region
-    )
+    kinds = Scalar | Region | Tuple if isinstance(answer, Listing) and answer.kind == "or" else Scalar | Region
     if isinstance(answer, Listing) and all(isinstance(item, kinds) for item in answer.items):
         regions = [as_region(item) for item in answer.items]
         if len({region.variable for region in regions if region is not None and region.variable}) > 1:
@@ -48,9 +46,7 @@ def interval(low: Node, low_closed: bool, high: Node, high_closed: bool) -> Piec
     infinity, minus_infinity = sym("oo"), neg(sym("oo"))
     if low == infinity or high == minus_infinity:
         raise NotMathError("an interval from the wrong infinity")
-    return Piece(
-        None if low == minus_infinity else low, low_closed, None if high == infinity else high, high_closed
-    )
+    return Piece(None if low == minus_infinity else low, low_closed, None if high == infinity else high, high_closed)
 
 
 def intersection(first: Region, second: Region, budget: Budget) -> Region:

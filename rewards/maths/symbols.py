@@ -12,9 +12,7 @@ FUNCTIONS: dict[str, str] = {
     **{"arc" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
     **{"ar" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
     **{"a" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
-    **{
-        name: name for name in ("ln", "log", "exp", "gcd", "lcm", "min", "max", "floor", "ceil", "abs", "sgn")
-    },
+    **{name: name for name in ("ln", "log", "exp", "gcd", "lcm", "min", "max", "floor", "ceil", "abs", "sgn")},
     **{
         "tg": "tan",
         "ctg": "cot",

@@ -46,9 +46,7 @@ _SPACING = re.compile(
 _EDGES = re.compile(r"^(?:\\[,;:! ]|\s)+|(?<!\\)(?:\\[,;:! ]|\s)+$", re.ASCII)
 _SIZED_FRACTION = re.compile(r"\\[dtc](frac|binom)(?![A-Za-z])")
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", re.ASCII)
-_DEGREE = re.compile(
-    r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])"
-)
+_DEGREE = re.compile(r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])")
 _SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|,\\,)\s*(?=\d{3}(?!\d))", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?!\w|\.\d)", re.ASCII)
 _COMMA_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)", re.ASCII)
@@ -90,9 +88,7 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
     if "\\" in text:
         if "\\\\" in text and r"\begin" not in text:
             text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
-        text = text.replace(
-            "\\\\", r"\cr "
-        )  # a row ends; its second backslash must not take the blank after it
+        text = text.replace("\\\\", r"\cr ")  # a row ends; its second backslash must not take the blank after it
         text = text.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ")
         text = _EDGES.sub("", text)
     if "$" in text:
@@ -182,9 +178,7 @@ def _scan(text: str, out: list[Token], limits: Limits, *, in_text: bool, depth: 
             spaced = True
             continue
         if kind == "cmd":
-            position = _command(
-                text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth
-            )
+            position = _command(text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth)
         elif kind == "num":
             out.append(Token("num", found, _number(found, limits), spaced))
         elif kind == "run":
@@ -282,9 +276,7 @@ def _command(
             out.append(Token("close", "G"))
         elif name == "mathbb":
             out.append(Token("sym", BOARD.get(content.strip(), content.strip()), None, spaced))
-        elif (
-            name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS
-        ):
+        elif name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS:
             _scan(content, out, limits, in_text=True, depth=depth + 1)
         else:
             _scan(content, out, limits, in_text=False, depth=depth + 1)

@@ -40,7 +40,7 @@ def test_every_recipe_loads(recipe):
         ("rewards.components.acuracy={weight: 1}", "no such reward; did you mean 'accuracy'?"),
         ("rewards.components.format.rul=strict", "did you mean 'rule'?"),
         ("rewards.components.format={}", "needs a numeric weight"),
-        ("rewards.modules=[no_such_module]", "cannot import 'no_such_module'"),
+        ("rewards.modules=[no_such_module]", "No module named 'no_such_module'"),
         ("rollout.max_model_len=10", "leaves no room for a prompt"),
         ("model.base.vocab_size=300", "must be a multiple of 64"),
         ("tracking.wandb.mode=ofline", "did you mean 'offline'?"),

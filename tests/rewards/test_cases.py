@@ -31,14 +31,10 @@ def test_there_are_at_least_600_cases():
     assert len({case[1:] for case in EQUAL + DIFFERENT}) == len(EQUAL) + len(DIFFERENT)
 
 
-@pytest.mark.parametrize(
-    ("kind", "cases"), by_kind(EQUAL), ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("kind", "cases"), by_kind(EQUAL), ids=lambda value: value if isinstance(value, str) else "")
 def test_equal_answers_are_right_both_ways(kind: str, cases: list[Case]):
     wrong = [(answer, gold) for _, answer, gold in cases if not graded(answer, gold)]
-    wrong += [
-        (gold, answer) for _, answer, gold in cases if answer not in ONE_WAY and not graded(gold, answer)
-    ]
+    wrong += [(gold, answer) for _, answer, gold in cases if answer not in ONE_WAY and not graded(gold, answer)]
     assert wrong == []
 
 

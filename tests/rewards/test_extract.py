@@ -106,8 +106,7 @@ def test_a_prompt_that_opens_the_thought_needs_it_closed():
 def test_which_sources_count_is_a_setting():
     response = r"\boxed{1} <answer>2</answer> The answer is 3. 4"
     found = {
-        source: extract(response, source).candidates
-        for source in ("boxed", "answer_tag", "stated", "last_number")
+        source: extract(response, source).candidates for source in ("boxed", "answer_tag", "stated", "last_number")
     }
     assert found == {"boxed": ("1",), "answer_tag": ("2",), "stated": ("3",), "last_number": ("4",)}
 

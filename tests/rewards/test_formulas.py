@@ -106,8 +106,7 @@ def test_kimi_length_reward_uses_all_samples_of_the_group():
 
 def test_soft_overlong_punishment():
     scores = [
-        soft_overlong(of("x", num_tokens=n, max_tokens=100), cache_tokens=20).score
-        for n in (80, 81, 90, 100, 101)
+        soft_overlong(of("x", num_tokens=n, max_tokens=100), cache_tokens=20).score for n in (80, 81, 90, 100, 101)
     ]
     assert scores == pytest.approx([0, -0.05, -0.5, -1, -1])
     with pytest.raises(ValueError, match="cache_tokens"):
@@ -187,18 +186,13 @@ def test_countdown_partial_credit_and_bad_golds():
     gold = json.dumps({"numbers": [2, 3], "target": 6})
     assert countdown(of("<answer>2+3</answer>", gold), valid_score=0.1).score == 0.1
     assert countdown(of("<answer>2*3*1</answer>", gold), valid_score=0.1).reason == "wrong_numbers"
-    assert (
-        countdown(of(r"<answer>\frac{3}{2}</answer>", json.dumps({"numbers": [2, 3], "target": "3/2"}))).score
-        == 1
-    )
+    assert countdown(of(r"<answer>\frac{3}{2}</answer>", json.dumps({"numbers": [2, 3], "target": "3/2"}))).score == 1
     with pytest.raises(ValueError, match="needs a gold"):
         countdown(of("<answer>2*3</answer>", "6"))
 
 
 # --- function calls
-CALL_GOLD = json.dumps(
-    {"name": "weather", "arguments": {"city": "Oslo", "days": 3}, "tools": ["weather", "news"]}
-)
+CALL_GOLD = json.dumps({"name": "weather", "arguments": {"city": "Oslo", "days": 3}, "tools": ["weather", "news"]})
 CALLS = {
     '{"name": "weather", "arguments": {"city": "Oslo", "days": 3}}': 1.0,
     '```json\n{"name": "weather", "arguments": {"days": 3, "city": "Oslo"}}\n```': 1.0,
@@ -250,9 +244,7 @@ def test_detection_reward():
     both = detection(of(boxes((close, 0.9), (far, 0.8)), gold))
     assert both.details == pytest.approx({"iou": 1 / 3, "confidence": 0.55})
     assert detection(of(boxes((close, 0.9)), gold)).details["iou"] == pytest.approx(1 / 3)
-    assert detection(of(boxes((close, 0.9)), gold), divide_by="predictions").details["iou"] == pytest.approx(
-        2 / 3
-    )
+    assert detection(of(boxes((close, 0.9)), gold), divide_by="predictions").details["iou"] == pytest.approx(2 / 3)
     assert detection(of(boxes((close, 0.9), (close, 0.9)), gold)).details["iou"] == pytest.approx(1 / 3)
     for malformed in (
         "<answer>[</answer>",

@@ -41,10 +41,7 @@ def test_scores_come_in_order_with_ids(tmp_path: Path):
 
 def test_the_source_is_a_setting(tmp_path: Path):
     lines = [case(r"\boxed{42}"), case("<answer>42</answer>")]
-    scores = {
-        s: [r["score"] for r in run(tmp_path, lines, "--source", s)[1]]
-        for s in ("boxed", "answer_tag", "any")
-    }
+    scores = {s: [r["score"] for r in run(tmp_path, lines, "--source", s)[1]] for s in ("boxed", "answer_tag", "any")}
     assert scores == {"boxed": [1, 0], "answer_tag": [0, 1], "any": [1, 1]}
 
 

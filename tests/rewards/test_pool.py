@@ -73,12 +73,8 @@ def test_results_do_not_depend_on_the_number_of_workers(pool: Pool):
 
 def test_a_scorer_runs_rewards_of_the_operator_in_workers():
     components = {"hostile": Component(weight=2.0), "format": Component(weight=1.0)}
-    with Scorer(
-        components, modules=["tests.rewards.hostile_rewards"], num_workers=1, wall_seconds=0.5
-    ) as scorer:
-        scores = scorer.score_group(
-            [Sample(response=text, gold="") for text in ("good", "spin", "hard exit")]
-        )
+    with Scorer(components, modules=["tests.rewards.hostile_rewards"], num_workers=1, wall_seconds=0.5) as scorer:
+        scores = scorer.score_group([Sample(response=text, gold="") for text in ("good", "spin", "hard exit")])
     assert [score.total for score in scores] == [2.0, 0.0, 0.0]
     assert [score.components["hostile"].reason for score in scores] == ["ok", "timeout", "crash"]
 

@@ -102,9 +102,7 @@ WRAPPERS = [
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_gold_is_equal_to_itself_under_every_wrapper(wrapper: str):
-    plain = [
-        gold for gold in GOLDS if "$" not in gold and gold != "C) 12" and gold.count("{") == gold.count("}")
-    ]
+    plain = [gold for gold in GOLDS if "$" not in gold and gold != "C) 12" and gold.count("{") == gold.count("}")]
     assert [gold for gold in plain if same(wrapper.replace("ANSWER", gold), gold) is False] == []
 
 
@@ -115,9 +113,7 @@ def golds(name: str) -> list[str]:
     return [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize(
-    "name", ["math500", "olympiadbench", "minerva", "aime24", "aime25", "amc23", "gsm8k_test"]
-)
+@pytest.mark.parametrize("name", ["math500", "olympiadbench", "minerva", "aime24", "aime25", "amc23", "gsm8k_test"])
 def test_every_gold_grades_itself_with_its_commands_respelled(name: str):
     wrong = []
     for gold in golds(name):

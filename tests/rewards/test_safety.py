@@ -54,9 +54,7 @@ def offences(path: Path) -> list[str]:
         elif isinstance(node, ast.Attribute) and node.attr in FORBIDDEN_ATTRIBUTES:
             name = node.attr
         elif isinstance(node, ast.Import):
-            name = next(
-                (alias.name for alias in node.names if alias.name.split(".")[0] in FORBIDDEN_MODULES), ""
-            )
+            name = next((alias.name for alias in node.names if alias.name.split(".")[0] in FORBIDDEN_MODULES), "")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in FORBIDDEN_MODULES:
             name = node.module or ""
         elif isinstance(node, ast.keyword) and node.arg == "shell":
