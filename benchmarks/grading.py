@@ -3,9 +3,9 @@
     python -m benchmarks.grading                        # case tables, then the golds of ../shared/data
     python -m benchmarks.grading --data DIR --limit 500
 
-Correctness is measured on the case tables of tests/rewards (both directions of every case), speed on those and on data
-golds that are graded against themselves with their commands respelled, so that equality of texts decides little.
-math-verify is measured where it is installed; it is never on the scoring path.
+Correctness is measured on the case tables of tests/rewards (both directions of every case), speed on those
+and on data golds that are graded against themselves with their commands respelled, so that equality of texts
+decides little. math-verify is measured where it is installed; it is never on the scoring path.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Result:
     def line(self) -> str:
         accuracy = 1 - (self.wrongly_right + self.wrongly_wrong) / self.cases
         return (
-            f"{100 * accuracy:7.2f}% right  {self.wrongly_right:4d} wrongly rewarded  {self.wrongly_wrong:4d} wrongly refused"
-            f"  {self.cases / self.seconds:8.0f} gradings/s"
+            f"{100 * accuracy:7.2f}% right  "
+            f"{self.wrongly_right:4d} wrongly rewarded  {self.wrongly_wrong:4d} wrongly refused  "
+            f"{self.cases / self.seconds:8.0f} gradings/s"
         )
 
 

@@ -47,22 +47,19 @@ def _read_row(line: str, where: str, source: str) -> Problem:
         raise DataError(f"{where}: not JSON ({error})") from None
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected an object with id, problem and answer, got {line.strip()[:60]}")
-    question = row.get("problem", row.get("question"))
-    fields = {"id": row.get("id"), "problem": question, "answer": row.get("answer")}
-    for name, value in fields.items():
-        _check_text(value, name, where)
     level = row.get("level")
     return Problem(
-        id=fields["id"],
-        question=question,
-        answer=fields["answer"],
+        id=_text(row.get("id"), "id", where),
+        question=_text(row.get("problem", row.get("question")), "problem", where),
+        answer=_text(row.get("answer"), "answer", where),
         source=str(row.get("source", source)),
         level=None if level is None else str(level),
     )
 
 
-def _check_text(value: Any, name: str, where: str) -> None:
+def _text(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{where}: field {name!r} is {'missing' if value is None else f'not text: {value!r}'}")
     if not value.strip() or "\x00" in value:
-        raise DataError(f"{where}: field {name!r} is {'empty' if not value.strip() else 'holds a NUL byte'}")
+        raise DataError(f"{where}: field {name!r} {'holds a NUL byte' if value.strip() else 'is empty'}")
+    return value

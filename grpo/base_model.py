@@ -206,7 +206,7 @@ def _batches(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> Iterato
     documents = corpus(spec.problems, spec.corpus, seed=spec.seed)
     while True:
         texts = list(itertools.islice(documents, spec.documents_per_step))
-        yield [ids + [eos] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        yield [[*ids, eos] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
 def _set_gradients(model: PreTrainedModel, documents: list[list[int]], num_slices: int) -> None:

@@ -10,6 +10,7 @@ USAGE = """usage: grpo VERB [...]
   grpo train --config-name RECIPE [key=value ...]   train as a recipe says (also: python -m grpo.train)
   grpo eval  --config-name RECIPE --checkpoint DIR [key=value ...]
                                                     held-out evaluation of a checkpoint folder
+  grpo grade --input FILE --output FILE             grade answers in a file (also: python -m rewards.grade)
   grpo doctor                                       what this machine has, what is missing, how to get it
 
 `grpo VERB --help` says more. Exit codes: 0 done; 1 an internal error; 78 something for you to mend.
@@ -41,13 +42,19 @@ def _eval(argv: list[str]) -> int:
     return main(argv)
 
 
+def _grade(argv: list[str]) -> int:
+    from rewards.grade import main
+
+    return main(argv)
+
+
 def _doctor(argv: list[str]) -> int:
     from grpo.doctor import main
 
     return main(argv)
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"train": _train, "eval": _eval, "doctor": _doctor}
+VERBS: dict[str, Callable[[list[str]], int]] = {"train": _train, "eval": _eval, "grade": _grade, "doctor": _doctor}
 
 if __name__ == "__main__":
     sys.exit(main())

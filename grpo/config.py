@@ -19,6 +19,7 @@ from grpo import strict
 from grpo.base_model import BaseModelSpec
 from grpo.errors import RecipeError, UserError
 from grpo.tracking.settings import TrackingConfig
+from grpo.tracking.wandb_tracker import resolve_mode
 from rewards import Component, Scorer
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -82,6 +83,7 @@ class RewardsConfig:
 
     components: dict[str, Any]
     modules: tuple[str, ...] = ()  # importable modules of the operator that register further rewards
+    num_workers: int = 0  # processes for answers whose grading has no small bound; 0: one, when first needed
 
     def scorer_components(self) -> dict[str, Component]:
         """Components for `rewards.Scorer`.
@@ -93,9 +95,20 @@ class RewardsConfig:
         for name, settings in self.components.items():
             if not isinstance(settings, Mapping) or not _is_number(settings.get("weight")):
                 raise ValueError(f"rewards.components.{name}: needs a numeric weight, such as {{weight: 1.0}}")
-            options = {key: value for key, value in settings.items() if key != "weight"}
-            components[name] = Component(weight=float(settings["weight"]), options=options)
+            options = {key: value for key, value in settings.items() if key not in ("weight", "requires")}
+            requires = settings.get("requires", [])
+            if not isinstance(requires, list | tuple) or not all(isinstance(other, str) for other in requires):
+                raise ValueError(f"rewards.components.{name}.requires={requires}: expected a list of components")
+            components[name] = Component(weight=float(settings["weight"]), options=options, requires=requires)
         return components
+
+    def scorer(self) -> Scorer:
+        """The scorer that the recipe asks for.
+
+        Raises:
+            ValueError: components that cannot be used, all of them in one message.
+        """
+        return Scorer(self.scorer_components(), modules=self.modules, num_workers=self.num_workers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -288,6 +301,7 @@ def _out_of_range(config: TrainConfig) -> list[str]:
     }
     not_negative = {
         "seed": config.seed,
+        "rewards.num_workers": config.rewards.num_workers,
         "algorithm.kl_coef": config.algorithm.kl_coef,
         "algorithm.clip_low": config.algorithm.clip_low,
         "algorithm.clip_high": config.algorithm.clip_high,
@@ -314,9 +328,7 @@ def _conflicts(config: TrainConfig) -> list[str]:
     if config.data.template not in TEMPLATES:
         problems.append(f"data.template={config.data.template}: known templates are {', '.join(TEMPLATES)}")
     if batch.num_samples == 1:
-        problems.append(
-            "batch.num_samples=1: a group of one has no baseline, so every advantage is 0; use at least 2"
-        )
+        problems.append("batch.num_samples=1: a group of one has no baseline, so every advantage is 0; use at least 2")
     if batch.num_prompts % max(batch.num_updates, 1):
         problems.append(
             f"batch.num_updates={batch.num_updates} does not divide batch.num_prompts={batch.num_prompts}; "
@@ -347,6 +359,10 @@ def _conflicts(config: TrainConfig) -> list[str]:
             f"rollout.max_model_len={config.rollout.max_model_len} leaves no room for a prompt beside "
             f"sampling.max_response_tokens={config.sampling.max_response_tokens}; raise it or leave it null"
         )
+    try:
+        resolve_mode(config.tracking.wandb)
+    except ValueError as error:
+        problems.append(str(error))
     for name, source in (("train", config.data.train), ("held_out", config.data.held_out)):
         problems += _source_problems(f"data.{name}", source)
     return problems
@@ -366,21 +382,15 @@ def _source_problems(path: str, source: SourceConfig) -> list[str]:
 
 
 def _reward_problems(config: TrainConfig) -> list[str]:
-    import importlib
-
-    problems = []
-    for module in config.rewards.modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            problems.append(f"rewards.modules: cannot import {module!r} ({error}); is it on PYTHONPATH?")
     if not config.rewards.components:
-        problems.append("rewards.components: empty; name at least one reward, such as accuracy: {weight: 1.0}")
+        return ["rewards.components: empty; name at least one reward, such as accuracy: {weight: 1.0}"]
     try:
-        Scorer(config.rewards.scorer_components())
+        Scorer(config.rewards.scorer_components(), modules=config.rewards.modules)
+    except ImportError as error:
+        return [f"rewards.modules={list(config.rewards.modules)}: {error}; is it on PYTHONPATH?"]
     except ValueError as error:
-        problems += str(error).splitlines()
-    return problems
+        return str(error).splitlines()
+    return []
 
 
 def _is_number(value: Any) -> bool:

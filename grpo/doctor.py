@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Literal
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
-PARTS = ("torch", "vllm", "ray", "deepspeed", "transformers", "tokenizers", "hydra-core", "wandb", "tensorboard")
+PARTS = (
+    "torch",
+    "vllm",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "tokenizers",
+    "hydra-core",
+    "wandb",
+    "tensorboard",
+)
 MIN_MEMORY_GIB = 8
 
 
@@ -129,8 +139,10 @@ def _memory() -> Finding:
 def _shared_memory() -> Finding:
     free = shutil.disk_usage("/dev/shm").free / 2**30
     text = f"{free:.1f} GiB free in /dev/shm"
-    return Finding("shared memory", "ok", text) if free > 1 else Finding(
-        "shared memory", "note", text + "; Ray is slow with less than 1 (docker run --shm-size=8g)"
+    return (
+        Finding("shared memory", "ok", text)
+        if free > 1
+        else Finding("shared memory", "note", text + "; Ray is slow with less than 1 (docker run --shm-size=8g)")
     )
 
 
@@ -138,7 +150,11 @@ def _compiler(needed: bool) -> Finding:
     found = shutil.which("g++") or shutil.which("c++")
     if found:
         return Finding("compiler", "ok", found)
-    return Finding("compiler", "note", "none; " + ("vLLM and DeepSpeed build kernels with g++" if needed else "not needed"))
+    return Finding(
+        "compiler",
+        "note",
+        "none; " + ("vLLM and DeepSpeed build kernels with g++" if needed else "not needed"),
+    )
 
 
 def _open_ray() -> Finding:

@@ -1,6 +1,6 @@
 """`grpo eval`: held-out evaluation of any checkpoint folder, with the engines, template and grader of a recipe.
 
-    grpo eval --config-name tiny --checkpoint runs/tiny/.../policy output=result.json
+grpo eval --config-name tiny --checkpoint runs/tiny/.../policy output=result.json
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from grpo.config import TrainConfig
 from grpo.errors import UserError, exit_on_user_error
-from grpo.train import parse_recipe, prepare, start_engines
+from grpo.train import load_inputs, parse_recipe, say, start_engines
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,20 +44,19 @@ def run_evaluation(config: TrainConfig) -> dict[str, dict[str, float]]:
     Raises:
         UserError: a model, data set or cluster that cannot be used.
     """
+    from grpo.runtime.cluster import reserve
 
-    def status(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    with prepare(config, status, with_learner=False) as setup:
-        status(f"starting {config.rollout.num_engines} vLLM engines")
-        rollouts = start_engines(config, setup)
+    inputs = load_inputs(config, say, with_training=False)
+    say("starting the cluster")
+    with reserve(config, with_learner=False) as cluster:
+        say(f"starting {config.rollout.num_engines} vLLM engines")
+        rollouts = start_engines(config, cluster, inputs)
         rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
         from grpo.evaluate import evaluate
-        from rewards import Scorer
 
-        status(f"evaluating {len(setup.held_out)} problems")
-        scorer = Scorer(config.rewards.scorer_components())
-        evaluations = evaluate(config, setup.held_out, rollouts, scorer, config.evaluation.num_samples)
+        say(f"evaluating {len(inputs.held_out)} problems")
+        scorer = config.rewards.scorer()
+        evaluations = evaluate(config, inputs.held_out, rollouts, scorer, config.evaluation.num_samples)
     return {evaluation.name: evaluation.metrics for evaluation in evaluations}
 
 

@@ -43,7 +43,13 @@ def token_weights(lengths_B: Tensor, aggregation: Aggregation, constant: int) ->
 
 
 def policy_loss(
-    logp_N: Tensor, old_logp_N: Tensor, advantage_N: Tensor, weight_N: Tensor, *, clip_low: float, clip_high: float
+    logp_N: Tensor,
+    old_logp_N: Tensor,
+    advantage_N: Tensor,
+    weight_N: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
 ) -> PolicyLoss:
     """Clipped GRPO surrogate -min(ratio A, clip(ratio) A), summed with weights over N response tokens.
 

@@ -15,9 +15,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     scores = [score for group in groups for score in group.scores]
     responses = [response for group in groups for response in group.group.responses]
     lengths = [len(response.token_ids) for response in responses]
-    components = {
-        name: fmean(score.components[name].score for score in scores) for name in scores[0].components
-    }
+    components = {name: fmean(score.components[name].score for score in scores) for name in scores[0].components}
     return {
         "reward": fmean(score.total for score in scores),
         "reward_std": pstdev(score.total for score in scores),
@@ -43,7 +41,7 @@ def evaluation_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
 
 def style_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Shares of worked, bare and untagged responses, and the accuracy within each."""
-    correct: dict[str, list[float]] = {"worked": [], "bare": [], "none": []}
+    correct: dict[arithmetic.Style, list[float]] = {"worked": [], "bare": [], "none": []}
     for group in groups:
         for response, score in zip(group.group.responses, group.scores, strict=True):
             if "accuracy" in score.components:
@@ -69,7 +67,9 @@ def growth(base: Mapping[str, float], final: Mapping[str, float]) -> dict[str, f
     return {"accuracy_gain": shift + within, "from_shift_of_style": shift, "from_better_work": within}
 
 
-def rollout_rows(step: int, groups: Iterable[ScoredGroup], advantages: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+def rollout_rows(
+    step: int, groups: Iterable[ScoredGroup], advantages: Sequence[Sequence[float]]
+) -> list[dict[str, Any]]:
     """Every sample of a step as a row for rollouts/step_NNNNNN.jsonl."""
     rows = []
     for group, group_advantages in zip(groups, advantages, strict=True):

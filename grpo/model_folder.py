@@ -33,7 +33,11 @@ def model_folder(model: ModelConfig, status: Callable[[str], None]) -> Path:
             f"model.path={model.path}: no such folder. Name a local Hugging Face folder; for a model of a hub, "
             "download it first (hf download MODEL --local-dir FOLDER)"
         )
-    for needed, what in (("config.json", "configuration"), ("*.safetensors", "weights"), ("tokenizer*", "tokenizer")):
+    for needed, what in (
+        ("config.json", "configuration"),
+        ("*.safetensors", "weights"),
+        ("tokenizer*", "tokenizer"),
+    ):
         if not any(folder.glob(needed)):
             raise UserError(f"model.path={model.path}: the folder has no {what} ({needed})")
     return folder.resolve()

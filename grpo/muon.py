@@ -12,7 +12,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-_QUINTIC = (3.4445, -4.7750, 2.0315)  # pushes singular values towards 1 in few steps, rather than exactly to it
+_QUINTIC = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # pushes singular values towards 1 in few steps, rather than exactly to it
 
 
 class Muon(torch.optim.Optimizer):

@@ -36,12 +36,12 @@ def load_problems(name: str, source: SourceConfig, seed: int) -> list[Problem]:
 
 def make_prompts(problems: Iterable[Problem], template: Template, tokenizer: Any) -> list[Prompt]:
     """Prompts of problems. Question text is tokenised as text: it can never become a special token."""
-    prompts = []
-    for problem in problems:
-        text = template.render(problem.question)
-        token_ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        prompts.append(Prompt(problem, text, token_ids))
-    return prompts
+    problems = list(problems)
+    if not problems:
+        return []
+    texts = [template.render(problem.question) for problem in problems]
+    token_ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [Prompt(*row) for row in zip(problems, texts, token_ids, strict=True)]
 
 
 def check_lengths(prompts: Iterable[Prompt], max_response_tokens: int, max_model_len: int) -> None:

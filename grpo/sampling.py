@@ -8,21 +8,27 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from grpo.types import Group, Prompt, Response, SampleRequest, ScoredGroup, sample_seed
-from rewards import Sample, Score, Scorer
+from rewards import Sample, Score
 
 
 class Rollouts(Protocol):
     """Engines, as the loop sees them: `grpo.runtime.actors.RolloutPool`."""
 
     def sample(
-        self, requests: Sequence[SampleRequest], *, temperature: float, max_tokens: int, stop: Sequence[str]
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        temperature: float,
+        max_tokens: int,
+        stop: Sequence[str],
+        ignore_eos: bool = False,
     ) -> Iterator[list[Response]]: ...
 
 
 class GroupScorer(Protocol):
     """`rewards.Scorer`, or whatever scores groups the same way."""
 
-    def score_group(self, samples: Sequence[Sample]) -> list[Score]: ...
+    def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +42,7 @@ class SamplePlan:
     seed: int | None  # of the run; None leaves the engine's own randomness
     step: int
     prompt_opens_think: bool
+    ignore_eos: bool = False  # always max_tokens long; for measurements
 
 
 @dataclass(slots=True)
@@ -47,9 +54,7 @@ class Collected:
     score_seconds: float = 0.0
 
 
-def sample_groups(
-    prompts: Sequence[Prompt], plan: SamplePlan, rollouts: Rollouts, scorer: GroupScorer
-) -> Collected:
+def sample_groups(prompts: Sequence[Prompt], plan: SamplePlan, rollouts: Rollouts, scorer: GroupScorer) -> Collected:
     """Sample G responses to every prompt and score them. A group is scored while others are still generated.
 
     The result depends on seeds and weights alone, not on the order in which responses arrive.
@@ -58,14 +63,21 @@ def sample_groups(
     arrived: list[list[Response]] = [[] for _ in prompts]
     done: dict[int, ScoredGroup] = {}
     for responses in rollouts.sample(
-        make_requests(prompts, plan), temperature=plan.temperature, max_tokens=plan.max_tokens, stop=plan.stop
+        make_requests(prompts, plan),
+        temperature=plan.temperature,
+        max_tokens=plan.max_tokens,
+        stop=plan.stop,
+        ignore_eos=plan.ignore_eos,
     ):
         began = time.perf_counter()
+        complete = []
         for response in responses:
             index = response.key // plan.num_samples
             arrived[index].append(response)
             if len(arrived[index]) == plan.num_samples:
-                done[index] = _score(Group(prompts[index], arrived[index]), plan, scorer)
+                complete.append(index)
+        groups = [Group(prompts[i], sorted(arrived[i], key=lambda response: response.key)) for i in complete]
+        done.update(zip(complete, score(groups, plan, scorer), strict=True))
         scoring += time.perf_counter() - began
     assert len(done) == len(prompts), f"{len(prompts) - len(done)} groups are incomplete"
     elapsed = time.perf_counter() - start
@@ -84,22 +96,20 @@ def make_requests(prompts: Sequence[Prompt], plan: SamplePlan) -> list[SampleReq
     return requests
 
 
-def _score(group: Group, plan: SamplePlan, scorer: GroupScorer) -> ScoredGroup:
-    group.responses.sort(key=lambda response: response.key)
-    problem = group.prompt.problem
-    samples = [
-        Sample(
-            response=response.text,
-            gold=problem.answer,
-            question=problem.question,
-            prompt_opens_think=plan.prompt_opens_think,
-            truncated=response.truncated,
-            num_tokens=len(response.token_ids),
-            max_tokens=plan.max_tokens,
-        )
-        for response in group.responses
-    ]
-    return ScoredGroup(group, scorer.score_group(samples))
+def score(groups: Sequence[Group], plan: SamplePlan, scorer: GroupScorer) -> list[ScoredGroup]:
+    """Groups with the scores of their responses."""
+    samples = [[_sample(group.prompt, response, plan) for response in group.responses] for group in groups]
+    return [ScoredGroup(*pair) for pair in zip(groups, scorer.score_groups(samples), strict=True)]
 
 
-__all__ = ["Collected", "GroupScorer", "Rollouts", "SamplePlan", "Scorer", "make_requests", "sample_groups"]
+def _sample(prompt: Prompt, response: Response, plan: SamplePlan) -> Sample:
+    return Sample(
+        response=response.text,
+        gold=prompt.problem.answer,
+        question=prompt.problem.question,
+        data_source=prompt.problem.source,
+        prompt_opens_think=plan.prompt_opens_think,
+        truncated=response.truncated,
+        num_tokens=len(response.token_ids),
+        max_tokens=plan.max_tokens,
+    )

@@ -13,8 +13,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -26,6 +25,7 @@ from grpo.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
     from grpo.runtime.actors import LearnerGroup, RolloutPool
+    from grpo.runtime.cluster import Cluster
     from grpo.sampling import GroupScorer
     from grpo.trainer import Outcome
     from grpo.types import Prompt
@@ -71,46 +71,54 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
     Raises:
         UserError: a model, tokenizer, data set or cluster that cannot be used; found before any step.
     """
+    started = time.perf_counter()
+    output_dir = new_output_dir(recipe, config)
+    inputs = load_inputs(config, say)
+    say("starting the cluster")
+    from grpo.runtime.cluster import reserve
     from grpo.tracking import open_run
 
-    started = time.perf_counter()
-    output_dir = make_output_dir(recipe, config)
-    run = open_run(output_dir, config.as_tree(), config.tracking, recipe, config.trainer.max_steps, git_hash())
-    with run:
-        with ExitStack() as stack:
-            setup = stack.enter_context(prepare(config, run.status))
-            rollouts, learner = start_actors(config, setup, run.status)
-            from grpo.trainer import train
-            from rewards import Scorer
+    with (
+        reserve(config) as cluster,
+        open_run(output_dir, config.as_tree(), config.tracking, recipe, config.trainer.max_steps, git_hash()) as run,
+    ):
+        rollouts, learner = start_actors(config, cluster, inputs, run.status)
+        from grpo.trainer import train
 
-            scorer = scorer or Scorer(config.rewards.scorer_components())
-            outcome = train(config, setup.prompts, setup.held_out, rollouts, learner, scorer, run)
-            run.status("saving the policy")
-            sha256 = learner.save(str(output_dir / "policy"), setup.model_folder)
+        scorer = scorer or config.rewards.scorer()
+        outcome = train(config, inputs.prompts, inputs.held_out, rollouts, learner, scorer, run)
+        run.status("saving the policy")
+        sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
         run.close(summary(outcome, time.perf_counter() - started, sha256))
     return output_dir
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
-    """What a run needs before its actors: checked, and cheap to have."""
+def say(text: str) -> None:
+    """A line about what is going on, before there is a run that could show it."""
+    print(text, file=sys.stderr, flush=True)
 
-    cluster: Any  # grpo.runtime.cluster.Cluster
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """What a run starts from: checked, and found before anything expensive is started."""
+
     model_folder: str
-    prompts: list[Prompt]
+    prompts: list[Prompt]  # none where nothing is trained
     held_out: list[Prompt]
     pad_token_id: int
     max_model_len: int  # tokens
 
 
-@contextmanager
-def prepare(config: TrainConfig, status: Any, *, with_learner: bool = True) -> Iterator[Setup]:
-    """Model, tokenizer, problems and cluster, each checked before anything expensive starts."""
+def load_inputs(config: TrainConfig, status: Callable[[str], None], *, with_training: bool = True) -> Inputs:
+    """Problems, model folder, tokenizer and prompts.
+
+    Raises:
+        UserError: any of them cannot be used.
+    """
     from grpo.model_folder import load_tokenizer, model_folder
     from grpo.prompts import check_lengths, load_problems, make_prompts
-    from grpo.runtime.cluster import reserve
 
-    train_problems = load_problems("train", config.data.train, config.seed) if with_learner else []
+    train_problems = load_problems("train", config.data.train, config.seed) if with_training else []
     held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
     folder = model_folder(config.model, status)
     tokenizer = load_tokenizer(folder)
@@ -120,63 +128,62 @@ def prepare(config: TrainConfig, status: Any, *, with_learner: bool = True) -> I
     longest = max(len(prompt.token_ids) for prompt in [*prompts, *held_out])
     max_model_len = config.rollout.max_model_len or longest + response_tokens
     check_lengths([*prompts, *held_out], response_tokens, max_model_len)
-    status("starting the cluster")
-    with reserve(config, with_learner=with_learner) as cluster:
-        yield Setup(
-            cluster=cluster,
-            model_folder=str(folder),
-            prompts=prompts,
-            held_out=held_out,
-            pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-            max_model_len=max_model_len,
-        )
+    return Inputs(
+        model_folder=str(folder),
+        prompts=prompts,
+        held_out=held_out,
+        pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        max_model_len=max_model_len,
+    )
 
 
-def start_actors(config: TrainConfig, setup: Setup, status: Any) -> tuple[RolloutPool, LearnerGroup]:
+def start_actors(
+    config: TrainConfig, cluster: Cluster, inputs: Inputs, status: Callable[[str], None]
+) -> tuple[RolloutPool, LearnerGroup]:
     """Engines and learner ranks, all starting at the same time; returns when all are ready."""
     from grpo.learner.spec import LearnerSpec
     from grpo.runtime.actors import LearnerGroup
 
     status(f"starting {config.rollout.num_engines} vLLM engines and {config.learner.num_ranks} ZeRO-3 learner ranks")
-    rollouts = start_engines(config, setup)
+    rollouts = start_engines(config, cluster, inputs)
     spec = LearnerSpec(
-        model_folder=setup.model_folder,
-        device=setup.cluster.device,
-        dtype=dtype_of(config, setup.cluster.device),
+        model_folder=inputs.model_folder,
+        device=cluster.device,
+        dtype=dtype_of(config, cluster.device),
         world_size=config.learner.num_ranks,
         num_updates=config.batch.num_updates,
         max_steps=config.trainer.max_steps,
-        pad_token_id=setup.pad_token_id,
+        pad_token_id=inputs.pad_token_id,
         aggregation_constant=config.sampling.max_response_tokens,
         algorithm=config.algorithm,
         optimizer=config.optimizer,
         learner=config.learner,
     )
-    learner = LearnerGroup(setup.cluster, spec, first_bundle=config.rollout.num_engines)
+    learner = LearnerGroup(cluster, spec, first_bundle=config.rollout.num_engines)
     learner.wait_until_ready(config.cluster.start_timeout_seconds)
     rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
     return rollouts, learner
 
 
-def start_engines(config: TrainConfig, setup: Setup) -> RolloutPool:
+def start_engines(config: TrainConfig, cluster: Cluster, inputs: Inputs) -> RolloutPool:
     """The vLLM engines of a recipe, on their way up."""
     from grpo.rollout.engine import EngineSpec
     from grpo.runtime.actors import RolloutPool
 
     rollout = config.rollout
     spec = EngineSpec(
-        model_folder=setup.model_folder,
-        device=setup.cluster.device,
-        dtype=dtype_of(config, setup.cluster.device),
-        max_model_len=setup.max_model_len,
+        model_folder=inputs.model_folder,
+        device=cluster.device,
+        dtype=dtype_of(config, cluster.device),
+        max_model_len=inputs.max_model_len,
         max_num_seqs=rollout.max_num_seqs,
         threads=rollout.threads_per_engine,
         kv_cache_gib=rollout.kv_cache_gib,
         gpu_memory_share=rollout.gpu_memory_share,
-        tensor_parallel=max(1, int(rollout.gpus_per_engine)) if setup.cluster.device == "cuda" else 1,
+        tensor_parallel=max(1, int(rollout.gpus_per_engine)) if cluster.device == "cuda" else 1,
         enforce_eager=rollout.enforce_eager,
     )
-    return RolloutPool(setup.cluster, spec, rollout.num_engines)
+    return RolloutPool(cluster, spec, rollout.num_engines)
 
 
 def dtype_of(config: TrainConfig, device: str) -> str:
@@ -186,8 +193,8 @@ def dtype_of(config: TrainConfig, device: str) -> str:
     return "float32" if device == "cpu" else "bfloat16"
 
 
-def make_output_dir(recipe: str, config: TrainConfig) -> Path:
-    """A new, empty folder for the run.
+def new_output_dir(recipe: str, config: TrainConfig) -> Path:
+    """The folder of the run, which does not exist yet or is empty; it is made when the run begins.
 
     Raises:
         UserError: `output_dir` holds something already: a run never writes over another.
@@ -198,7 +205,6 @@ def make_output_dir(recipe: str, config: TrainConfig) -> Path:
         folder = Path(config.output_dir)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"output_dir={folder}: not empty; name a new folder, or move that one away")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
 
 

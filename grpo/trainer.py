@@ -65,7 +65,16 @@ def train(
         numbers = metrics.rollout_metrics(collected.groups)
         generated_tokens += int(numbers["generated_tokens"])
         run.log_rollouts(step, metrics.rollout_rows(step, collected.groups, advantages_PG))
-        run.log_step({"step": step, "stage": 1, **numbers, **stats, "weight_version": step, **clock.report(numbers)})
+        run.log_step(
+            {
+                "step": step,
+                "stage": 1,
+                **numbers,
+                **stats,
+                "weight_version": step - 1,
+                **clock.report(numbers),
+            }
+        )
 
         if config.evaluation.every and step % config.evaluation.every == 0 and step < config.trainer.max_steps:
             _evaluate(config, step, held_out[: config.evaluation.interim_problems], rollouts, scorer, run)
@@ -86,9 +95,7 @@ def make_batch(
     for group, advantages_G in zip(groups, advantages_PG, strict=True):
         for response, advantage in zip(group.group.responses, advantages_G, strict=True):
             assert response.weight_version == weight_version, "a sample of other weights than those of this step"
-            samples.append(
-                TrainSample(group.group.prompt.token_ids, response.token_ids, response.logprobs, advantage)
-            )
+            samples.append(TrainSample(group.group.prompt.token_ids, response.token_ids, response.logprobs, advantage))
     return Batch(samples, config.sampling.temperature, weight_version), advantages_PG
 
 

@@ -22,9 +22,7 @@ from grpo.tracking.redact import redact_text
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Lay out the wandb dashboard of a project.")
-    parser.add_argument(
-        "--project", default="grpo", help="tracking.wandb.project of the runs (default: grpo)"
-    )
+    parser.add_argument("--project", default="grpo", help="tracking.wandb.project of the runs (default: grpo)")
     parser.add_argument("--entity", default=None, help="user or team (default: that of the key)")
     parser.add_argument("--name", default=dashboard.DEFAULT_NAME, help="name of the saved view")
     parser.add_argument("--dry-run", action="store_true", help="print the layout as JSON and do nothing")

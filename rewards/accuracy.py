@@ -46,9 +46,7 @@ def accuracy_reward(
 
 def accuracy_rewards(responses: Iterable[str], golds: Iterable[str], **options: Any) -> list[Reward]:
     """`accuracy_reward` of each response with its gold, in order."""
-    return [
-        accuracy_reward(response, gold, **options) for response, gold in zip(responses, golds, strict=True)
-    ]
+    return [accuracy_reward(response, gold, **options) for response, gold in zip(responses, golds, strict=True)]
 
 
 @register("accuracy", bounded=True)
@@ -108,9 +106,7 @@ def grade(
         return Reward(0.0, "limit", details | {"limit": str(error)[:MAX_SHOWN]})
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # a fault of ours must cost one answer and show in the logs, not end a training run
+    except Exception as error:  # a fault of ours must cost one answer and show in the logs, not end a training run
         return Reward(0.0, "error", details | {"error": f"{type(error).__name__}: {error}"[:MAX_SHOWN]})
     if all(correct):
         return Reward(1.0, "correct", details)

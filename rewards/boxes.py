@@ -22,9 +22,7 @@ _NUMBERS = re.compile(r"\[\s*(-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?){3})\s*\]
 
 
 @register("detection", bounded=True)
-def detection(
-    sample: Sample, divide_by: Literal["larger", "predictions"] = "larger", min_iou: float = 0.5
-) -> Reward:
+def detection(sample: Sample, divide_by: Literal["larger", "predictions"] = "larger", min_iou: float = 0.5) -> Reward:
     """Detection reward of Visual-RFT: R_IoU + R_conf.
 
     The answer is a JSON list of {"bbox": [x1, y1, x2, y2], "confidence": c}, the gold a JSON list of boxes.

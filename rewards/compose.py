@@ -102,30 +102,20 @@ class Scorer:
         """Those that look at other components come last."""
         return sorted(self.components, key=lambda name: registry.entry(name).wants_earlier)
 
-    def _compute(
-        self, name: str, groups: Sequence[Sequence[Sample]], rewards: list[list[dict[str, Reward]]]
-    ) -> None:
+    def _compute(self, name: str, groups: Sequence[Sequence[Sample]], rewards: list[list[dict[str, Reward]]]) -> None:
         """Add the rewards of one component to `rewards`, in this process or in workers."""
         entry = registry.entry(name)
         options = self.components[name].options
         remote: list[tuple[Task, list[dict[str, Reward]]]] = []
         for samples, earlier in zip(groups, rewards, strict=True):
-            parts = (
-                [(samples, earlier)]
-                if entry.group
-                else [([s], [e]) for s, e in zip(samples, earlier, strict=True)]
-            )
+            parts = [(samples, earlier)] if entry.group else [([s], [e]) for s, e in zip(samples, earlier, strict=True)]
             for part, part_earlier in parts:
                 found = (
-                    None
-                    if self.pool is not None and not entry.bounded
-                    else _here(name, part, options, part_earlier)
+                    None if self.pool is not None and not entry.bounded else _here(name, part, options, part_earlier)
                 )
                 if found is None:
                     known = [dict(one) for one in part_earlier] if entry.wants_earlier else ()
-                    remote.append(
-                        (Task(name=name, samples=part, options=options, earlier=known), part_earlier)
-                    )
+                    remote.append((Task(name=name, samples=part, options=options, earlier=known), part_earlier))
                 else:
                     _keep(name, found, part_earlier)
         if remote:
@@ -134,13 +124,9 @@ class Scorer:
                 _keep(name, found, part_earlier)
 
     def _total(self, rewards: dict[str, Reward]) -> Score:
-        gated = {
-            name: _gated(reward, self.components[name].requires, rewards) for name, reward in rewards.items()
-        }
+        gated = {name: _gated(reward, self.components[name].requires, rewards) for name, reward in rewards.items()}
         ordered = {name: gated[name] for name in self.components}
-        return Score(
-            sum(self.components[name].weight * reward.score for name, reward in ordered.items()), ordered
-        )
+        return Score(sum(self.components[name].weight * reward.score for name, reward in ordered.items()), ordered)
 
 
 def _here(
@@ -150,9 +136,7 @@ def _here(
     entry = registry.entry(name)
     try:
         if entry.group:
-            return list(
-                entry.function(samples, **options, **({"earlier": earlier} if entry.wants_earlier else {}))
-            )
+            return list(entry.function(samples, **options, **({"earlier": earlier} if entry.wants_earlier else {})))
         return [registry.apply(name, samples[0], options, earlier[0])]
     except NeedsWorkerError:
         return None
@@ -184,7 +168,7 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
         if registry.entry(name).wants_earlier:
             needed.append(str(component.options.get("correct", "accuracy")))
         errors += [
-            f"rewards.components.{name}: needs the component {other!r}; add it, with weight 0 if it shall not count"
+            f"rewards.components.{name}: needs the component {other!r}; add it, with weight 0 if need be"
             for other in needed
             if other not in components or other == name
         ]

@@ -24,17 +24,21 @@ class Extraction(NamedTuple):
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}(?:\{|\s(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII)
 _STATED = re.compile(
-    r"(?:\b(?:final |correct |right )?answers?(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?\**\s*(?:\b(?:is|are|would be|must be|=)|:)"
+    r"(?:\b(?:final |correct |right )?(?:answers?|option|choice)(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?"
+    r"\**\s*(?:\b(?:is|are|would be|must be|=)|:)"
     r"|####)"
     r"\**:?\s*",
     re.IGNORECASE,
 )
+_REASON = re.compile(r",?\s(?:which|since|because|where|given|as)\s.*", re.DOTALL)
+_SENTENCE = re.compile(r"[^\d$\\=]{1,120}?\b(?:is|are|equals)\s+([^\n]{1,200})")
 _STATEMENT_END = re.compile(r"\n|\.(?=\s|$)|\.(?=\*\*)|</")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.ASCII)
 _PLACEHOLDERS = frozenset(
-    {"", "...", r"\ldots", r"\dots", r"\cdots", "…", "answer", "your answer", "final answer", "your final answer",
-     "answer here", "the answer", "the final answer", "your answer here", r"\text{answer}", r"\text{final answer}",
-     r"\text{your answer}", "ans", r"\cdot", "[answer]", "(answer)"}
+    {"", "...", r"\ldots", r"\dots", r"\cdots", r"\cdot", "…", "ans", "[answer]", "(answer)", "answer here"}
+    | {f"{owner}{kind}answer{here}" for owner in ("", "the ", "your ") for kind in ("", "final ")
+       for here in ("", " here")}
+    | {rf"\text{{{owner}answer}}" for owner in ("", "the ", "your ", "final ", "your final ", "the final ")}
 )  # fmt: skip
 _MAX_STATEMENT = 400  # characters
 _MAX_STATED = 50_000  # characters at the end of a response that are searched for a stated answer
@@ -115,6 +119,18 @@ def _real(candidates: list[str]) -> list[str]:
     return [text for text in candidates if text.strip().lower() not in _PLACEHOLDERS]
 
 
+def _statement(text: str) -> str:
+    """The text up to the end of a formula on its own lines, of the sentence, or of the line, without its
+    reasons.
+    """
+    for opening, closing in ((r"\[", r"\]"), ("$$", "$$")):
+        if text.startswith(opening) and (end := text.find(closing, len(opening))) > 0:
+            return text[len(opening) : end].strip()
+    end_of_sentence = _STATEMENT_END.search(text)
+    text = text[: end_of_sentence.start()] if end_of_sentence else text
+    return _REASON.sub("", text).strip().strip("*").strip()
+
+
 def _several(candidates: list[str]) -> Extraction:
     if not candidates:
         return Extraction((), "no_answer")
@@ -133,7 +149,10 @@ def _inside(text: str) -> str:
     if boxes:
         return boxes[-1] if len(set(boxes)) == 1 else ", ".join(boxes)
     stated = _stated(text).candidates
-    return stated[-1] if len(stated) == 1 else text
+    if len(stated) == 1:
+        return stated[-1]
+    sentence = _SENTENCE.fullmatch(text.strip().rstrip("."))  # `The total cost is 5 dollars.`
+    return sentence[1] if sentence else text
 
 
 def _stated(text: str) -> Extraction:
@@ -141,9 +160,7 @@ def _stated(text: str) -> Extraction:
     found = []
     text = text[-_MAX_STATED:]
     for match in _STATED.finditer(text):
-        statement = text[match.end() : match.end() + _MAX_STATEMENT]
-        end = _STATEMENT_END.search(statement)
-        found.append((statement[: end.start()] if end else statement).strip().strip("*").strip())
+        found.append(_statement(text[match.end() : match.end() + _MAX_STATEMENT]))
         if len(found) > MAX_CANDIDATES:
             break
     return _several(_real(found))

@@ -45,19 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rewards.grade", description="Grade final answers against gold answers."
-    )
-    parser.add_argument(
-        "--input", type=Path, required=True, help="JSONL; each line has `response`, `gold`, maybe `id`"
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, help="JSONL: id, score, reason, extracted; same order"
-    )
+    parser = argparse.ArgumentParser(prog="rewards.grade", description="Grade final answers against gold answers.")
+    parser.add_argument("--input", type=Path, required=True, help="JSONL; each line has `response`, `gold`, maybe `id`")
+    parser.add_argument("--output", type=Path, required=True, help="JSONL: id, score, reason, extracted; same order")
     parser.add_argument("--workers", type=int, default=1, help="processes for the answers that need one")
-    parser.add_argument(
-        "--source", choices=["boxed", "answer_tag", "any"], default="any", help="where answers stand"
-    )
+    parser.add_argument("--source", choices=["boxed", "answer_tag", "any"], default="any", help="where answers stand")
     parser.add_argument("--skip-bad", action="store_true", help="report malformed lines and go on")
     return parser
 

@@ -38,74 +38,49 @@ _SCRIPTS: dict[str, str] = {
     "thai": "฀-๿",
 }
 _CHARACTER_SCRIPTS = frozenset({"han", "kana", "thai"})
-_WORD = re.compile(
-    "|".join(
-        f"(?P<{name}>[{letters}]{'' if name in _CHARACTER_SCRIPTS else f'(?:[{letters}]|[’' + chr(39) + f'-](?=[{letters}]))*'})"
-        for name, letters in _SCRIPTS.items()
-    )
-)
+
+
+def _word_pattern(script: str, letters: str) -> str:
+    """One character, or a run with apostrophes and hyphens inside."""
+    run = "" if script in _CHARACTER_SCRIPTS else f"(?:[{letters}]|[’'-](?=[{letters}]))*"
+    return f"(?P<{script}>[{letters}]{run})"
+
+
+_WORD = re.compile("|".join(_word_pattern(script, letters) for script, letters in _SCRIPTS.items()))
 _SENTENCE = re.compile(r"[.!?。！？；\n]+")
 _SCRIPT_LANGUAGES = {
-    "cyrillic": "ru", "greek": "el", "arabic": "ar", "hebrew": "he", "devanagari": "hi", "hangul": "ko", "kana": "ja",
-    "thai": "th",
+    "cyrillic": "ru", "greek": "el", "arabic": "ar", "hebrew": "he",
+    "devanagari": "hi", "hangul": "ko", "kana": "ja", "thai": "th",
 }  # fmt: skip
 _FUNCTION_WORDS: dict[str, frozenset[str]] = {
     language: frozenset(words.split())
     for language, words in {
-        "en": "the of and to is that it for as with be this are so we not then have which if can but let by from thus "
-        "what first now need there they should would will wait hence since must i you he she was or at an on in",
-        "de": "der die das und ist nicht ein eine wir dass mit für von zu den dem auf es sich also wenn dann aber oder "
-        "auch sind wird haben kann im als an bei nach aus zuerst jetzt",
-        "fr": "le la les et est que une des nous pour dans pas qui sur avec donc ce cette si alors mais ou il elle sont "
-        "on du au en par plus peut être d'abord maintenant un de",
-        "es": "el la los las y es que una de en por para con no se entonces pero si lo como más son está hay su al del "
-        "podemos tenemos primero ahora un esto este",
-        "it": "il la lo gli le e è che una di in per con non si allora ma se come più sono sta questo del della quindi "
-        "dobbiamo abbiamo prima adesso un al",
-        "pt": "o a os as e é que uma de em por para com não se então mas como mais são está isso do da dos temos podemos "
-        "primeiro agora um ao na no",
+        "en": "the of and to is that it for as with be this are so we not then have which if can but "
+        "let by from thus what first now need there they should would will wait hence since "
+        "must i you he she was or at an on in",
+        "de": "der die das und ist nicht ein eine wir dass mit für von zu den dem auf es sich also "
+        "wenn dann aber oder auch sind wird haben kann im als an bei nach aus zuerst jetzt",
+        "fr": "le la les et est que une des nous pour dans pas qui sur avec donc ce cette si alors "
+        "mais ou il elle sont on du au en par plus peut être d'abord maintenant un de",
+        "es": "el la los las y es que una de en por para con no se entonces pero si lo como más son "
+        "está hay su al del podemos tenemos primero ahora un esto este",
+        "it": "il la lo gli le e è che una di in per con non si allora ma se come più sono sta questo "
+        "del della quindi dobbiamo abbiamo prima adesso un al",
+        "pt": "o a os as e é que uma de em por para com não se então mas como mais são está isso do "
+        "da dos temos podemos primeiro agora um ao na no",
     }.items()
 }
 _NEUTRAL_WORDS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "log",
-        "ln",
-        "exp",
-        "mod",
-        "gcd",
-        "lcm",
-        "max",
-        "min",
+    {
+        "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "mod", "gcd", "lcm", "max", "min",
         "det",
-        "lim",
-        "sqrt",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "pi",
-        "theta",
-        "alpha",
-        "beta",
-        "cm",
-        "mm",
-        "km",
-        "kg",
-        "ml",
-        "kwh",
-        "rad",
-    ]
-)
+        "lim", "sqrt", "arcsin", "arccos", "arctan", "pi", "theta", "alpha", "beta", "cm", "mm", "km", "kg",
+        "ml", "kwh", "rad",
+    }
+)  # fmt: skip
 _MAX_CHARS = 400_000  # of a thought; the rest is not read
 
-Language = Literal[
-    "en", "zh", "ja", "ko", "ru", "de", "fr", "es", "it", "pt", "el", "ar", "he", "hi", "th", "question"
-]
+Language = Literal["en", "zh", "ja", "ko", "ru", "de", "fr", "es", "it", "pt", "el", "ar", "he", "hi", "th", "question"]
 LANGUAGES = frozenset({*_FUNCTION_WORDS, *_SCRIPT_LANGUAGES.values(), "zh"})
 
 
@@ -124,7 +99,8 @@ def language_consistency(
     """
     if target != "question" and target not in LANGUAGES:
         raise ValueError(
-            f"rewards.components.language_consistency.target={target!r}: use question or one of {', '.join(sorted(LANGUAGES))}"
+            f"rewards.components.language_consistency.target={target!r}: use question or one of "
+            f"{', '.join(sorted(LANGUAGES))}"
         )
     wanted = question_language(sample.question) if target == "question" else target
     text = thought(sample) if scope == "thought" else sample.response
@@ -192,8 +168,6 @@ def _is_name(word: str) -> bool:
 
 def _latin_language(words: list[str], target: str) -> str:
     default = target if target in _FUNCTION_WORDS else "en"
-    votes = {
-        language: sum(word.lower() in known for word in words) for language, known in _FUNCTION_WORDS.items()
-    }
+    votes = {language: sum(word.lower() in known for word in words) for language, known in _FUNCTION_WORDS.items()}
     best = max(votes.values())
     return default if votes[default] == best else max(votes, key=lambda language: votes[language])

@@ -81,9 +81,7 @@ def length_kimi(
     for length, others in zip(lengths, earlier, strict=True):
         share = 0.5 - (length - shortest) / (longest - shortest)
         right = others[correct].score > 0
-        rewards.append(
-            Reward(share if right else min(0.0, share), "right" if right else "wrong", {"tokens": length})
-        )
+        rewards.append(Reward(share if right else min(0.0, share), "right" if right else "wrong", {"tokens": length}))
     return rewards
 
 
@@ -97,9 +95,7 @@ def soft_overlong(sample: Sample, cache_tokens: int = 4096, max_tokens: int = 0)
     """
     length, limit = _lengths(sample, max_tokens, "soft_overlong")
     if not 0 < cache_tokens <= limit:
-        raise ValueError(
-            f"rewards.components.soft_overlong.cache_tokens={cache_tokens}: must be between 1 and the limit of {limit}"
-        )
+        raise ValueError(f"rewards.components.soft_overlong.cache_tokens={cache_tokens}: use 1 to {limit}, the limit")
     expected = limit - cache_tokens
     if length <= expected:
         return Reward(0.0, "short_enough", {"tokens": length})

@@ -45,7 +45,7 @@ class _Worker:
     """One process in its own session, with the task it is busy with."""
 
     def __init__(self, memory_bytes: int, modules: Sequence[str]) -> None:
-        self.stderr: IO[bytes] = tempfile.TemporaryFile()
+        self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from rewards.worker import main; main()"],
             stdin=subprocess.PIPE,
@@ -76,8 +76,7 @@ class _Worker:
                 "options": dict(task.options),
                 "samples": [asdict(sample) for sample in task.samples],
                 "earlier": [
-                    {name: [r.score, r.reason, dict(r.details)] for name, r in one.items()}
-                    for one in task.earlier
+                    {name: [r.score, r.reason, dict(r.details)] for name, r in one.items()} for one in task.earlier
                 ],
             }
         )
@@ -273,12 +272,10 @@ class _Run:
         """Deaths that did not repeat belong to the machine; a few are retried in silence, many are an
         error.
         """
-        faults = sum(
-            1 for index, count in self.deaths.items() if count == 1 and self.done[index][0].reason != "crash"
-        )
+        faults = sum(1 for index, count in self.deaths.items() if count == 1 and self.done[index][0].reason != "crash")
         if faults > max(1.0, _MAX_FAULT_SHARE * len(self.tasks)):
             raise InfrastructureError(
-                f"reward workers died on {faults} of {len(self.tasks)} answers that other workers could grade; "
+                f"reward workers died on {faults} of {len(self.tasks)} answers that others could grade; "
                 "look for memory pressure or killed processes on this machine"
             )
 

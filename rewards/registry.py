@@ -124,9 +124,7 @@ def check_options(name: str, options: dict[str, Any]) -> list[str]:
     return errors
 
 
-def apply(
-    name: str, sample: Sample, options: Mapping[str, Any], earlier: Mapping[str, Reward] | None = None
-) -> Reward:
+def apply(name: str, sample: Sample, options: Mapping[str, Any], earlier: Mapping[str, Reward] | None = None) -> Reward:
     """Score one sample with the reward called `name`."""
     found = entry(name)
     extra = {"earlier": earlier or {}} if found.wants_earlier else {}

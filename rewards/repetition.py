@@ -38,9 +38,7 @@ def loop(
     sample: Sample, penalty: float = -1.0, max_period: int = 200, min_repeats: int = 3, min_chars: int = 60
 ) -> Reward:
     """`penalty` for a response whose end goes round in circles, else 0; units are characters."""
-    period = loop_period(
-        sample.response, max_period=max_period, min_repeats=min_repeats, min_length=min_chars
-    )
+    period = loop_period(sample.response, max_period=max_period, min_repeats=min_repeats, min_length=min_chars)
     if period is None:
         return Reward(0.0, "no_loop")
     return Reward(penalty, "loop", {"period": period})

@@ -42,13 +42,9 @@ def function_call(sample: Sample) -> Reward:
     if name != gold["name"] or not isinstance(arguments, dict):
         arguments = {"": None}  # no keys of the gold: neither part below holds
     checks.append(_same_keys(arguments, gold["arguments"], gold.get("optional", ())))
-    checks.append(
-        checks[-1] and all(_equal(value, gold["arguments"][key]) for key, value in arguments.items())
-    )
+    checks.append(checks[-1] and all(_equal(value, gold["arguments"][key]) for key, value in arguments.items()))
     score = sum(weight for (_, weight), passed in zip(_PARTS, checks, strict=True) if passed)
-    failed = next(
-        (f"wrong_{part}" for (part, _), passed in zip(_PARTS, checks, strict=True) if not passed), "correct"
-    )
+    failed = next((f"wrong_{part}" for (part, _), passed in zip(_PARTS, checks, strict=True) if not passed), "correct")
     return Reward(score, failed, {"name": str(name)[:100]})
 
 

@@ -37,9 +37,7 @@ class Sample:
     gold: str
     question: str = ""
     data_source: str = ""  # name of the data set, for options that differ between them
-    prompt_opens_think: bool = (
-        False  # the prompt already ends in `<think>`, so the response must not repeat it
-    )
+    prompt_opens_think: bool = False  # the prompt already ends in `<think>`, so the response must not repeat it
     truncated: bool = False  # finish_reason == "length", nothing else
     num_tokens: int = 0  # length of the response
     max_tokens: int = 0  # the limit under which it was sampled; 0 when unknown

@@ -123,7 +123,4 @@ def _run(request: dict[str, Any]) -> list[Any]:
     if entry.wants_earlier:
         earlier = [{name: Reward(*reward) for name, reward in one.items()} for one in request["earlier"]]
         options["earlier"] = earlier if entry.group else earlier[0]
-    return (
-        list(entry.function(samples, **options)) if entry.group else [entry.function(samples[0], **options)]
-    )
-
+    return list(entry.function(samples, **options)) if entry.group else [entry.function(samples[0], **options)]

@@ -15,9 +15,7 @@ from grpo.base_model import BaseModelSpec, build_base_model
 
 SMALL_MODEL = Path(__file__).parent / "small_model"
 PROBLEMS = ArithmeticSpec(lengths=(3,), max_term=9)
-SPEC = BaseModelSpec(
-    problems=PROBLEMS, num_layers=2, hidden_size=64, num_heads=2, intermediate_size=128, num_steps=500
-)
+SPEC = BaseModelSpec(problems=PROBLEMS, num_layers=2, hidden_size=64, num_heads=2, intermediate_size=128, num_steps=500)
 
 
 def untied_copy(folder: Path) -> Path:

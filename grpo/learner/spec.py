@@ -32,8 +32,4 @@ class LearnerSpec:
             **common,
             "DS_ACCELERATOR": "cpu",
             "OMP_NUM_THREADS": str(self.learner.threads_per_rank),
-            # Large temporaries stay with the process: faulting them in anew costs more than the arithmetic.
-            "MALLOC_MMAP_THRESHOLD_": str(2**32),
-            "MALLOC_TRIM_THRESHOLD_": str(2**33),
-            "MALLOC_TOP_PAD_": str(2**26),
         }

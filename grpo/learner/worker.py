@@ -123,9 +123,7 @@ class LearnerWorker:
         """This rank's micro-batches of one update, with token weights of the global batch."""
         algorithm = self.spec.algorithm
         response_lengths = torch.tensor([len(s.response_token_ids) for s in samples])
-        weights = losses.token_weights(
-            response_lengths, algorithm.aggregation, self.spec.aggregation_constant
-        ).tolist()
+        weights = losses.token_weights(response_lengths, algorithm.aggregation, self.spec.aggregation_constant).tolist()
         lengths = [len(s.prompt_token_ids) + len(s.response_token_ids) for s in samples]
         plan = plan_microbatches(lengths, self.spec.world_size, self.spec.learner.tokens_per_microbatch)
         mine = [micro[self.rank] for micro in plan]

@@ -14,17 +14,40 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
+def sampling_params(temperature: float, max_tokens: int, stop: Sequence[str], ignore_eos: bool = False) -> Any:
+    """vLLM's settings of a training sample, without its seed."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=temperature,
+        max_tokens=max_tokens,
+        stop=list(stop),
+        include_stop_str_in_output=True,
+        ignore_eos=ignore_eos,
+        logprobs=0,  # of the sampled token only
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_special_tokens=False,  # a special token that the model wrote must not vanish from the graded text
+    )
+
+
 class RolloutWorker:
     """Knows tokens and weights, and nothing of rewards or advantages. All methods are for one event loop."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
-        self.engine: AsyncLLM | None = None
+        self._engine: AsyncLLM | None = None
         self._served = 0  # makes request ids unique over the life of the engine
 
     async def start(self) -> None:
         """Load the model. Separate from construction, because the engine belongs to the running event loop."""
-        self.engine = build_engine(self.spec)
+        self._engine = build_engine(self.spec)
+
+    @property
+    def engine(self) -> AsyncLLM:
+        """The engine, once it has been started."""
+        assert self._engine is not None, "start() comes first"
+        return self._engine
 
     async def sample(
         self,
@@ -33,6 +56,7 @@ class RolloutWorker:
         temperature: float,
         max_tokens: int,
         stop: Sequence[str],
+        ignore_eos: bool = False,
         flush_seconds: float = 0.2,
     ) -> AsyncIterator[list[Response]]:
         """Generate all responses; finished ones are handed out together, every `flush_seconds` or so.
@@ -40,18 +64,7 @@ class RolloutWorker:
         Each request is its own: n=1 and its own seed, so that it gives the same tokens alone as in any company.
         `stop` strings belong to the answer and stay in it, tokens and text alike.
         """
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        base = SamplingParams(
-            temperature=temperature,
-            max_tokens=max_tokens,
-            stop=list(stop),
-            include_stop_str_in_output=True,
-            logprobs=0,  # of the sampled token only
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_special_tokens=False,  # a special token that the model wrote must not vanish from the graded text
-        )
+        base = sampling_params(temperature, max_tokens, stop, ignore_eos)
         finished: list[Response] = []
         tasks = [asyncio.create_task(self._generate(request, base, finished)) for request in requests]
         waiting = asyncio.gather(*tasks)
@@ -101,7 +114,6 @@ class RolloutWorker:
         return [row[token].logprob for token, row in rows]
 
     async def _run(self, prompt: Any, params: Any) -> RequestOutput:
-        assert self.engine is not None, "start() comes first"
         self._served += 1
         async for output in self.engine.generate(prompt, params, str(self._served)):
             last = output
@@ -136,5 +148,5 @@ class RolloutWorker:
 
     async def shutdown(self) -> None:
         """Stop the engine."""
-        if self.engine is not None:
-            self.engine.shutdown()
+        if self._engine is not None:
+            self._engine.shutdown()

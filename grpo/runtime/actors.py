@@ -13,6 +13,14 @@ from grpo.rollout.engine import EngineSpec
 from grpo.runtime.cluster import Cluster
 from grpo.types import Batch, Response, SampleRequest, TrainSample
 
+# For CPU actors: large temporaries stay with the process, because handing them back to the system and faulting them
+# in anew costs more than the arithmetic on them.
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+
 
 class RolloutPool:
     """All engines of a run. Requests are dealt out evenly; responses come back as they are finished."""
@@ -32,10 +40,21 @@ class RolloutPool:
         ray.get(self._starting, timeout=timeout_seconds)
 
     def sample(
-        self, requests: Sequence[SampleRequest], *, temperature: float, max_tokens: int, stop: Sequence[str]
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        temperature: float,
+        max_tokens: int,
+        stop: Sequence[str],
+        ignore_eos: bool = False,
     ) -> Iterator[list[Response]]:
         """Responses to all requests, in any order, a list whenever some engine has finished some."""
-        settings = {"temperature": temperature, "max_tokens": max_tokens, "stop": list(stop)}
+        settings = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "stop": list(stop),
+            "ignore_eos": ignore_eos,
+        }
         streams = [
             engine.sample.remote(list(requests[i :: len(self.engines)]), **settings)
             for i, engine in enumerate(self.engines)
@@ -153,6 +172,6 @@ def _options(cluster: Cluster, bundle: int, environment: dict[str, str]) -> dict
     return {
         "num_cpus": resources.get("CPU", 0),
         "num_gpus": resources.get("GPU", 0),
-        "runtime_env": {"env_vars": environment},
+        "runtime_env": {"env_vars": environment if cluster.device == "cuda" else {**MALLOC, **environment}},
         "scheduling_strategy": PlacementGroupSchedulingStrategy(cluster.placement, bundle),
     }

@@ -34,7 +34,7 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
-            address=address,
+            address=address or "local",  # without a name Ray would join any cluster that it finds on this machine
             namespace="grpo",
             include_dashboard=None if address else False,
             log_to_driver=False,

@@ -155,9 +155,7 @@ class PlainDisplay:
 def headline(metrics: Mapping[str, Any]) -> list[str]:
     """`reward 0.512` and so on, for those of HEADLINE that are known."""
     return [
-        f"{name} {number(key, value)}"
-        for key, name in HEADLINE.items()
-        if (value := known(metrics, key)) is not None
+        f"{name} {number(key, value)}" for key, name in HEADLINE.items() if (value := known(metrics, key)) is not None
     ]
 
 

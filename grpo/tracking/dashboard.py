@@ -101,9 +101,7 @@ LAYOUT = (
             LinePanel(title="Throughput", lines=("speed/tokens_per_second",), unit="tokens / s"),
             LinePanel(
                 title="Where the time of a step goes",
-                lines=tuple(
-                    f"speed/seconds_{part}" for part in ("sample", "score", "learn", "transfer", "idle")
-                ),
+                lines=tuple(f"speed/seconds_{part}" for part in ("sample", "score", "learn", "transfer", "idle")),
                 unit="s",
             ),
             LinePanel(title="Tokens of a step", lines=("speed/generated_tokens",), unit="tokens"),

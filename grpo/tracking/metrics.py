@@ -26,9 +26,7 @@ def _metric(key: str, panel: str, unit: str, meaning: str) -> Metric:
 
 
 METRICS = (
-    _metric(
-        "step", "step", "updates", "updates done when the row was written; evaluation of the base is step 0"
-    ),
+    _metric("step", "step", "updates", "updates done when the row was written; evaluation of the base is step 0"),
     _metric("stage", "health/stage", "", "stage of the schedule"),
     _metric(
         "reward",
@@ -36,9 +34,7 @@ METRICS = (
         "reward",
         "mean over the step's samples of the total reward, which GRPO maximises",
     ),
-    _metric(
-        "reward_std", "reward/std", "reward", "standard deviation of the total reward over the step's samples"
-    ),
+    _metric("reward_std", "reward/std", "reward", "standard deviation of the total reward over the step's samples"),
     _metric(
         "reward/<component>",
         "reward/component_<component>",
@@ -61,12 +57,8 @@ METRICS = (
         "share",
         "groups whose rewards are all equal: they have no policy gradient",
     ),
-    _metric(
-        "entropy", "policy/entropy", "nats per token", "mean entropy of the policy at the sampled tokens"
-    ),
-    _metric(
-        "kl", "policy/kl", "nats per token", "divergence from the reference policy, where the recipe has one"
-    ),
+    _metric("entropy", "policy/entropy", "nats per token", "mean entropy of the policy at the sampled tokens"),
+    _metric("kl", "policy/kl", "nats per token", "divergence from the reference policy, where the recipe has one"),
     _metric("loss", "policy/loss", "", "the loss of the update (about 0 on-policy: advantages are centred)"),
     _metric(
         "ratio_max",
@@ -84,9 +76,7 @@ METRICS = (
         "mean absolute difference of a token's log-prob in engine and learner at equal weights",
     ),
     _metric("logprob_gap_max", "health/logprob_gap_max", "nats", "largest such difference"),
-    _metric(
-        "weight_version", "health/weight_version", "updates", "version of the weights that made the samples"
-    ),
+    _metric("weight_version", "health/weight_version", "updates", "version of the weights that made the samples"),
     _metric("generated_tokens", "speed/generated_tokens", "tokens", "response tokens sampled in the step"),
     _metric(
         "tokens_per_second",

@@ -109,9 +109,7 @@ def _overview(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel], title:
         axes.set_visible(False)
     if title:
         figure.suptitle(title, fontsize=14, color=INK)
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries), frameon=False
-    )
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries), frameon=False)
     return figure
 
 

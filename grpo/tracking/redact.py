@@ -75,9 +75,7 @@ def held_secrets(environ: Mapping[str, str] | None = None) -> list[str]:
     """Values this process knows to be secret, longest first: environment variables with a secret name, netrc
     passwords. Shorter than 8 characters is left alone: replacing such text would spoil what is written."""
     environ = os.environ if environ is None else environ
-    values = {value for name, value in environ.items() if is_secret_key(name)} | set(
-        _netrc_passwords(environ)
-    )
+    values = {value for name, value in environ.items() if is_secret_key(name)} | set(_netrc_passwords(environ))
     return sorted((value for value in values if len(value) >= 8), key=len, reverse=True)
 
 
@@ -114,9 +112,7 @@ def _redact_text(text: str, held: Iterable[str], key: str) -> str:
         text = text.replace(secret, REDACTED)
     for pattern in _VALUE_PATTERNS:
         text = pattern.sub(REDACTED, text)
-    text = _ASSIGNMENT.sub(
-        _redact_assignment, text
-    )  # a command line or override inside a text: `hub.token=...`
+    text = _ASSIGNMENT.sub(_redact_assignment, text)  # a command line or override inside a text: `hub.token=...`
     if not _DIGEST_WORDS & set(key_words(key)):
         text = _PLAIN_WANDB_KEY.sub(REDACTED, text)
     return text

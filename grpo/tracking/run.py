@@ -43,9 +43,7 @@ def open_run(
     """
     mode = resolve_mode(settings.wandb)
     if (output_dir / "metrics.jsonl").exists():
-        raise ValueError(
-            f"output_dir={output_dir} already holds a run; name another folder, or remove this one"
-        )
+        raise ValueError(f"output_dir={output_dir} already holds a run; name another folder, or remove this one")
     (output_dir / "rollouts").mkdir(parents=True, exist_ok=True)
     clean_config = redact(files.plain(config))
     head = [f"recipe: {recipe}", f"git: {git_hash or 'unknown'}"]
@@ -100,9 +98,7 @@ class Run:
         """Record every sample of a step, whole, in rollouts/step_NNNNNN.jsonl."""
         files.write_jsonl(self.output_dir / "rollouts" / f"step_{step:06d}.jsonl", rows)
 
-    def log_evaluation(
-        self, step: int, name: str, metrics: Mapping[str, float], samples: list[dict[str, Any]]
-    ) -> None:
+    def log_evaluation(self, step: int, name: str, metrics: Mapping[str, float], samples: list[dict[str, Any]]) -> None:
         """Record an evaluation on held-out problems, as keys `eval/<name>/<metric>` of its own row.
 
         Args:

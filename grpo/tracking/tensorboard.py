@@ -40,9 +40,7 @@ class TensorBoardTracker:
             for tag, value in values.items()
             if isinstance(value, int | float)
         ]
-        self._write(
-            event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=scalars))
-        )
+        self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=scalars)))
 
     def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
         """The first rows as text; the full samples are in rollouts/ and in wandb's table."""
@@ -58,9 +56,7 @@ class TensorBoardTracker:
                 dtype=types_pb2.DT_STRING, string_val=[text.encode("utf-8", errors="replace")]
             ),
         )
-        self._write(
-            event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=[value]))
-        )
+        self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=[value])))
 
     def finish(self, summary: dict[str, Any] | None) -> str | None:
         assert self._file is not None, "start() opens it"

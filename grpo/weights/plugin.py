@@ -10,6 +10,4 @@ def register() -> None:
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
     if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(
-            BACKEND, "grpo.weights.receiver", "GlooWeightTransferEngine"
-        )
+        WeightTransferEngineFactory.register_engine(BACKEND, "grpo.weights.receiver", "GlooWeightTransferEngine")

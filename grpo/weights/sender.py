@@ -41,7 +41,12 @@ class GlooSender:
         if rank != 0:
             return
         store = gloo.meeting_point(self.address, self.port, host=True)
-        init_info = {"address": self.address, "port": self.port, "rank_offset": 1, "world_size": self.world_size}
+        init_info = {
+            "address": self.address,
+            "port": self.port,
+            "rank_offset": 1,
+            "world_size": self.world_size,
+        }
         with ThreadPoolExecutor(1) as thread:  # the engines block until all have met
             met = thread.submit(self.client.init_weight_transfer_engine, init_info)
             self.group = gloo.join(store, 0, self.world_size)
@@ -87,7 +92,9 @@ class NcclSender:
             master_address=self.address, master_port=self.port, world_size=self.world_size, rank=rank
         )
         self.engine = NCCLTrainerWeightTransferEngine.trainer_init(
-            init_info, client=self.client, source=weights  # type: ignore[arg-type]  # satisfied by its methods
+            init_info,
+            client=self.client,
+            source=weights,  # type: ignore[arg-type]  # satisfied by its methods
         )
 
     def send(self, weights: WeightSource, version: int) -> None:

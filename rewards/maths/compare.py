@@ -23,8 +23,10 @@ from rewards.maths.answer import (
 from rewards.maths.identity import constant_ratio, same_value
 from rewards.maths.limits import Budget, LimitError, Limits
 from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
-from rewards.maths.reader import Tokens, as_region, plain_text, read, read_tokens, strip
+from rewards.maths.reader import read, read_tokens
+from rewards.maths.reals import as_region
 from rewards.maths.regions import same_region
+from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
 from rewards.maths.units import SPACED_LETTERS, compatible
 
@@ -84,9 +86,7 @@ def _marks_removed(tokens: Tokens) -> Tokens:
     return [token for token in tokens if not (token.kind == "op" and token.text in '."')]
 
 
-def _read(
-    text: str, programming: bool, limits: Limits, *, comma_lists: bool = False
-) -> tuple[Answer, Tokens]:
+def _read(text: str, programming: bool, limits: Limits, *, comma_lists: bool = False) -> tuple[Answer, Tokens]:
     if programming:
         text = _SCIENTIFIC.sub(r"(\1*10^{\2})", _PROGRAMMING.sub("", text))
     return read(text, limits, comma_lists=comma_lists)
@@ -133,9 +133,7 @@ def split_choice(tokens: Tokens) -> tuple[str, Tokens] | None:
     if (start == 1 and mark != ")") or (start == 0 and mark not in (")", ".", ":")):
         return None
     rest = strip(tokens[start + 2 :])
-    if not rest or any(
-        _is_letter(t.text) and t.kind in ("sym", "word") for t in rest if t.text != texts[start]
-    ):
+    if not rest or any(_is_letter(t.text) and t.kind in ("sym", "word") for t in rest if t.text != texts[start]):
         return None
     return texts[start], rest
 
@@ -150,12 +148,7 @@ def _is_choice(answer: Answer) -> bool:
 
 def _without_letter_unit(tokens: Tokens) -> Tokens | None:
     """`5 m` without its m, where all before it is a number."""
-    if (
-        len(tokens) < 2
-        or tokens[-1].kind != "sym"
-        or not tokens[-1].spaced
-        or tokens[-1].text not in SPACED_LETTERS
-    ):
+    if len(tokens) < 2 or tokens[-1].kind != "sym" or not tokens[-1].spaced or tokens[-1].text not in SPACED_LETTERS:
         return None
     plain = all(token.kind == "num" or token.text in "+-./" for token in tokens[:-1])
     return tokens[:-1] if plain else None
@@ -255,13 +248,7 @@ def _same_named(answer: Assign, gold: Assign, c: Comparison) -> bool:
     if _plain_name(answer.name) == _plain_name(gold.name):
         return same(answer.value, gold.value, c)
     simple = isinstance(answer.value, Scalar) and isinstance(gold.value, Scalar)
-    if (
-        simple
-        and not answer.parameters
-        and not gold.parameters
-        and not _is_wordy(answer)
-        and not _is_wordy(gold)
-    ):
+    if simple and not answer.parameters and not gold.parameters and not _is_wordy(answer) and not _is_wordy(gold):
         return _same_equation(_as_equation(answer), _as_equation(gold), c)
     one_in_words = _is_wordy(answer) != _is_wordy(gold)
     return one_in_words and same(answer.value, gold.value, c)
@@ -294,9 +281,7 @@ def _renamed(named: Assign, parameters: tuple[str, ...]) -> Assign:
 
 def _points(listing: Listing) -> dict[str, Answer] | None:
     """`x = 1, y = 2` as a mapping; None when it is not that."""
-    if len(listing.items) < 2 or not all(
-        isinstance(item, Assign) and not item.parameters for item in listing.items
-    ):
+    if len(listing.items) < 2 or not all(isinstance(item, Assign) and not item.parameters for item in listing.items):
         return None
     mapping = {item.name: item.value for item in listing.items if isinstance(item, Assign)}
     return mapping if len(mapping) == len(listing.items) else None
@@ -329,17 +314,14 @@ def _same_listing(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return list(mapping) == sorted(mapping) and _same_in_order(tuple(named), other.items, c)
     if isinstance(other, Tuple) and listing.kind == "set" and len(listing.items) != 1:
         return False
-    return (
-        listing.kind != "list" and bool(listing.items) and all(same(item, other, c) for item in listing.items)
-    )
+    return listing.kind != "list" and bool(listing.items) and all(same(item, other, c) for item in listing.items)
 
 
 def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
     mappings = _points(answer), _points(gold)
     if (mappings[0] is None) != (mappings[1] is None):  # names on one side only: the order decides
         values = [
-            tuple(m.values()) if m is not None else side.items
-            for m, side in zip(mappings, (answer, gold), strict=True)
+            tuple(m.values()) if m is not None else side.items for m, side in zip(mappings, (answer, gold), strict=True)
         ]
         return _same_in_order(values[0], values[1], c)
     if answer.kind == gold.kind == "list":

@@ -66,11 +66,7 @@ def integer_root(value: int, degree: int) -> int | None:
     else:
         if degree > value.bit_length():
             return None
-        root = (
-            round(value ** (1 / degree))
-            if value.bit_length() < 1000
-            else 1 << (value.bit_length() // degree + 1)
-        )
+        root = round(value ** (1 / degree)) if value.bit_length() < 1000 else 1 << (value.bit_length() // degree + 1)
         while True:  # Newton's method from above
             better = ((degree - 1) * root + value // root ** (degree - 1)) // degree
             if better >= root:

@@ -42,17 +42,13 @@ def _is_bare_log(part: Node) -> bool:
     return part.op == "call" and part.value == "log" and len(part.args) == 1
 
 
-def _same(
-    left: Node, right: Node, names: frozenset[str], budget: Budget, rel_tol: float, log_ten: bool
-) -> bool:
+def _same(left: Node, right: Node, names: frozenset[str], budget: Budget, rel_tol: float, log_ten: bool) -> bool:
     if not names:
         try:
             return _same_at({}, left, right, budget, rel_tol, allow_complex=True, log_ten=log_ten)
         except UndefinedError:
             return False
-    allow_complex = any(
-        part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side)
-    )
+    allow_complex = any(part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side))
     agreed = 0
     for point in points(names, integers=_wants_integers(left) or _wants_integers(right)):
         try:
@@ -77,9 +73,7 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
     if not variables(left) or not variables(right):
         return 0  # numbers have a ratio always; it says nothing
     ratios: list[Value] = []
-    allow_complex = any(
-        part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side)
-    )
+    allow_complex = any(part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side))
     for point in points(names, integers=_wants_integers(left) or _wants_integers(right)):
         evaluator = Evaluator(budget, 2 * _DIGITS, point, allow_complex=allow_complex)
         try:
@@ -88,11 +82,7 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
             continue
         if not above or not below:
             return 0
-        ratio = (
-            above / below
-            if _both_exact(above, below)
-            else evaluator.inexact(above) / evaluator.inexact(below)
-        )
+        ratio = above / below if _both_exact(above, below) else evaluator.inexact(above) / evaluator.inexact(below)
         if ratios and not _close(ratio, ratios[0], evaluator):
             return 0
         ratios.append(ratio)

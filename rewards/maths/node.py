@@ -85,8 +85,7 @@ def signs(node: Node) -> list[Node]:
         return [_choose(node, iter([sign] * len(found)), tied=True) for sign in (1, -1)]
     choices = range(2 ** len(found))
     return [
-        _choose(node, iter([1 if bits >> k & 1 else -1 for k in range(len(found))]), tied=False)
-        for bits in choices
+        _choose(node, iter([1 if bits >> k & 1 else -1 for k in range(len(found))]), tied=False) for bits in choices
     ]
 
 

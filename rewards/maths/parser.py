@@ -235,12 +235,7 @@ class _Parser:
                 return num(top.value / bottom.value)  # type: ignore[operator]
             self.position = start
             return None
-        plain = (
-            first.kind == third.kind == "num"
-            and first.spaced
-            and second.text == "/"
-            and self.peek(3).text != "^"
-        )
+        plain = first.kind == third.kind == "num" and first.spaced and second.text == "/" and self.peek(3).text != "^"
         if plain and _is_proper(num(first.value or 0), num(third.value or 0)):
             self.position += 3
             return num(first.value / third.value)  # type: ignore[operator]

@@ -5,7 +5,6 @@ parser.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 from rewards.maths.answer import (
     Answer,
@@ -22,14 +21,14 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.identity import sign
 from rewards.maths.limits import Budget, Limits, NotMathError
-from rewards.maths.node import HUNDRED, Node, neg, num, signs, sym, variables
+from rewards.maths.measures import split_unit
+from rewards.maths.node import Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
-from rewards.maths.tokens import Token, clean, tokenize
-from rewards.maths.units import UNITS, Unit, is_unit, unit_of
-
-Tokens = list[Token]
+from rewards.maths.reals import EVERYTHING, as_region, intersection, interval, solved, without
+from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
+from rewards.maths.tokens import clean, tokenize
+from rewards.maths.units import Unit
 
 _RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to"})
 _ORDER = frozenset({"<", ">", "<=", ">="})
@@ -75,8 +74,9 @@ _EMPTY = frozenset(
         "the empty set",
     }
 )
-_ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "the set of all real numbers"})
-EVERYTHING = Region((Piece(None, False, None, False),))
+_LABELS = frozenset({"option", "choice", "answer"})
+_ARTICLES = frozenset({"a", "an", "the"})
+_ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
 MAX_ITEMS = 200
 
 
@@ -102,79 +102,6 @@ def read_tokens(tokens: Tokens, limits: Limits) -> Answer:
         return Words(plain_text(tokens))
 
 
-def plain_text(tokens: Tokens) -> str:
-    """One spelling of tokens as text: words in lower case, one blank between tokens, sizes and quotes
-    gone.
-    """
-    return " ".join(
-        token.text.lower() if token.kind in ("word", "run") else token.text
-        for token in tokens
-        if not (token.kind == "op" and token.text in '."')
-    )
-
-
-def strip(tokens: Tokens) -> Tokens:
-    """Without outer groups, quotes, and marks around it that carry no meaning."""
-    while tokens:
-        last, first = tokens[-1], tokens[0]
-        if last.kind == "op" and last.text in (".", ",", ";", ":", '"', "_", "'") and len(tokens) > 1:
-            if last.text == "'" and first.text != "'":
-                break
-            tokens = tokens[:-1]
-        elif first.kind == "op" and first.text in ("=", "~~", ":", '"', ".", ",", "*", "'", "_", "^"):
-            tokens = tokens[1:]
-        elif last.kind == "op" and last.text in ("*", "^"):
-            tokens = tokens[:-1]
-        elif first.text == "G" and first.kind == "open" and closing(tokens, 0) == len(tokens) - 1:
-            tokens = tokens[1:-1]
-        else:
-            break
-    return tokens
-
-
-def closing(tokens: Tokens, start: int) -> int | None:
-    """Index of the bracket that closes the one at `start`; any closer ends any opener, as in `[1, 2)`."""
-    depth = 0
-    for index in range(start, len(tokens)):
-        depth += _depth_change(tokens[index])
-        if depth == 0:
-            return index
-    return None
-
-
-def _depth_change(token: Token) -> int:
-    if token.kind == "open" or (token.kind == "cmd" and token.text == "begin"):
-        return 1
-    if token.kind == "close" or (token.kind == "cmd" and token.text == "end"):
-        return -1
-    return 0
-
-
-def top_level(tokens: Tokens) -> list[int]:
-    """Indices of the tokens outside of all brackets.
-
-    Raises:
-        NotMathError: brackets do not match.
-    """
-    depth, found = 0, []
-    for index, token in enumerate(tokens):
-        change = _depth_change(token)
-        if depth == 0 and change == 0:
-            found.append(index)
-        depth += change
-        if depth < 0:
-            break
-    if depth:
-        raise NotMathError("brackets")
-    return found
-
-
-def split_at(tokens: Tokens, cuts: list[int]) -> list[Tokens]:
-    """The stretches between the cuts."""
-    edges = [-1, *cuts, len(tokens)]
-    return [tokens[a + 1 : b] for a, b in zip(edges, edges[1:], strict=False)]
-
-
 class _Reader:
     """Reads one answer; its methods go from the loosest binding (lists) to the tightest (one expression)."""
 
@@ -198,14 +125,20 @@ class _Reader:
 
     def words(self, tokens: Tokens) -> Answer | None:
         """An answer that is nothing but words."""
-        if any(token.kind not in ("word", "run") and token.text not in ("-", "'", ".") for token in tokens):
+        if any(token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens):
             return None
+        if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in _LABELS | _ARTICLES:
+            return None
+        if len(tokens) == 2 and tokens[0].text.lower() in _LABELS and len(tokens[1].text) == 1:
+            return Scalar(sym(tokens[1].text))  # option C
         if len(tokens) == 1 and tokens[0].text.lower() in _NUMBER_WORDS:
             return Scalar(num(_NUMBER_WORDS[tokens[0].text.lower()]))
         if len(tokens) == 1 and tokens[0].kind == "run" and len(tokens[0].text) < 4:
             return None  # xy
         if any(token.text.lower() in ("and", "or") for token in tokens) or len(tokens[0].text) == 1:
             return None
+        if tokens[0].text.lower() in _ARTICLES and len(tokens) > 1:
+            tokens = tokens[1:]
         text = plain_text(tokens)
         if text in _EMPTY:
             return Listing((), "set")
@@ -232,12 +165,7 @@ class _Reader:
 
     def is_condition(self, tokens: Tokens) -> bool:
         r"""`k \in \mathbb{Z}` after a list says where k lives; it is no further answer."""
-        return (
-            len(tokens) == 3
-            and tokens[0].kind == "sym"
-            and tokens[1].text == "in"
-            and tokens[2].text in _DOMAINS
-        )
+        return len(tokens) == 3 and tokens[0].kind == "sym" and tokens[1].text == "in" and tokens[2].text in _DOMAINS
 
     def combine(self, items: list[Answer], kind: str, parts: list[Tokens]) -> Answer:
         """One answer out of several: a region, a common `x =`, or a list."""
@@ -248,41 +176,35 @@ class _Reader:
                 return Listing(tuple(items), kind)
             raise NotMathError("words in a list")
         regions = [item for item in items if isinstance(item, Region)]
-        if len(regions) == len(items) and len({region.variable for region in regions}) == 1 and kind == "or":
-            return Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
-        if (
-            len(regions) == len(items) == 2
-            and kind == "and"
-            and (both := self.intersection(*regions)) is not None
-        ):
-            return both
+        if len(regions) == len(items) and len({region.variable for region in regions}) == 1:
+            return self.joined(regions, kind)
         kind = "list" if kind == "and" else kind
         shared = _flatten(_share_name(items, kind))
         return shared[0] if len(shared) == 1 else Listing(tuple(shared), kind)
 
-    def intersection(self, first: Region, second: Region) -> Region | None:
-        """`x > 0 and x <= 2`: a lower and an upper bound of one variable; None for anything else."""
-        if len(first.pieces) != 1 or len(second.pieces) != 1 or first.variable != second.variable:
-            return None
-        below, above = sorted((first.pieces[0], second.pieces[0]), key=lambda piece: piece.low is not None)
-        if above.low is None or below.high is None or below.low is not None or above.high is not None:
-            return None
-        width = Node("add", (below.high, neg(above.low)))
-        if sign(width, Budget(self.limits)) != 1:
-            return Region((below, above), first.variable)  # `x < -1 and x > 1` means either
-        return Region((Piece(above.low, above.low_closed, below.high, below.high_closed),), first.variable)
+    def joined(self, regions: list[Region], kind: str) -> Region:
+        """`x > 0 and x <= 2` is what they share; `x < 1 or x > 2`, as all that share nothing, a union."""
+        union = Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
+        if kind == "or":
+            return union
+        shared = regions[0]
+        for region in regions[1:]:
+            shared = intersection(shared, region, Budget(self.limits))
+        return shared if shared.pieces else union
 
     # --- unions, relations
 
     def union(self, tokens: Tokens) -> Answer:
         level = top_level(tokens)
-        if any(tokens[i].kind == "op" and tokens[i].text in _RELATIONS for i in level):
-            return self.relation(tokens, level)
         cups = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "cup"]
+        if any(tokens[i].kind == "op" and tokens[i].text in _RELATIONS for i in level):
+            orders = [part for part in split_at(tokens, cups) if any(t.text in _ORDER for t in part)]
+            if not cups or len(orders) <= len(cups):
+                return self.relation(tokens, level)  # `x < 1 cup x > 2` is a union of relations
         minus = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "setminus"]
         if minus:
             whole, removed = split_at(tokens, minus[:1])
-            return _without(self.region(whole), self.answer(removed))
+            return without(self.region(whole), self.answer(removed), Budget(self.limits))
         if cups:
             pieces = [piece for part in split_at(tokens, cups) for piece in self.region(part).pieces]
             return Region(tuple(pieces))
@@ -366,11 +288,7 @@ class _Reader:
             return str(node.value), tuple(str(arg.value) for arg in node.args)
         if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
             return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
-        if (
-            node.op in ("apply", "mul")
-            and tokens[-1].text == ")"
-            and all(_is_name_part(arg) for arg in node.args)
-        ):
+        if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
             return plain_text(tokens), ()  # f(2), S_1(101)
         return "", ()
 
@@ -384,14 +302,14 @@ class _Reader:
         nodes = [self.end(part) for part in parts]
         names = [self.name(part)[0] for part in parts]
         if len(parts) == 3 and names[1] and not variables(nodes[0]) and not variables(nodes[2]):
-            piece = Piece(finite(nodes[0]), closed[0], finite(nodes[2]), closed[1])
-            return Region((piece,), _variable(parts[1]))
+            return Region((interval(nodes[0], closed[0], nodes[2], closed[1]),), _variable(parts[1]))
         if len(parts) == 2 and names[0] and not variables(nodes[1]):
-            return Region((Piece(None, False, finite(nodes[1]), closed[0]),), _variable(parts[0]))
+            return Region((interval(neg(sym("oo")), False, nodes[1], closed[0]),), _variable(parts[0]))
         if len(parts) == 2 and names[1] and not variables(nodes[0]):
-            return Region((Piece(finite(nodes[0]), closed[0], None, False),), _variable(parts[1]))
+            return Region((interval(nodes[0], closed[0], sym("oo"), False),), _variable(parts[1]))
         if len(parts) == 2:
-            return Inequality(nodes[0], nodes[1], closed[0])
+            inequality = Inequality(nodes[0], nodes[1], closed[0])
+            return solved(inequality, Budget(self.limits)) or inequality
         pairs = zip(nodes, nodes[1:], closed, strict=False)
         return Listing(tuple(Inequality(a, b, c) for a, b, c in pairs))
 
@@ -434,10 +352,7 @@ class _Reader:
         if closer == "}" or closer == "G":
             raise NotMathError("brackets")
         items = tuple(self.answer(part) for part in parts)
-        if any(
-            isinstance(item, Words) and not _is_plain_words(part)
-            for item, part in zip(items, parts, strict=True)
-        ):
+        if any(isinstance(item, Words) and not _is_plain_words(part) for item, part in zip(items, parts, strict=True)):
             raise NotMathError("words in a tuple")
         return Tuple("(" if opener == "<" else opener, items, ")" if closer == ">" else closer)
 
@@ -451,6 +366,8 @@ class _Reader:
             if region is not None:
                 return region
         answer = self.answer(inner)
+        if isinstance(answer, Assign) and isinstance(answer.value, Listing):
+            return answer._replace(value=answer.value._replace(kind="set"))
         if isinstance(answer, Listing):
             return answer._replace(kind="set")
         if isinstance(answer, Words):
@@ -492,18 +409,14 @@ class _Reader:
 
     def based(self, tokens: Tokens) -> Answer | None:
         """`52_8`, `(52)_8`, `1A_{16}`."""
-        cut = next(
-            (i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None
-        )
+        cut = next((i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None)
         if cut is None:
             return None
         negative = tokens[0].text == "-"
         digits = "".join(token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G"))
         base = "".join(token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G"))
         base = str(_NUMBER_WORDS.get(base.lower(), base))
-        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(
-            r"[0-9]{1,2}", base
-        ):
+        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(r"[0-9]{1,2}", base):
             return None
         if base == "10":
             return Scalar(num(int(digits) * (-1 if negative else 1))) if digits.isdigit() else None
@@ -513,9 +426,7 @@ class _Reader:
             raise NotMathError("digit") from None
 
     def scaled_matrix(self, tokens: Tokens) -> Answer | None:
-        begin = next(
-            (i for i, token in enumerate(tokens) if token.kind == "cmd" and token.text == "begin"), None
-        )
+        begin = next((i for i, token in enumerate(tokens) if token.kind == "cmd" and token.text == "begin"), None)
         if begin is None or begin == 0:
             return None
         matrix = self.bracketed(tokens[begin:])
@@ -538,160 +449,13 @@ class _Reader:
         return Listing(tuple(scalar._replace(node=node) for node in both))
 
     def scalar(self, tokens: Tokens) -> Scalar:
-        tokens, unit, percent = split_unit(strip(tokens))
+        tokens, unit, factor = split_unit(strip(tokens))
         node, degrees = parse_expression(tokens, self.limits)
-        if percent:
-            node = Node("div", (node, HUNDRED))
+        if factor != 1:
+            node = Node("mul", (node, num(factor)))
         if degrees and unit is None:
             unit = Unit((("degree", 1),))
         return Scalar(node, unit)
-
-
-def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, bool]:
-    """The expression, the unit that follows it or the currency sign at either side, and whether it was
-    `percent`.
-    """
-    money = [token.text == "$" and token.kind == "op" for token in tokens]
-    if any(money):
-        rest = [token for token, is_money in zip(tokens, money, strict=True) if not is_money]
-        if sum(money) == 1 and rest:
-            rest, unit, percent = split_unit(rest)
-            return rest, unit or Unit((("dollar", 1),)), percent
-        raise NotMathError("currency")
-    tokens = _flat_powers(tokens)
-    start = len(tokens)
-    while start > 1 and _may_be_unit(tokens, start - 1):
-        start -= 1
-    while start < len(tokens) and not _begins_unit(tokens[start]):
-        start += 1
-    tail = tokens[start:]
-    if not tail:
-        return tokens, None, False
-    if [token.text.lower() for token in tail] in (["percent"], ["per", "cent"], ["percents"]):
-        return tokens[:start], None, True
-    return tokens[:start], _unit_from(tail), False
-
-
-def _flat_powers(tokens: Tokens) -> Tokens:
-    """`cm^{2}` as `cm^2`."""
-    flat: Tokens = []
-    for token in tokens:
-        flat.append(token)
-        if len(flat) < 5 or token.text != "G" or flat[-4].text != "^" or flat[-5].kind not in ("word", "run"):
-            continue
-        opener, number = flat[-3:-1]
-        if opener.text == "G" and number.kind == "num":
-            flat[-3:] = [number]
-    return flat
-
-
-def _begins_unit(token: Token) -> bool:
-    return token.kind in ("word", "run", "func") or (token.kind == "op" and token.text == "deg")
-
-
-def _may_be_unit(tokens: Tokens, index: int) -> bool:
-    token, before = tokens[index], tokens[index - 1]
-    if token.kind == "word":
-        return before.text != "_" and before.text != "^"
-    if token.kind == "run":
-        if is_unit(token.text, plain=True):
-            return before.text not in ("_", "^", "/") or before.text == "/"
-        wordy = len(token.text) > 3 and re.search("[aeiouy]", token.text.lower()) is not None
-        return (
-            wordy
-            and token.spaced
-            and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
-        )
-    if token.kind == "func":
-        return token.text == "min" and before.kind == "num"
-    if token.kind == "op" and token.text == "deg":
-        return index + 1 < len(tokens) and tokens[index + 1].text in ("C", "F", "c", "f")
-    after = tokens[index + 1 :]
-    if token.kind == "op" and token.text in ("/", "*", ".", "-") and after:
-        return _is_unit_token(before) and (
-            _is_unit_token(after[0]) or after[0].text in UNITS or token.text == "."
-        )
-    if token.kind == "op" and token.text == "^":
-        return _is_unit_token(before)
-    if token.kind == "num" and token.text in ("2", "3", "1"):
-        return before.text == "^" and index >= 2 and _is_unit_token(tokens[index - 2])
-    if token.kind == "sym" and before.kind == "op" and before.text in ("/", "*") and index >= 2:
-        return _is_unit_token(tokens[index - 2]) and token.text in UNITS
-    return False
-
-
-def _is_unit_token(token: Token) -> bool:
-    if token.kind == "word":
-        return True
-    return token.kind == "run" and is_unit(token.text, plain=True)
-
-
-def _unit_from(tail: Tokens) -> Unit | None:
-    words: list[tuple[str, int]] = []
-    below, index = False, 0
-    while index < len(tail):
-        token = tail[index]
-        if token.text in ("/", "per"):
-            below = True
-        elif token.kind in ("word", "run", "sym", "func"):
-            words.append((token.text, -1 if below else 1))
-        elif token.text == "deg":
-            words.append(("celsius" if tail[index + 1].text in "Cc" else "fahrenheit", 1))
-            index += 1
-        elif token.text == "^" and words:
-            power = next((t for t in tail[index + 1 : index + 3] if t.kind == "num"), None)
-            if power is not None and power.value is not None:
-                words[-1] = (words[-1][0], words[-1][1] * int(power.value))
-        index += 1
-    return unit_of(words)
-
-
-def as_region(answer: Answer) -> Region | None:
-    """The answer as a set of reals, where it is one: an interval, a finite set, a single number."""
-    if isinstance(answer, Region):
-        return answer
-    if isinstance(answer, Assign) and not answer.parameters and answer.name != "!=":
-        return as_region(answer.value)
-    if isinstance(answer, Tuple) and len(answer.items) == 2:
-        low, high = answer.items
-        if isinstance(low, Scalar) and isinstance(high, Scalar):
-            if low.node == sym("oo") or high.node == neg(sym("oo")):
-                return None
-            piece = Piece(finite(low.node), answer.opener == "[", finite(high.node), answer.closer == "]")
-            return Region((piece,))
-    if isinstance(answer, Scalar):
-        return Region((Piece(answer.node, True, answer.node, True),))
-    if isinstance(answer, Listing) and all(isinstance(item, Scalar | Region) for item in answer.items):
-        regions = [as_region(item) for item in answer.items]
-        if len({region.variable for region in regions if region is not None and region.variable}) > 1:
-            return None
-        return Region(tuple(piece for region in regions if region for piece in region.pieces))
-    return None
-
-
-def finite(node: Node) -> Node | None:
-    """The end of an interval; None for plus or minus infinity."""
-    return None if node == sym("oo") or node == neg(sym("oo")) else node
-
-
-def _without(region: Region, removed: Answer) -> Region:
-    """The region less finitely many points, for the whole line only."""
-    points = as_region(removed)
-    if region.pieces != EVERYTHING.pieces or points is None or any(p.low != p.high for p in points.pieces):
-        raise NotMathError("difference of sets")
-    ends = sorted((piece.low for piece in points.pieces if piece.low is not None), key=_order_key)
-    edges: list[Node | None] = [None, *ends, None]
-    return Region(tuple(Piece(a, False, b, False) for a, b in zip(edges, edges[1:], strict=False)))
-
-
-def _order_key(node: Node) -> Fraction:
-    if node.op == "num":
-        return Fraction(node.value)
-    if node.op == "mul" and node.args[0].op == node.args[1].op == "num":
-        return Fraction(node.args[0].value) * Fraction(node.args[1].value)
-    if node.op == "div" and node.args[0].op == node.args[1].op == "num" and node.args[1].value:
-        return Fraction(node.args[0].value) / Fraction(node.args[1].value)
-    raise NotMathError("order of removed points")
 
 
 def _is_name_part(node: Node) -> bool:
@@ -703,9 +467,7 @@ def _variable(tokens: Tokens) -> str:
 
 
 def _is_plain_words(tokens: Tokens) -> bool:
-    return all(
-        token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens
-    )
+    return all(token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens)
 
 
 def _share_name(items: list[Answer], kind: str) -> list[Answer]:

@@ -37,9 +37,7 @@ def same_region(left: Region, right: Region, budget: Budget) -> bool:
 
 
 def _has_variables(region: Region) -> bool:
-    return any(
-        end is not None and variables(end) for piece in region.pieces for end in (piece.low, piece.high)
-    )
+    return any(end is not None and variables(end) for piece in region.pieces for end in (piece.low, piece.high))
 
 
 def _same_piece(left: Piece, right: Piece, budget: Budget) -> bool:
@@ -65,11 +63,7 @@ def _joined(region: Region, budget: Budget) -> list[Interval]:
         (end(piece.low, -_INFINITY), piece.low_closed, end(piece.high, _INFINITY), piece.high_closed)
         for piece in region.pieces
     ]
-    pieces = [
-        p
-        for p in pieces
-        if (p[0] < p[2] and not _close(p[0], p[2])) or (_close(p[0], p[2]) and p[1] and p[3])
-    ]
+    pieces = [p for p in pieces if (p[0] < p[2] and not _close(p[0], p[2])) or (_close(p[0], p[2]) and p[1] and p[3])]
     joined: list[Interval] = []
     for low, low_closed, high, high_closed in sorted(pieces, key=lambda p: (p[0], not p[1])):
         if joined and _touches(joined[-1], low, low_closed):

@@ -12,9 +12,7 @@ FUNCTIONS: dict[str, str] = {
     **{"arc" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
     **{"ar" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
     **{"a" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
-    **{
-        name: name for name in ("ln", "log", "exp", "gcd", "lcm", "min", "max", "floor", "ceil", "abs", "sgn")
-    },
+    **{name: name for name in ("ln", "log", "exp", "gcd", "lcm", "min", "max", "floor", "ceil", "abs", "sgn")},
     **{
         "tg": "tan",
         "ctg": "cot",
@@ -36,44 +34,12 @@ FUNCTIONS: dict[str, str] = {
 }
 
 GREEK: frozenset[str] = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "omicron",
-        "pi",
-        "rho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Upsilon",
-        "Phi",
-        "Psi",
-        "Omega",
-    ]
-)
+    {
+        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu",
+        "nu", "xi", "omicron", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma",
+        "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+    }
+)  # fmt: skip
 
 # Commands that are symbols under another name.
 SYMBOLS: dict[str, str] = {
@@ -123,45 +89,18 @@ OPENERS = {"lbrace": "{", "langle": "<", "lfloor": "floor", "lceil": "ceil", "lb
 CLOSERS = {"rbrace": "}", "rangle": ">", "rfloor": "floor", "rceil": "ceil", "rbrack": "]", "rparen": ")"}
 
 TEXT_FONTS = frozenset(
-    [
-        "text",
-        "mbox",
-        "textbf",
-        "textit",
-        "textrm",
-        "textsf",
-        "texttt",
-        "textnormal",
-        "textsc",
-        "hbox",
-        "mathrm",
-        "rm",
-        "mathsf",
-        "mathtt",
-        "operatorname",
-        "operatornamewithlimits",
-        "emph",
-        "mathnormal",
+    {
+        "text", "mbox", "textbf", "textit", "textrm", "textsf", "texttt", "textnormal", "textsc", "hbox",
+        "mathrm", "rm", "mathsf", "mathtt", "operatorname", "operatornamewithlimits", "emph", "mathnormal",
         "unit",
-    ]
-)
+    }
+)  # fmt: skip
 MATH_FONTS = frozenset(
-    [
-        "mathbf",
-        "boldsymbol",
-        "bm",
-        "mathit",
-        "mathcal",
-        "mathscr",
-        "mathfrak",
-        "pmb",
-        "bf",
-        "it",
-        "cal",
-        "mathop",
-        "mathord",
-    ]
-)
+    {
+        "mathbf", "boldsymbol", "bm", "mathit", "mathcal", "mathscr", "mathfrak", "pmb", "bf", "it", "cal",
+        "mathop", "mathord",
+    }
+)  # fmt: skip
 # Wrappers whose content stands for itself.
 TRANSPARENT = frozenset(["boxed", "fbox", "underline", "ensuremath", "cancel", "displaylines"])
 ACCENTS = frozenset(
@@ -173,23 +112,26 @@ BOARD = {"R": "RR", "Z": "ZZ", "N": "NN", "Q": "QQ", "C": "CC"}
 UNICODE: dict[int, str] = {
     ord(sign): text
     for sign, text in {
-        "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ",
-        "÷": r"\div ", "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ",
-        "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ",
-        "∈": r"\in ", "∉": r"\notin ", "∅": r"\emptyset ", "∖": r"\setminus ", "√": r"\sqrt ", "∛": r"\cbrt ",
-        "π": r"\pi ", "°": r"\degree ", "º": r"\degree ", "′": "'", "’": "'", "″": "''", "⁄": "/", "∕": "/",
-        "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}",
-        "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ",
-        "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
-        "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "ζ": r"\zeta ",
-        "η": r"\eta ", "θ": r"\theta ", "κ": r"\kappa ", "λ": r"\lambda ", "μ": r"\mu ", "µ": r"\mu ",
-        "ν": r"\nu ", "ξ": r"\xi ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ϕ": r"\phi ",
-        "χ": r"\chi ", "ψ": r"\psi ", "ω": r"\omega ", "Γ": r"\Gamma ", "Δ": r"\Delta ", "Θ": r"\Theta ",
-        "Λ": r"\Lambda ", "Σ": r"\Sigma ", "Φ": r"\Phi ", "Ψ": r"\Psi ", "Ω": r"\Omega ", "…": r"\ldots ",
-        "，": ",", "；": ";", "：": ":", "。": ".", "、": ",", "（": "(", "）": ")", "％": "%", "＝": "=",
-        "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u3000": " ", "→": r"\to ", "⇒": r"\to ",
-        "“": '"', "”": '"', "¹": "^{1}", "²": "^{2}", "³": "^{3}", "⁴": "^{4}", "⁵": "^{5}", "⁶": "^{6}",
-        "⁷": "^{7}", "⁸": "^{8}", "⁹": "^{9}", "⁰": "^{0}", "ⁿ": "^{n}", "⁻": "^-",
-        "€": r"\text{euros} ", "£": r"\text{pounds sterling} ", "∠": r"\angle ",
+        "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ",
+        "∙": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ",
+        "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ", "∞": r"\infty ", "∪": r"\cup ",
+        "∩": r"\cap ", "∈": r"\in ", "∉": r"\notin ", "∅": r"\emptyset ", "∖": r"\setminus ",
+        "√": r"\sqrt ", "∛": r"\cbrt ", "π": r"\pi ", "°": r"\degree ", "º": r"\degree ", "′": "'",
+        "’": "'", "″": "''", "⁄": "/", "∕": "/", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}",
+        "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}",
+        "⅛": r"\frac{1}{8}", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
+        "⟨": r"\langle ", "⟩": r"\rangle ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}",
+        "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ",
+        "δ": r"\delta ", "ε": r"\epsilon ", "ζ": r"\zeta ", "η": r"\eta ", "θ": r"\theta ", "κ": r"\kappa ",
+        "λ": r"\lambda ", "μ": r"\mu ", "µ": r"\mu ", "ν": r"\nu ", "ξ": r"\xi ", "ρ": r"\rho ",
+        "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ϕ": r"\phi ", "χ": r"\chi ", "ψ": r"\psi ",
+        "ω": r"\omega ", "Γ": r"\Gamma ", "Δ": r"\Delta ", "Θ": r"\Theta ", "Λ": r"\Lambda ",
+        "Σ": r"\Sigma ", "Φ": r"\Phi ", "Ψ": r"\Psi ", "Ω": r"\Omega ", "…": r"\ldots ", "，": ",", "；": ";",
+        "：": ":", "。": ".", "、": ",", "（": "(", "）": ")", "％": "%", "＝": "=",
+        "\u00a0": " ", "\u2009": " ",
+        "\u202f": " ", "\u3000": " ", "→": r"\to ", "⇒": r"\to ", "“": '"', "”": '"', "¹": "^{1}",
+        "²": "^{2}", "³": "^{3}", "⁴": "^{4}", "⁵": "^{5}", "⁶": "^{6}", "⁷": "^{7}", "⁸": "^{8}",
+        "⁹": "^{9}", "⁰": "^{0}", "ⁿ": "^{n}", "⁻": "^-", "€": r"\text{euros} ",
+        "£": r"\text{pounds sterling} ", "∠": r"\angle ",
     }.items()
 }  # fmt: skip

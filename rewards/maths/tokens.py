@@ -45,9 +45,8 @@ _SPACING = re.compile(
 )
 _EDGES = re.compile(r"^(?:\\[,;:! ]|\s)+|(?<!\\)(?:\\[,;:! ]|\s)+$", re.ASCII)
 _SIZED_FRACTION = re.compile(r"\\[dtc](frac|binom)(?![A-Za-z])")
-_DEGREE = re.compile(
-    r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])"
-)
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", re.ASCII)
+_DEGREE = re.compile(r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])")
 _SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|,\\,)\s*(?=\d{3}(?!\d))", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?!\w|\.\d)", re.ASCII)
 _COMMA_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)", re.ASCII)
@@ -98,6 +97,8 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
         text = _SURE_COMMA.sub("", text)
         if not comma_lists:
             text = _COMMA_THOUSANDS.sub(lambda match: _join_thousands(text, match), text)
+    if "10" in text:
+        text = _TIMES_TEN.sub(r"\\times ", text)
     if " " in text or "\\" in text or "~" in text:
         text = _SPACED_THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
     if "\\" in text:
@@ -177,9 +178,7 @@ def _scan(text: str, out: list[Token], limits: Limits, *, in_text: bool, depth: 
             spaced = True
             continue
         if kind == "cmd":
-            position = _command(
-                text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth
-            )
+            position = _command(text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth)
         elif kind == "num":
             out.append(Token("num", found, _number(found, limits), spaced))
         elif kind == "run":
@@ -224,6 +223,8 @@ def _letters(run: str, out: list[Token], *, spaced: bool, in_text: bool) -> None
         out.append(Token("word", run, None, spaced))
     elif len(run) == 1:
         out.append(Token("sym", run, None, spaced))
+    elif run in ("frac", "dfrac", "tfrac"):  # a lost backslash
+        out.append(Token("cmd", "frac", None, spaced))
     elif run in FUNCTIONS:
         out.append(Token("func", FUNCTIONS[run], None, spaced))
     elif run in GREEK:
@@ -275,9 +276,7 @@ def _command(
             out.append(Token("close", "G"))
         elif name == "mathbb":
             out.append(Token("sym", BOARD.get(content.strip(), content.strip()), None, spaced))
-        elif (
-            name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS
-        ):
+        elif name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS:
             _scan(content, out, limits, in_text=True, depth=depth + 1)
         else:
             _scan(content, out, limits, in_text=False, depth=depth + 1)

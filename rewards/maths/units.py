@@ -29,7 +29,7 @@ quart: qt quarts | pint: pt pints | cup: cups | tablespoon: tbsp tablespoons | t
 dollar: dollars usd bucks | cent: cents | euro: euros eur | rupee: rupees rs | yuan: rmb | peso: pesos | yen:
     jpy
 penny: pennies pence | nickel: nickels | dime: dimes
-degree: degrees deg | radian: rad rads radians | mph: | kph: kmh kmph
+percent: pct percents | degree: degrees deg | radian: rad rads radians | mph: | kph: kmh kmph
 newton: N newtons | joule: J joules | watt: W watts | kilowatt: kW kw kilowatts | volt: V volts | ampere: A
     amp amps amperes
 ohm: ohms | pascal: Pa pascals | hertz: Hz hertz | kelvin: K kelvins | mole: mol mols moles | calorie: cal
@@ -55,28 +55,21 @@ _NOT_PLAIN = _LETTERS | {"min", "deg", "rs", "bit", "cup", "ha", "pt", "Pa", "ms
 # Single letters that may follow a bare number and a blank: `5 m`.
 SPACED_LETTERS = frozenset("msghL")
 _FILLER = frozenset(
-    [
-        "of",
-        "a",
-        "an",
-        "the",
-        "is",
-        "are",
-        "per",
-        "each",
-        "and",
-        "total",
-        "approximately",
-        "about",
-        "long",
-        "ago",
-        "later",
-        "away",
-        "old",
-    ]
-)
+    {
+        "of", "a", "an", "the", "is", "are", "per", "each", "and", "total", "approximately", "about", "long",
+        "ago", "later", "away", "old",
+    }
+)  # fmt: skip
 _PLACEHOLDERS = frozenset({"unit", "units"})
 _SHORTHANDS = {"mph": (("hour", -1), ("mile", 1)), "kph": (("hour", -1), ("kilometer", 1))}
+MAGNITUDES = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+}
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 
 
@@ -101,8 +94,11 @@ def unit_of(words: list[tuple[str, int]]) -> Unit | None:
         if lower == "in" and index + 1 < len(words):
             continue  # `5 ways in total`
         if lower in _POWERS:
-            if lower.endswith("ed") and last:
-                powers[last] = powers[last] * _POWERS[lower]
+            if lower.endswith("ed"):
+                if last:
+                    powers[last] = powers[last] * _POWERS[lower]
+                else:
+                    nouns.add(lower)
             else:
                 pending = _POWERS[lower]
             continue
@@ -116,6 +112,8 @@ def unit_of(words: list[tuple[str, int]]) -> Unit | None:
         elif lower not in _FILLER and lower not in _PLACEHOLDERS:
             nouns.add(_singular(lower))
         pending = 1
+    if "celsius" in powers or "fahrenheit" in powers:
+        powers.pop("degree", None)  # degrees Celsius
     known = tuple(sorted((name, power) for name, power in powers.items() if power))
     return Unit(known, frozenset(nouns)) if known or nouns else None
 

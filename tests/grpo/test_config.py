@@ -40,7 +40,7 @@ def test_every_recipe_loads(recipe):
         ("rewards.components.acuracy={weight: 1}", "no such reward; did you mean 'accuracy'?"),
         ("rewards.components.format.rul=strict", "did you mean 'rule'?"),
         ("rewards.components.format={}", "needs a numeric weight"),
-        ("rewards.modules=[no_such_module]", "cannot import 'no_such_module'"),
+        ("rewards.modules=[no_such_module]", "No module named 'no_such_module'"),
         ("rollout.max_model_len=10", "leaves no room for a prompt"),
         ("model.base.vocab_size=300", "must be a multiple of 64"),
         ("tracking.wandb.mode=ofline", "did you mean 'offline'?"),
@@ -64,7 +64,7 @@ def test_an_unknown_recipe_lists_those_that_exist():
 
 
 def test_an_override_that_hydra_cannot_read_is_named():
-    with pytest.raises(UserError, match="trainer.max_steps"):
+    with pytest.raises(UserError, match=r"trainer\.max_steps"):
         load_config("tiny", ["trainer.max_steps=[1"])
 
 
@@ -80,7 +80,9 @@ def test_the_command_refuses_a_typo_in_two_seconds_without_importing_torch():
     )
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", code, "--config-name", "tiny", "trainer.max_stepz=5"], capture_output=True, text=True
+        [sys.executable, "-c", code, "--config-name", "tiny", "trainer.max_stepz=5"],
+        capture_output=True,
+        text=True,
     )
     assert time.perf_counter() - start < 2.0
     assert done.returncode == 78

@@ -25,9 +25,7 @@ def test_clipping_bounds_gains_and_keeps_penalties():
 
 
 def test_a_token_of_weight_zero_neither_counts_nor_clips():
-    out = policy_loss(
-        torch.tensor([5.0]), torch.zeros(1), torch.ones(1), torch.zeros(1), clip_low=0.2, clip_high=0.2
-    )
+    out = policy_loss(torch.tensor([5.0]), torch.zeros(1), torch.ones(1), torch.zeros(1), clip_low=0.2, clip_high=0.2)
     assert (out.loss.item(), out.clipped.item(), out.ratio_max.item()) == (0.0, 0, 0.0)
 
 
@@ -68,7 +66,9 @@ def test_gradient_on_policy_is_minus_weight_times_advantage_times_grad_log_prob(
 
 def test_all_zero_advantages_give_a_zero_gradient_and_not_nan():
     logp = torch.randn(6, requires_grad=True)
-    policy_loss(logp, logp.detach(), torch.zeros(6), torch.full((6,), 1 / 6), clip_low=0.2, clip_high=0.2).loss.backward()
+    policy_loss(
+        logp, logp.detach(), torch.zeros(6), torch.full((6,), 1 / 6), clip_low=0.2, clip_high=0.2
+    ).loss.backward()
     assert logp.grad.tolist() == [0.0] * 6
 
 
@@ -76,7 +76,9 @@ def test_a_small_policy_learns_to_emit_a_token_within_200_steps():
     from grpo.advantages import group_advantages
 
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Embedding(8, 32), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 8))
+    model = torch.nn.Sequential(
+        torch.nn.Embedding(8, 32), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 8)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     wanted, start = 5, torch.zeros(64, dtype=torch.long)
     for _ in range(200):

@@ -23,7 +23,10 @@ def test_a_row_longer_than_the_budget_goes_alone():
 
 
 def test_collate_marks_the_positions_that_predict_response_tokens():
-    samples = [TrainSample([1, 2, 3], [4, 5], [-0.1, -0.2], 1.0), TrainSample([6], [7, 8, 9], [-0.3, -0.4, -0.5], -2.0)]
+    samples = [
+        TrainSample([1, 2, 3], [4, 5], [-0.1, -0.2], 1.0),
+        TrainSample([6], [7, 8, 9], [-0.3, -0.4, -0.5], -2.0),
+    ]
     mb = collate(samples, [0.5, 0.25], pad_token_id=0)
     assert mb.input_ids_BT.tolist() == [[1, 2, 3, 4], [6, 7, 8, 0]]
     assert mb.predicts_BT.tolist() == [[False, False, True, True], [True, True, True, False]]

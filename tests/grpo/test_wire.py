@@ -5,9 +5,20 @@ from grpo.weights.wire import ParamMeta, layer_of, messages, pack, unpack
 
 
 def test_a_layer_is_one_message_and_so_is_each_parameter_outside():
-    names = ["model.embed_tokens.weight", "model.layers.0.a", "model.layers.0.b", "model.layers.1.a", "lm_head.weight"]
+    names = [
+        "model.embed_tokens.weight",
+        "model.layers.0.a",
+        "model.layers.0.b",
+        "model.layers.1.a",
+        "lm_head.weight",
+    ]
     groups = messages([ParamMeta(name, torch.float32, (2,)) for name in names])
-    assert [[meta.name for meta in group] for group in groups] == [names[:1], names[1:3], names[3:4], names[4:]]
+    assert [[meta.name for meta in group] for group in groups] == [
+        names[:1],
+        names[1:3],
+        names[3:4],
+        names[4:],
+    ]
     assert layer_of("model.layers.12.mlp.up_proj.weight") == "model.layers.12"
 
 

@@ -1,4 +1,6 @@
-"""Rewards that do what no reward should; the workers import this module, the tests do not call it directly."""
+"""Rewards that do what no reward should; the workers import this module, the tests do not call it
+directly.
+"""
 
 from __future__ import annotations
 

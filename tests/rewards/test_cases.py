@@ -9,7 +9,8 @@ import pytest
 from rewards import accuracy_reward
 from tests.rewards.table import DIFFERENT, EQUAL, Case
 
-# `5 m` is 5 metres where 5 is asked for; a gold `5 m` may as well be a variable. A choice is known by its gold.
+# `5 m` is 5 metres where 5 is asked for; a gold `5 m` may as well be a variable. A choice is known by its
+# gold.
 ONE_WAY = {"5 m", "C) 12", "C: 12", "(C) 12", r"\textbf{(C)}\ 12"}
 PLACEHOLDERS = {"answer", r"\ldots"}  # in a box they are an echo of the prompt, no answer
 
@@ -37,7 +38,9 @@ def test_equal_answers_are_right_both_ways(kind: str, cases: list[Case]):
     assert wrong == []
 
 
-@pytest.mark.parametrize(("kind", "cases"), by_kind(DIFFERENT), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("kind", "cases"), by_kind(DIFFERENT), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_different_answers_are_wrong_both_ways(kind: str, cases: list[Case]):
     wrong = [(answer, gold) for _, answer, gold in cases if graded(answer, gold)]
     wrong += [(gold, answer) for _, answer, gold in cases if graded(gold, answer)]

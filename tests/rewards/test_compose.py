@@ -83,7 +83,7 @@ def test_a_step_of_512_plain_answers_costs_milliseconds():
     groups = [[good(k % 50) for k in range(8)] for _ in range(64)]
     scorer.score_groups(groups[:1])
     best = min(_seconds(scorer, groups) for _ in range(3))
-    assert best < 0.1  # about 0.01 on an idle core
+    assert best < 0.5  # about 0.01 on an idle core; a worker or a slow path would cost more
     assert scorer.pool is None
 
 

@@ -37,6 +37,11 @@ RIGHT = {
     "stated with to": "The answer to the question is 42.",
     "hashes": "6 * 7 = 42\n#### 42",
     "decimal in a statement": "The answer is 42.0.",
+    "stated in display math": "The final answer is:\n\n\\[\n42\n\\]",
+    "stated with reasons": "The answer is $42$, since $6 \\cdot 7 = 42$.",
+    "stated on the next line": "**Final Answer**\n\n**Answer:**\n42",
+    "thus": "The answer is: 42",
+    "sentence in tag": "<answer>The total cost is 42 dollars.</answer>",
     "units": r"\boxed{42\text{ cm}}",
     "unicode around": "结果是 \\boxed{42}。",
 }
@@ -100,7 +105,9 @@ def test_a_prompt_that_opens_the_thought_needs_it_closed():
 
 def test_which_sources_count_is_a_setting():
     response = r"\boxed{1} <answer>2</answer> The answer is 3. 4"
-    found = {source: extract(response, source).candidates for source in ("boxed", "answer_tag", "stated", "last_number")}
+    found = {
+        source: extract(response, source).candidates for source in ("boxed", "answer_tag", "stated", "last_number")
+    }
     assert found == {"boxed": ("1",), "answer_tag": ("2",), "stated": ("3",), "last_number": ("4",)}
 
 

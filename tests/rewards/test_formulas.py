@@ -7,12 +7,19 @@ import json
 import pytest
 
 from rewards import Reward, Sample, format_reward
-from rewards.boxes import class_name, detection, giou, grounding, iou
 from rewards.boxes import box_iou as box_iou_reward
+from rewards.boxes import class_name, detection, giou, grounding, iou
 from rewards.choice import choice, exact, numeric
 from rewards.countdown import countdown
 from rewards.length import length_cosine, length_kimi, length_linear, soft_overlong, truncation
-from rewards.repetition import loop, loop_period, repeated_share, repetition, repetition_if_wrong, token_penalties
+from rewards.repetition import (
+    loop,
+    loop_period,
+    repeated_share,
+    repetition,
+    repetition_if_wrong,
+    token_penalties,
+)
 from rewards.tools import function_call
 
 RIGHT, WRONG = {"accuracy": Reward(1.0, "correct")}, {"accuracy": Reward(0.0, "wrong")}
@@ -60,7 +67,8 @@ def test_format_knows_a_prompt_that_opens_the_thought():
 
 # --- length
 COSINE = [
-    (0, 2.0, -10.0), (3584, 1.8536, -8.5355), (7168, 1.5, -5.0), (10752, 1.1464, -1.4645), (14000, 1.0014, -0.0135),
+    (0, 2.0, -10.0), (3584, 1.8536, -8.5355), (7168, 1.5, -5.0), (10752, 1.1464, -1.4645),
+    (14000, 1.0014, -0.0135),
     (14320, -10.0, -10.0), (20000, -10.0, -10.0),
 ]  # fmt: skip
 
@@ -112,7 +120,7 @@ def test_truncation():
 
 # --- repetition
 def test_repeated_ngrams():
-    assert repeated_share("a b c a b c a b".split(), 3) == 0.5
+    assert repeated_share(["a", "b", "c", "a", "b", "c", "a", "b"], 3) == 0.5
     assert repetition(of("a b c a b c a b"), ngram=3, max_penalty=-2.0).score == -1.0
     assert repetition(of("a b"), ngram=3).score == 0
     assert repetition_if_wrong(of("a b c a b c a b"), RIGHT, ngram=3).score == 0
@@ -238,7 +246,13 @@ def test_detection_reward():
     assert detection(of(boxes((close, 0.9)), gold)).details["iou"] == pytest.approx(1 / 3)
     assert detection(of(boxes((close, 0.9)), gold), divide_by="predictions").details["iou"] == pytest.approx(2 / 3)
     assert detection(of(boxes((close, 0.9), (close, 0.9)), gold)).details["iou"] == pytest.approx(1 / 3)
-    for malformed in ("<answer>[</answer>", "<answer>{}</answer>", "<answer>[1]</answer>", "", boxes(([1, 2, 3], 0.5))):
+    for malformed in (
+        "<answer>[</answer>",
+        "<answer>{}</answer>",
+        "<answer>[1]</answer>",
+        "",
+        boxes(([1, 2, 3], 0.5)),
+    ):
         assert detection(of(malformed, gold)).score == 0
     assert detection(of(boxes((close, 1.5)), gold)).reason == "no_boxes"
 

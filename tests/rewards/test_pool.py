@@ -1,4 +1,6 @@
-"""Workers: a bad answer costs itself, never its neighbours; the pool stays usable; faults of the machine are errors."""
+"""Workers: a bad answer costs itself, never its neighbours; the pool stays usable; faults of the machine are
+errors.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,10 @@ def test_a_worker_that_dies_once_is_a_fault_of_the_machine(pool: Pool, tmp_path:
 
 
 def test_workers_that_cannot_start_are_an_error_not_a_zero():
-    with Pool(1, modules=["no_such_module_of_rewards"]) as broken, pytest.raises(InfrastructureError, match="no_such"):
+    with (
+        Pool(1, modules=["no_such_module_of_rewards"]) as broken,
+        pytest.raises(InfrastructureError, match="no_such"),
+    ):
         broken.run([task("good")])
 
 
@@ -68,9 +73,7 @@ def test_results_do_not_depend_on_the_number_of_workers(pool: Pool):
 
 def test_a_scorer_runs_rewards_of_the_operator_in_workers():
     components = {"hostile": Component(weight=2.0), "format": Component(weight=1.0)}
-    with Scorer(
-        components, modules=["tests.rewards.hostile_rewards"], num_workers=1, wall_seconds=0.5
-    ) as scorer:
+    with Scorer(components, modules=["tests.rewards.hostile_rewards"], num_workers=1, wall_seconds=0.5) as scorer:
         scores = scorer.score_group([Sample(response=text, gold="") for text in ("good", "spin", "hard exit")])
     assert [score.total for score in scores] == [2.0, 0.0, 0.0]
     assert [score.components["hostile"].reason for score in scores] == ["ok", "timeout", "crash"]

@@ -1,4 +1,6 @@
-"""Properties that hold for any text: grading never raises, is symmetric, and knows a gold under every wrapper."""
+"""Properties that hold for any text: grading never raises, is symmetric, and knows a gold under every
+wrapper.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ from tests.rewards.table import DIFFERENT, EQUAL
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 GOLDS = sorted({side for _, answer, gold in EQUAL + DIFFERENT for side in (answer, gold)})
-PIECES = r"""1 2 10 0.5 1,234 .5 x y n a e i \pi \infty f( ( ) [ ] { } \{ \} | , ; : . + - * / ^ _ ! % ' = < > \le \neq
-\pm \cup \in \setminus \frac \sqrt \sqrt[3] \sin \cos^{-1} \log_2 \ln \binom \begin{pmatrix} \end{pmatrix} & \\ \text{cm}
-\text{and} \text{or} \mathbb{R} \$ $ \% ^\circ \left( \right) \sum_{k=1}^{n} \overline{3} km and or A (C) \boxed{ hello
-\lfloor \rfloor \emptyset \approx \mid \cdot \times xy mod \gcd( \vec{v} x_1 y' ½ ² π \choose \over""".split()
+PIECES = r"""1 2 10 0.5 1,234 .5 x y n a e i \pi \infty f( ( ) [ ] { } \{ \} | , ; : . + - * / ^ _ ! % ' = <
+> \le \neq \pm \cup \in \setminus \frac \sqrt \sqrt[3] \sin \cos^{-1} \log_2 \ln \binom \begin{pmatrix}
+\end{pmatrix} & \\ \text{cm} \text{and} \text{or} \mathbb{R} \$ $ \% ^\circ \left( \right)
+\sum_{k=1}^{n} \overline{3} km and or A (C) \boxed{ hello \lfloor \rfloor \emptyset \approx \mid \cdot
+\times xy mod \gcd( \vec{v} x_1 y' ½ ² π \choose \over
+""".split()  # noqa: SIM905
 
 settings.register_profile("bounded", deadline=None, max_examples=150)
 settings.load_profile("bounded")
@@ -45,7 +49,7 @@ def test_comparing_never_raises_and_is_symmetric(left: str, right: str):
 
 @given(texts)
 def test_a_text_is_equal_to_itself_with_other_blanks(text: str):
-    assert same(f" {text} ", text) is (True if text.strip() else False)
+    assert same(f" {text} ", text) is bool(text.strip())
 
 
 @given(st.text(max_size=200), st.text(max_size=40))
@@ -90,7 +94,8 @@ def test_expanding_a_product_changes_nothing(a: int, b: int, c: int):
 
 
 WRAPPERS = [
-    r"\boxed{ANSWER}", "$ANSWER$", r"\(ANSWER\)", r"\[ANSWER\]", "ANSWER.", " ANSWER ", "{ANSWER}", r"\displaystyle ANSWER",
+    r"\boxed{ANSWER}", "$ANSWER$", r"\(ANSWER\)", r"\[ANSWER\]", "ANSWER.", " ANSWER ", "{ANSWER}",
+    r"\displaystyle ANSWER",
     r"\,ANSWER\,", "$$ANSWER$$",
 ]  # fmt: skip
 

@@ -12,9 +12,36 @@ from rewards import accuracy_reward
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "rewards").rglob("*.py"))
-FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__", "sympify", "parse_expr", "parse_latex", "lambdify", "S"}
-FORBIDDEN_ATTRIBUTES = {"sympify", "parse_expr", "parse_latex", "lambdify", "literal_eval", "mpmathify", "subs", "system"}
-FORBIDDEN_MODULES = {"sympy", "latex2sympy2", "latex2sympy2_extended", "math_verify", "pickle", "marshal", "shelve"}
+FORBIDDEN_NAMES = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "sympify",
+    "parse_expr",
+    "parse_latex",
+    "lambdify",
+    "S",
+}
+FORBIDDEN_ATTRIBUTES = {
+    "sympify",
+    "parse_expr",
+    "parse_latex",
+    "lambdify",
+    "literal_eval",
+    "mpmathify",
+    "subs",
+    "system",
+}
+FORBIDDEN_MODULES = {
+    "sympy",
+    "latex2sympy2",
+    "latex2sympy2_extended",
+    "math_verify",
+    "pickle",
+    "marshal",
+    "shelve",
+}
 FORBIDDEN_MODULES |= {"code", "codeop", "runpy", "dill", "cloudpickle", "multiprocessing", "numexpr"}
 
 
@@ -99,7 +126,7 @@ ANSWERS = {
     "other digits": "٤٢",
     "wide digits": "４２",
     "python": '__import__("os").system("touch pwned")',
-    "python exec": 'exec("open(\'pwned\', \'w\')")',
+    "python exec": "exec(\"open('pwned', 'w')\")",
     "python class": "().__class__.__bases__[0].__subclasses__()",
     "python call": "int('42')",
     "jinja": "{{ 7 * 7 }}",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from grpo.config import TrainConfig, load_config
-from grpo.train import prepare, start_actors
+from grpo.runtime.cluster import reserve
+from grpo.train import load_inputs, start_actors
 from tests.models import SMALL_MODEL, untied_copy
 
 OVERRIDES = [
@@ -28,7 +29,7 @@ class Stack:
     """A living stack."""
 
     config: TrainConfig
-    setup: object
+    inputs: object
     rollouts: object
     learner: object
 
@@ -37,11 +38,12 @@ class Stack:
 def running(model_folder, *overrides):
     """The stack of the tiny recipe on a given model, weights handed over once as version 0."""
     config = load_config("tiny", [*OVERRIDES, f"model.path={model_folder}", *overrides])
-    with prepare(config, lambda _: None) as setup:
-        rollouts, learner = start_actors(config, setup, lambda _: None)
+    inputs = load_inputs(config, print)
+    with reserve(config) as cluster:
+        rollouts, learner = start_actors(config, cluster, inputs, print)
         learner.connect(rollouts)
         learner.push_weights(0)
-        yield Stack(config, setup, rollouts, learner)
+        yield Stack(config, inputs, rollouts, learner)
 
 
 @pytest.fixture(scope="module", params=["tied", "untied"])

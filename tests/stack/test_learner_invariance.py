@@ -49,7 +49,9 @@ def learn(world_size, tokens_per_microbatch, updates=1, kl=0.0):
         port = probe.getsockname()[1]
     settings = (world_size, port, tokens_per_microbatch, updates, kl, SMALL_MODEL)
     ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(rank), *map(str, settings)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), *map(str, settings)], stdout=subprocess.PIPE, text=True
+        )
         for rank in range(world_size)
     ]
     out = [process.communicate(timeout=300)[0] for process in ranks]

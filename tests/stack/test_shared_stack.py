@@ -55,7 +55,7 @@ def test_parameters_are_partitioned_between_steps(stack):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_sampled_log_probs_agree_with_the_learner(stack, temperature):
-    groups = sampled(stack, stack.setup.prompts[:8], temperature=temperature)
+    groups = sampled(stack, stack.inputs.prompts[:8], temperature=temperature)
     samples = [
         TrainSample(group.group.prompt.token_ids, response.token_ids, response.logprobs, 0.0)
         for group in groups
@@ -63,14 +63,16 @@ def test_sampled_log_probs_agree_with_the_learner(stack, temperature):
     ]
     ours = stack.learner.logprobs(samples, temperature)
     gaps = [
-        abs(a - b) for sample, ids in zip(samples, ours, strict=True) for a, b in zip(sample.engine_logprobs, ids, strict=True)
+        abs(a - b)
+        for sample, ids in zip(samples, ours, strict=True)
+        for a, b in zip(sample.engine_logprobs, ids, strict=True)
     ]
     assert sum(gaps) / len(gaps) <= 1e-5
 
 
 def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
     assert gap(stack, 1.0) < 1e-4
-    groups = sampled(stack, stack.setup.prompts[:8])
+    groups = sampled(stack, stack.inputs.prompts[:8])
     assert {response.weight_version for group in groups for response in group.group.responses} == {0}
     samples = [
         TrainSample(group.group.prompt.token_ids, r.token_ids, r.logprobs, 1.0 if i % 2 else -1.0)
@@ -85,7 +87,7 @@ def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
     stack.learner.push_weights(5)
     assert gap(stack, 1.0) < 1e-4
     assert stack.rollouts.prompt_logprobs(text)[0] != before
-    groups = sampled(stack, stack.setup.prompts[:2])
+    groups = sampled(stack, stack.inputs.prompts[:2])
     assert {response.weight_version for group in groups for response in group.group.responses} == {5}
 
 
@@ -97,7 +99,7 @@ def test_a_batch_without_gradient_moves_nothing(stack):
 
 
 def test_a_response_that_meets_its_stop_string_keeps_it_and_scores_format_one(stack):
-    groups = sampled(stack, stack.setup.prompts[:8])
+    groups = sampled(stack, stack.inputs.prompts[:8])
     pairs = [
         (response, score)
         for group in groups
@@ -112,8 +114,8 @@ def test_a_response_that_meets_its_stop_string_keeps_it_and_scores_format_one(st
 def test_text_and_tokens_are_the_same_thing(stack):
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(stack.setup.model_folder)
-    for group in sampled(stack, stack.setup.prompts[:8]):
+    tokenizer = AutoTokenizer.from_pretrained(stack.inputs.model_folder)
+    for group in sampled(stack, stack.inputs.prompts[:8]):
         for response in group.group.responses:
             assert tokenizer.decode(response.token_ids).removesuffix(tokenizer.eos_token) == response.text
 
@@ -137,8 +139,6 @@ def test_a_sample_is_the_same_bit_for_bit_alone_and_in_any_company(stack):
 
 
 def test_requests_of_a_group_have_seeds_of_their_own(stack):
-    plan = SamplePlan(
-        num_samples=4, temperature=1.0, max_tokens=8, stop=(), seed=0, step=1, prompt_opens_think=False
-    )
-    seeds = [request.seed for request in make_requests(stack.setup.prompts[:8], plan)]
+    plan = SamplePlan(num_samples=4, temperature=1.0, max_tokens=8, stop=(), seed=0, step=1, prompt_opens_think=False)
+    seeds = [request.seed for request in make_requests(stack.inputs.prompts[:8], plan)]
     assert len(set(seeds)) == 32

@@ -70,9 +70,7 @@ def test_base_and_final_values_are_written_beside_the_points():
     ]
     plots.draw(axes, rows, plots.PANELS[1])
     assert [text.get_text() for text in axes.texts] == ["base 0.400", "final 0.900"]
-    assert (
-        axes.get_xlabel() == "step (updates of the policy)" and axes.get_ylabel() == "share of right answers"
-    )
+    assert axes.get_xlabel() == "step (updates of the policy)" and axes.get_ylabel() == "share of right answers"
     assert axes.get_legend_handles_labels()[1] == ["training batches", "held-out, greedy"]
 
 

@@ -73,12 +73,8 @@ def test_no_drafts_are_left(example: Example):
 def test_the_plain_output_has_one_line_a_step_the_table_and_the_places(example: Example):
     lines = example.stdout.splitlines()
     steps = [line for line in lines if line.startswith("step ")]
-    assert len(steps) == 4 and steps[3].startswith(
-        "step 4/4  reward 1.000  accuracy 0.900  format 0.950  length 34.0"
-    )
-    assert (
-        sum(line.startswith("evaluating 1024 problems") for line in lines) == 1
-    )  # not one line for each percent
+    assert len(steps) == 4 and steps[3].startswith("step 4/4  reward 1.000  accuracy 0.900  format 0.950  length 34.0")
+    assert sum(line.startswith("evaluating 1024 problems") for line in lines) == 1  # not one line for each percent
     assert "evaluation at step 4, sampled:  accuracy 0.900  format 0.950  length 34.0" in lines
     assert any("sampled accuracy" in line and "+0.500" in line for line in lines)
     assert any("sampled share of worked answers" in line and "+0.600" in line for line in lines)

@@ -1,0 +1,112 @@
+"""Quantities: where the expression ends and its unit, currency or magnitude begins."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from rewards.maths.limits import NotMathError
+from rewards.maths.stretches import Tokens
+from rewards.maths.tokens import Token
+from rewards.maths.units import MAGNITUDES, UNITS, Unit, is_unit, unit_of
+
+
+def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
+    """The expression, the unit after it or the currency sign at a side, and the factor of `percent`,
+    `million`.
+    """
+    money = [token.text == "$" and token.kind == "op" for token in tokens]
+    if any(money):
+        rest = [token for token, is_money in zip(tokens, money, strict=True) if not is_money]
+        if sum(money) == 1 and rest:
+            rest, unit, factor = split_unit(rest)
+            return rest, unit or Unit((("dollar", 1),)), factor
+        raise NotMathError("currency")
+    tokens = _flat_powers(tokens)
+    start = len(tokens)
+    while start > 1 and _may_be_unit(tokens, start - 1):
+        start -= 1
+    while start < len(tokens) and not _begins_unit(tokens[start]):
+        start += 1
+    tail = tokens[start:]
+    factor = Fraction(1)
+    if [token.text.lower() for token in tail] in (["percent"], ["per", "cent"], ["pct"]):
+        return tokens[:start], None, Fraction(1, 100)
+    expression = tokens[:start]
+    while tail and tail[0].text.lower() in MAGNITUDES:
+        factor *= MAGNITUDES[tail[0].text.lower()]
+        tail = tail[1:]
+    return expression, _unit_from(tail) if tail else None, factor
+
+
+def _flat_powers(tokens: Tokens) -> Tokens:
+    """`cm^{2}` as `cm^2`."""
+    flat: Tokens = []
+    for token in tokens:
+        flat.append(token)
+        if len(flat) < 5 or token.text != "G" or flat[-4].text != "^" or flat[-5].kind not in ("word", "run"):
+            continue
+        opener, number = flat[-3:-1]
+        if opener.text == "G" and number.kind == "num":
+            flat[-3:] = [number]
+    return flat
+
+
+def _begins_unit(token: Token) -> bool:
+    return token.kind in ("word", "run", "func") or (token.kind == "op" and token.text == "deg")
+
+
+def _may_be_unit(tokens: Tokens, index: int) -> bool:
+    token, before = tokens[index], tokens[index - 1]
+    if token.kind == "word":
+        return before.text != "_" and before.text != "^"
+    if token.kind == "run":
+        if is_unit(token.text, plain=True):
+            return before.text not in ("_", "^", "/") or before.text == "/"
+        wordy = len(token.text) > 3 and re.search("[aeiouy]", token.text.lower()) is not None
+        return (
+            wordy and token.spaced and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
+        )
+    if token.kind == "func":
+        return token.text == "min" and before.kind == "num"
+    if token.kind == "op" and token.text == "deg":
+        return index + 1 < len(tokens) and tokens[index + 1].text in ("C", "F", "c", "f")
+    after = tokens[index + 1 :]
+    if token.kind == "op" and token.text in ("/", "*", ".", "-") and after:
+        return _is_unit_token(before) and (_is_unit_token(after[0]) or after[0].text in UNITS or token.text == ".")
+    if token.kind == "op" and token.text == "^":
+        return _is_unit_token(before)
+    if token.kind == "num" and token.text in ("2", "3", "1"):
+        return before.text == "^" and index >= 2 and _is_unit_token(tokens[index - 2])
+    if token.kind == "sym" and before.kind == "op" and before.text in ("/", "*") and index >= 2:
+        return _is_unit_token(tokens[index - 2]) and token.text in UNITS
+    return False
+
+
+def _is_unit_token(token: Token) -> bool:
+    if token.kind == "word":
+        return True
+    return token.kind == "run" and is_unit(token.text, plain=True)
+
+
+def _unit_from(tail: Tokens) -> Unit | None:
+    words: list[tuple[str, int]] = []
+    below, index = False, 0
+    while index < len(tail):
+        token = tail[index]
+        if token.text in ("/", "per"):
+            below = True
+        elif token.kind in ("word", "run", "sym", "func"):
+            words.append((token.text, -1 if below else 1))
+        elif token.text == "deg":
+            words.append(("celsius" if tail[index + 1].text in "Cc" else "fahrenheit", 1))
+            index += 1
+        elif token.text == "^" and words:
+            power = next((t for t in tail[index + 1 : index + 3] if t.kind == "num"), None)
+            if power is not None and power.value is not None:
+                words[-1] = (words[-1][0], words[-1][1] * int(power.value))
+        index += 1
+    unit = unit_of(words)
+    if unit is not None and unit.nouns & {"squared", "cubed"}:
+        raise NotMathError("a power in words")
+    return unit
