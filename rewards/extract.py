@@ -160,7 +160,9 @@ def _stated(text: str) -> Extraction:
     found = []
     text = text[-_MAX_STATED:]
     for match in _STATED.finditer(text):
-        found.append(_statement(text[match.end() : match.end() + _MAX_STATEMENT]))
+        statement = _statement(text[match.end() : match.end() + _MAX_STATEMENT])
+        if not _STATED.search(statement):  # `Final Answer: The final answer is 42.` is one statement
+            found.append(statement)
         if len(found) > MAX_CANDIDATES:
             break
     return _several(_real(found))

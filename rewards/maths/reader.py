@@ -159,7 +159,7 @@ class _Reader:
                 kind = token.text.lower() if kind != "or" else kind
         if not cuts:
             return self.union(tokens)
-        parts = [part for part in split_at(tokens, cuts) if part]
+        parts = _share_unequal([part for part in split_at(tokens, cuts) if part])
         if len(parts) > MAX_ITEMS:
             raise NotMathError("too many items")
         items = [self.answer(part) for part in parts if not self.is_condition(part) or len(parts) == 1]
@@ -259,7 +259,7 @@ class _Reader:
         left, right = self.scalar(parts[0]), self.scalar(parts[1])
         if not variables(left.node) and not variables(right.node):
             return right._replace(also=(left.node,), unit=right.unit or left.unit)
-        return Equation(left.node, right.node)
+        return Equation(left.node, right.node, right.unit or left.unit)
 
     def chain(self, parts: list[Tokens]) -> Answer:
         """`2/4 = 1/2`: the last, provided the others are equal to it (checked when it is compared)."""
@@ -484,6 +484,15 @@ def _is_name_part(node: Node) -> bool:
 
 def _variable(tokens: Tokens) -> str:
     return plain_text(strip(tokens))
+
+
+def _share_unequal(parts: list[Tokens]) -> list[Tokens]:
+    """`x \\neq 2, 3` as `x \\neq 2, x \\neq 3`."""
+    first = [token.text if token.kind == "op" else "" for token in parts[0]] if parts else []
+    if "!=" not in first or any(token.text in _RELATIONS for part in parts[1:] for token in part):
+        return parts
+    front = parts[0][: first.index("!=") + 1]
+    return [parts[0], *([*front, *part] for part in parts[1:])]
 
 
 def _is_plain_words(tokens: Tokens) -> bool:

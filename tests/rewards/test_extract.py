@@ -41,6 +41,8 @@ RIGHT = {
     "stated with reasons": "The answer is $42$, since $6 \\cdot 7 = 42$.",
     "stated on the next line": "**Final Answer**\n\n**Answer:**\n42",
     "thus": "The answer is: 42",
+    "stated twice": "Final Answer: The final answer is $42$. I hope it is correct.",
+    "stated and repeated": "The answer is 42. So, the answer is $42$.",
     "sentence in tag": "<answer>The total cost is 42 dollars.</answer>",
     "units": r"\boxed{42\text{ cm}}",
     "unicode around": "结果是 \\boxed{42}。",
