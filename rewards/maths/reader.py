@@ -418,6 +418,8 @@ class _Reader:
         cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text == ":"]
         if not cuts:
             return self.based(tokens) or self.scaled_matrix(tokens) or self.values(tokens)
+        if all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
+            return self.answer(tokens[cuts[0] + 1 :])  # Total: 42
         tokens, half = _half_of_day(tokens)
         return Ratio(tuple(self.end(part) for part in split_at(tokens, cuts)), half)
 
