@@ -213,8 +213,11 @@ class _Reader:
             whole, removed = split_at(tokens, minus[:1])
             return without(self.region(whole), self.answer(removed), Budget(self.limits))
         if cups:
-            pieces = [piece for part in split_at(tokens, cups) for piece in self.region(part).pieces]
-            return Region(tuple(pieces))
+            regions = [self.region(part) for part in split_at(tokens, cups)]
+            names = {region.variable for region in regions if region.variable}
+            if len(names) > 1:
+                raise NotMathError("a union over several variables")
+            return Region(tuple(piece for region in regions for piece in region.pieces), "".join(names))
         return self.bracketed(tokens)
 
     def region(self, tokens: Tokens) -> Region:
