@@ -25,7 +25,7 @@ class Extraction(NamedTuple):
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}(?:\{|\s(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII)
 _STATED = re.compile(
     r"(?:\b(?:final |correct |right )?(?:answers?|option|choice)(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?"
-    r"\**\s*(?:\b(?:is|are|would be|must be|=)|:)"
+    r"\**\s*(?:\b(?:is|are|would be|must be)\b(?:\s+(?:therefore|thus|then|hence|simply|just))?|:|=)"
     r"|####)"
     r"\**:?\s*",
     re.IGNORECASE,
