@@ -31,9 +31,7 @@ EVALUATION_SETS = ("gsm8k_test", "math500", "aime24", "aime25", "amc23", "minerv
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder with the DeepScaleR and evaluation files"
-    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the DeepScaleR and evaluation files")
     parser.add_argument("--overlaps", action="store_true", help="plant copies of evaluation problems")
     parser.add_argument("--synthetic", type=int, metavar="ROWS", help="rows of generated word problems")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
@@ -61,9 +59,7 @@ def run(folder: Path, inputs: Sequence[Path], against: Sequence[Path], workers: 
     command += ["--against", *map(str, against)] if against else []
     command += ["--output", str(folder / "clean.jsonl"), "--report", str(folder / "report.json")]
     start, cpu_before = time.monotonic(), _children_cpu_seconds()
-    process = subprocess.Popen(
-        [*command, "--dropped", str(folder / "dropped.jsonl")], stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([*command, "--dropped", str(folder / "dropped.jsonl")], stderr=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         peak = max(peak, sum(_resident_bytes(pid) for pid in _tree(process.pid)))

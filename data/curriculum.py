@@ -1,5 +1,4 @@
-"""Which problems a step trains on: mixes and curricula. A draw is decided by (seed, step) and the cursor
-alone.
+"""Which problems a step trains on: mixes and curricula. (Seed, step) and the cursor decide a draw.
 
 A curriculum is two questions. From which bucket does each slot of the step come? That is a probability over
 buckets, which may move with progress u = step / num_steps. And which problem of the bucket? The next one of
@@ -71,9 +70,7 @@ class Bucketed:
         """
         sizes = [len(bucket) for bucket in self.buckets]
         if list(state["sizes"]) != sizes:
-            raise ValueError(
-                f"the saved cursor is of buckets of {state['sizes']} problems, these have {sizes}"
-            )
+            raise ValueError(f"the saved cursor is of buckets of {state['sizes']} problems, these have {sizes}")
         self.step, self.drawn = int(state["step"]), list(state["drawn"])
 
     def _next(self, bucket: int) -> Problem:
@@ -88,8 +85,7 @@ class Bucketed:
 
 
 class Prioritised:
-    """Draws problem i with probability proportional to 1 - s_i, s_i being its success rate (Kimi k1.5,
-    section 7d).
+    """Draws problem i with probability proportional to 1 - s_i, its failure rate (Kimi k1.5, section 7d).
 
     `floor` is the least weight, so that a problem that is always solved is still looked at now and then
     (ours, not theirs). Unknown rates count as 0. Without repeats inside a step, unless the step is larger
@@ -142,9 +138,7 @@ def uniform(problems: Sequence[Problem], *, seed: int) -> Bucketed:
     return Bucketed([problems], lambda progress: [1.0], seed=seed, num_steps=1)
 
 
-def weighted(
-    problems: Sequence[Problem], *, seed: int, weights: Mapping[str, float] | None = None
-) -> Bucketed:
+def weighted(problems: Sequence[Problem], *, seed: int, weights: Mapping[str, float] | None = None) -> Bucketed:
     """Sources in the proportion of their weights, whatever their sizes.
 
     Args:
@@ -157,12 +151,9 @@ def weighted(
     for problem in problems:
         by_source.setdefault(problem.source, []).append(problem)
     if weights is not None and (unknown := sorted(set(by_source) ^ set(weights))):
-        raise ValueError(
-            f"weights and sources do not match in {unknown[0]!r}; sources: {', '.join(sorted(by_source))}"
-        )
+        raise ValueError(f"weights and sources do not match in {unknown[0]!r}; sources: {', '.join(sorted(by_source))}")
     shares = {
-        name: float(weights[name] if weights else rows[0].extra.get("weight", 1.0))
-        for name, rows in by_source.items()
+        name: float(weights[name] if weights else rows[0].extra.get("weight", 1.0)) for name, rows in by_source.items()
     }
     names = sorted(name for name in by_source if shares[name] > 0)
     if not names:
@@ -232,9 +223,7 @@ def classic(u: float, count: int) -> list[float]:
 
 
 def cosine(u: float, count: int) -> list[float]:
-    """[K] from mostly easy to mostly hard: w (K - i) / S + (1 - w) (i + 1) / S with w = (1 + cos pi u) /
-    2.
-    """
+    """[K] from easy to hard: w (K - i) / S + (1 - w) (i + 1) / S with w = (1 + cos pi u) / 2."""
     w, total = 0.5 * (1 + math.cos(math.pi * u)), count * (count + 1) / 2
     return [(w * (count - i) + (1 - w) * (i + 1)) / total for i in range(count)]
 

@@ -126,9 +126,7 @@ def dapo(row: Row) -> Fields:
 
 
 def aime(row: Row) -> Fields:
-    """AIME sets (HuggingFaceH4/aime_2024, Maxwell-Jia/AIME_2024, math-ai/aime25): integer answers, some with
-    zeros.
-    """
+    """AIME sets (HuggingFaceH4/aime_2024, Maxwell-Jia/AIME_2024, math-ai/aime25): integers, some as `033`."""
     return _contest(row, "AIME", range(1000))
 
 
@@ -138,9 +136,7 @@ def amc(row: Row) -> Fields:
 
 
 def minerva(row: Row) -> Fields:
-    r"""math-ai/minervamath (`question`, `answer`), knoveleng/Minerva-Math (`problem`, `solution` with a
-    box).
-    """
+    r"""math-ai/minervamath (`question`, `answer`), knoveleng/Minerva-Math (`problem`, boxed `solution`)."""
     question = _present(row, QUESTION_COLUMNS, "question")
     return Fields(
         question=row[question],

@@ -38,9 +38,7 @@ def write_atomically(files: Mapping[Path, Content]) -> None:
             for temporary, path in ready:
                 temporary.replace(path)
         except OSError as error:
-            raise DataError(
-                f"{error.filename or 'output'}: cannot be written: {error.strerror or error}"
-            ) from error
+            raise DataError(f"{error.filename or 'output'}: cannot be written: {error.strerror or error}") from error
 
 
 def _dump(row: Any) -> str:

@@ -1,6 +1,4 @@
-"""The same pure function over many items, in order, in one process or several. Results never depend on how
-many.
-"""
+"""The same pure function over many items, in order, in one process or several, with the same results."""
 
 from __future__ import annotations
 

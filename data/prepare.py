@@ -119,10 +119,7 @@ def _dropped_rows(bad_rows: Iterable[BadRow], reports: Iterable[StageReport]) ->
 
 def _say_stage(report: StageReport) -> None:
     reasons = ", ".join(f"{reason} {count}" for reason, count in report.result.reasons.items())
-    _say(
-        f"{report.stage.name}: {report.num_in} -> {len(report.result.kept)}"
-        + (f" ({reasons})" if reasons else "")
-    )
+    _say(f"{report.stage.name}: {report.num_in} -> {len(report.result.kept)}" + (f" ({reasons})" if reasons else ""))
 
 
 def _say(text: str) -> None:
@@ -140,28 +137,18 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     parser = _Parser(prog="python -m data.prepare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config-name", help="a recipe in recipes/data/, without .yaml")
     parser.add_argument("--config-dir", help="another folder of recipes")
-    parser.add_argument(
-        "--input", nargs="+", default=[], metavar="FILE", help="JSONL, JSON or Parquet, may be gzipped"
-    )
-    parser.add_argument(
-        "--against", nargs="+", default=[], metavar="FILE", help="evaluation sets to keep out"
-    )
+    parser.add_argument("--input", nargs="+", default=[], metavar="FILE", help="JSONL, JSON or Parquet, may be gzipped")
+    parser.add_argument("--against", nargs="+", default=[], metavar="FILE", help="evaluation sets to keep out")
     parser.add_argument("--output", metavar="FILE", help="clean problems, JSONL")
     parser.add_argument("--report", metavar="FILE", help="what each stage did, JSON")
     parser.add_argument("--dropped", metavar="FILE", help="dropped rows with stage and reason, JSONL")
     parser.add_argument("--mapping", help="a built-in mapping of columns (gsm8k, math, dapo, ...)")
     for column in ("question", "answer", "id", "level"):
         parser.add_argument(f"--{column}-column", metavar="NAME")
-    parser.add_argument(
-        "--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping"
-    )
-    parser.add_argument(
-        "--tokenizer", metavar="PATH", help="drop prompts that are over-long under this tokenizer"
-    )
+    parser.add_argument("--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping")
+    parser.add_argument("--tokenizer", metavar="PATH", help="drop prompts that are over-long under this tokenizer")
     parser.add_argument("--max-prompt-tokens", type=int, default=1024, metavar="N", help="with --tokenizer")
-    parser.add_argument(
-        "--template", default="r1_zero", help="with --tokenizer: the prompt around the question"
-    )
+    parser.add_argument("--template", default="r1_zero", help="with --tokenizer: the prompt around the question")
     parser.add_argument("--workers", type=int, metavar="N", help="processes")
     parser.add_argument("--work-dir", metavar="DIR", help="keep each stage's result here and resume from it")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe")
@@ -185,9 +172,7 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
         raise DataError(f"{args.overrides[0]!r}: overrides go with --config-name; inputs with --input")
     if not args.input or not args.output:
         raise DataError("give --input FILE ... and --output FILE, or --config-name RECIPE")
-    given: dict[str, Any] = {
-        key: value for key, value in flags.items() if value is not None and key != "output"
-    }
+    given: dict[str, Any] = {key: value for key, value in flags.items() if value is not None and key != "output"}
     if args.tokenizer:
         length = {
             "tokenizer": args.tokenizer,

@@ -33,15 +33,12 @@ class PrepareConfig:
         if not self.sources:
             raise DataError("no sources: give --input FILE, or sources in the recipe")
         if self.workers < 1 or self.max_bad_rows < 0:
-            raise DataError(
-                f"workers={self.workers}, max_bad_rows={self.max_bad_rows}: at least 1 and 0 are needed"
-            )
+            raise DataError(f"workers={self.workers}, max_bad_rows={self.max_bad_rows}: at least 1 and 0 are needed")
         written = [self.output.resolve(), self.report.resolve(), self.dropped.resolve()]
         read = [Path(s.path).resolve() for s in (*self.sources, *self.against) if s.path]
         if len(set(written)) < len(written):
             raise DataError(
-                f"output, report and dropped must be three files: {self.output}, {self.report}, "
-                f"{self.dropped}"
+                f"output, report and dropped must be three files: {self.output}, {self.report}, {self.dropped}"
             )
         for path in written:
             if path in read:
@@ -86,9 +83,7 @@ def from_recipe(
     raw = compose(name, overrides, Path(config_dir) if config_dir else RECIPES)
     if inputs:
         if len(raw.get("sources") or {}) != 1:
-            raise DataError(
-                f"--input fits a recipe of one source; {name} has several: use sources.NAME.path=FILE"
-            )
+            raise DataError(f"--input fits a recipe of one source; {name} has several: use sources.NAME.path=FILE")
         ((source_name, source),) = raw["sources"].items()
         named = {source_name: inputs[0]} if len(inputs) == 1 else _named(inputs)
         raw["sources"] = {key: (source or {}) | {"path": path} for key, path in named.items()}
@@ -128,9 +123,7 @@ def from_dict(raw: Mapping[str, Any]) -> PrepareConfig:
     if missing or not raw.get("output"):
         raise DataError(f"must be set: {', '.join(missing or ['output'])}")
     if unknown := sorted(set(raw) - set(PrepareConfig.__dataclass_fields__)):
-        raise DataError(
-            f"{unknown[0]}: unknown; a recipe has {', '.join(PrepareConfig.__dataclass_fields__)}"
-        )
+        raise DataError(f"{unknown[0]}: unknown; a recipe has {', '.join(PrepareConfig.__dataclass_fields__)}")
     output = Path(raw["output"])
     against = raw.get("against") or {}
     if not isinstance(against, Mapping):
@@ -182,9 +175,7 @@ def _whole(raw: Mapping[str, Any], key: str, default: int) -> int:
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
     """Lists of a recipe as tuples: a stage is frozen, all the way down."""
     return {
-        key: tuple(tuple(x) if isinstance(x, list) else x for x in value)
-        if isinstance(value, list)
-        else value
+        key: tuple(tuple(x) if isinstance(x, list) else x for x in value) if isinstance(value, list) else value
         for key, value in options.items()
     }
 
@@ -192,8 +183,6 @@ def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
 def _missing(raw: Any, prefix: str = "") -> list[str]:
     if isinstance(raw, Mapping):
         return [
-            name
-            for key, value in raw.items()
-            for name in _missing(value, f"{prefix}.{key}" if prefix else str(key))
+            name for key, value in raw.items() for name in _missing(value, f"{prefix}.{key}" if prefix else str(key))
         ]
     return [prefix] if raw == "???" else []

@@ -66,9 +66,7 @@ def summary(problems: Sequence[Problem]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code. Bad rows are counted, since looking at a file must not need a
-    clean one.
-    """
+    """The command line; returns the exit code. Bad rows are counted: looking at a file needs no clean one."""
     parser = argparse.ArgumentParser(prog="python -m data.stats", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--mapping", default="plain", help="a built-in mapping of columns")
@@ -76,9 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for file in args.files:
             validator = Validator()
-            problems = validator.problems(
-                read_records(Path(file)), lookup(args.mapping), Path(file).stem, file
-            )
+            problems = validator.problems(read_records(Path(file)), lookup(args.mapping), Path(file).stem, file)
             print(f"{file}\n{summary(problems)}")
             for row in validator.bad_rows[:5]:
                 print(f"bad row: {row}")

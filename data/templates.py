@@ -32,9 +32,7 @@ class Template:
 
     def __post_init__(self) -> None:
         if self.text.count(_SLOT) != 1:
-            raise ValueError(
-                f"template {self.name}: needs {_SLOT} exactly once, has it {self.text.count(_SLOT)} times"
-            )
+            raise ValueError(f"template {self.name}: needs {_SLOT} exactly once, has it {self.text.count(_SLOT)} times")
 
     @property
     def opens_think(self) -> bool:
@@ -65,9 +63,7 @@ class Template:
             return tokenizer.encode(text, add_special_tokens=self.adds_special_tokens)
         ids: list[int] = []
         for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-            ids += tokenizer.encode(
-                text[start:end], add_special_tokens=self.adds_special_tokens and start == 0
-            )
+            ids += tokenizer.encode(text[start:end], add_special_tokens=self.adds_special_tokens and start == 0)
         return ids
 
 
@@ -123,17 +119,13 @@ TEMPLATES = {
         # The frame of R1-Zero without its instructions: a small base model has seen it in pre-training.
         Template(name="dialogue", text="User: {question}\nAssistant:", stop=("</answer>",), cut=_NEXT_TURN),
         Template(name="deepscaler_boxed", text=_DEEPSCALER),
-        Template(
-            name="qwen_math", text=_QWEN_MATH, cut=("<|im_end|>", "<|endoftext|>"), adds_special_tokens=False
-        ),
+        Template(name="qwen_math", text=_QWEN_MATH, cut=("<|im_end|>", "<|endoftext|>"), adds_special_tokens=False),
         Template(name="few_shot", text=_FEW_SHOT, cut=("\n\nQuestion:", "\nQuestion:")),
         Template(name="question_only", text="{question}"),
     )
 }
 
-CHAT_PREFIX = (
-    "chat:"  # `chat:deepscaler_boxed` is that template as the user turn of the tokenizer's own chat template
-)
+CHAT_PREFIX = "chat:"  # `chat:deepscaler_boxed` is that template as the user turn of the tokenizer's own chat template
 
 
 def resolve(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
@@ -146,9 +138,7 @@ def resolve(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
         return chat_template(tokenizer)
     inner = name.removeprefix(CHAT_PREFIX)
     if inner not in TEMPLATES:
-        raise ValueError(
-            f"template {name!r} is not known; there are chat, chat:NAME and {', '.join(TEMPLATES)}"
-        )
+        raise ValueError(f"template {name!r} is not known; there are chat, chat:NAME and {', '.join(TEMPLATES)}")
     return chat_template(tokenizer, TEMPLATES[inner]) if inner != name else TEMPLATES[inner]
 
 

@@ -77,10 +77,7 @@ def multiplication(sample: Sample, scratchpad_weight: float = 0.0) -> Reward:
         return Reward(0.0, "truncated")
     task = _TASK.search(sample.question)
     nodes = check_scratchpad(sample.response, int(task[1]), int(task[2])) if task else []
-    counts = {
-        kind: sum(node.kind == kind for node in nodes)
-        for kind in ("right", "local", "propagated", "restored")
-    }
+    counts = {kind: sum(node.kind == kind for node in nodes) for kind in ("right", "local", "propagated", "restored")}
     details = {**final.details, **counts}
     if final.score == 1.0 or not nodes:
         return Reward(final.score, final.reason, details)

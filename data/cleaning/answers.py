@@ -23,9 +23,7 @@ _FRACTION = re.compile(r"([+-]?)(?:\\frac\{([+-]?\d{1,400})\}\{(\d{1,400})\}|([+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NormaliseAnswers(Stage):
-    r"""Takes `$`, `\(`, `\[`, `\boxed{}`, blanks and a final full stop off answers; keeps the original beside
-    it.
-    """
+    r"""Takes what stands around an answer off it, such as `$`, `\[` and `\boxed{}`; keeps the original beside it."""
 
     name: ClassVar[str] = "normalise_answers"
 
@@ -47,9 +45,7 @@ class NormaliseAnswers(Stage):
 
 
 def normalise(answer: str) -> str:
-    r"""The answer without what is around it; of several ways to write one value (`0.5 \text{ or } \frac12`)
-    the first.
-    """
+    r"""The answer without what is around it; of two ways to write a value (`0.5 \text{ or } \frac12`) the first."""
     answer = strip_wrappers(unicodedata.normalize("NFC", answer))
     answer = strip_wrappers(_LEAD.sub("", answer, count=1)) if _LEAD.match(answer) else answer
     if answer.count(r"\boxed") == 1 and (boxed := last_boxed(answer)):

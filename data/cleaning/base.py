@@ -1,6 +1,4 @@
-"""What a cleaning stage is: problems in, problems out, and every problem that was taken out with its
-reason.
-"""
+"""What a cleaning stage is: problems in, problems out, and a reason for each that was taken out."""
 
 from __future__ import annotations
 
@@ -80,7 +78,5 @@ class Stage(ABC):
         return asdict(self)
 
     def fingerprint(self, context: Context) -> str:
-        """Everything but the problems on which the result depends; stages that read files add their
-        content.
-        """
+        """All but the problems on which the result depends; stages that read files add their content."""
         return json.dumps([self.name, self.options()], sort_keys=True)

@@ -1,5 +1,4 @@
-"""Decontamination: no training problem may be an evaluation problem, whole, nearly, or as part of a longer
-text.
+"""Decontamination: no training problem may be an evaluation problem, whole, nearly, or inside a longer text.
 
 Three tests, in this order; the first that holds gives the reason:
 - `exact_text`: the same words, numbers and operators in the same order;
@@ -134,9 +133,7 @@ class Index:
         return best
 
     def _contained(self, reading: text.Reading) -> Match | None:
-        counts = Counter(
-            position for gram in self._grams(reading.words) for position in self.grams.get(gram, ())
-        )
+        counts = Counter(position for gram in self._grams(reading.words) for position in self.grams.get(gram, ()))
         shares = {
             position: count / self.gram_counts[position]
             for position, count in counts.items()

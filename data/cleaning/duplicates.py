@@ -1,6 +1,4 @@
-"""One problem once: conflicting answers, exact duplicates, near duplicates. The first by position is the one
-kept.
-"""
+"""One problem once: conflicting answers, exact duplicates, near duplicates. The first one is kept."""
 
 from __future__ import annotations
 
@@ -102,9 +100,7 @@ class NearDuplicates(Stage):
             raise DataError(f"stages.{self.name}.threshold={self.threshold}: must be in (0, 1]")
 
     def run(self, problems: list[Problem], context: Context) -> Result:
-        matches: dict[
-            int, tuple[int, float]
-        ] = {}  # position of a repeat -> position of the first, similarity
+        matches: dict[int, tuple[int, float]] = {}  # position of a repeat -> position of the first, similarity
         for block in groups(map(self._block, problems)):
             # token sets are large: those of one block at a time
             tokens = [text.first_view(problems[i].question).tokens for i in block]

@@ -25,9 +25,7 @@ Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> [N, D] rows of length 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingDuplicates(Stage):
-    """Takes out a problem whose embedding has a cosine of at least `threshold` with that of an earlier
-    one.
-    """
+    """Takes out a problem whose embedding has a cosine of at least `threshold` with an earlier one."""
 
     name: ClassVar[str] = "embedding_duplicates"
     threshold: float = 0.95

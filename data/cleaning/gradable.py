@@ -34,9 +34,7 @@ _DRAWING = re.compile(
     r"\[asy\]|\\(?:includegraphics|begin\{(?:tabular|tikzpicture|picture|figure|verbatim)\})|https?://|<(?:img|table)"
 )
 _BRACE = re.compile(r"\\.|[{}]", re.S)
-_ELIDED = re.compile(
-    r"\\[lc]?dots[a-z]?(?![A-Za-z])|\.\.\.|…"
-)  # 614.519..., or 1, 2, ..., 2008: what is left out?
+_ELIDED = re.compile(r"\\[lc]?dots[a-z]?(?![A-Za-z])|\.\.\.|…")  # 614.519..., or 1, 2, ..., 2008: what is left out?
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|sc|normal)?|textnormal|mbox|hbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
 )
@@ -50,9 +48,7 @@ _NO_ANSWER = re.compile(
     re.I | re.S,
 )
 # `(a) 5`, `b)7`, `Part (i): 3`, `2. x`; but not the 1. of 1.5
-_PART = re.compile(
-    r"(?:^|(?<=[\s;,.:$]))\(?(?:part\s+)?\(?([a-e]|i{1,3}|iv|v|[1-5])(?:\)[.:]*\s*|[.:]\s+)(?=\S)", re.I
-)
+_PART = re.compile(r"(?:^|(?<=[\s;,.:$]))\(?(?:part\s+)?\(?([a-e]|i{1,3}|iv|v|[1-5])(?:\)[.:]*\s*|[.:]\s+)(?=\S)", re.I)
 _BRACKET = re.compile(r"\([^()]{4,}\)|\([^()]*,[^()]*\)")
 _NAMED = re.compile(r"[A-Za-z]{3,}[A-Za-z ]*[:=]\s*[^,;:=]+[,;]\s*(?:and\s+)?[A-Za-z]{3,}[A-Za-z ]*[:=]")
 _ORDINALS = re.compile(r"\b(?:first|part \w)\b.*\b(?:second|part \w)\b", re.I | re.S)
@@ -93,9 +89,7 @@ _PROSE_WORDS = 3  # "no solution" can be graded as a text; three words of prose 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gradable(Stage):
-    """Takes out proofs, prose, answers in several parts, drawings, and golds that do not grade themselves as
-    correct.
-    """
+    """Takes out proofs, prose, answers in parts, drawings, and golds that do not grade themselves as correct."""
 
     name: ClassVar[str] = "gradable"
 
@@ -134,9 +128,7 @@ def why_not_gradable(question: str, answer: str) -> str | None:
 
 
 def prose_words(answer: str) -> int:
-    """Most words of ordinary language in one element of a comma list; units, functions and variables are
-    none.
-    """
+    """Most words of ordinary language in one element of a comma list; units and variables do not count."""
     elements = re.split(r"[,;]", _outside_commands(answer))
     return max(sum(map(_is_prose, _WORD.findall(element))) for element in elements)
 

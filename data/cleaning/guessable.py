@@ -1,6 +1,4 @@
-"""Answers that are easily guessed: option letters, yes or no, true or false (Kimi k1.5 drops these, section
-7c).
-"""
+"""Answers that are easily guessed: option letters, yes or no, true or false (Kimi k1.5 drops them)."""
 
 from __future__ import annotations
 

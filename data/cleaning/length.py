@@ -1,6 +1,4 @@
-"""Over-long prompts, counted by the real tokenizer in the real template. They are dropped whole, never
-cut.
-"""
+"""Over-long prompts, counted by the real tokenizer in the real template. They are dropped, never cut."""
 
 from __future__ import annotations
 

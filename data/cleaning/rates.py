@@ -68,9 +68,7 @@ class RateStage(Stage):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassRate(RateStage):
-    """Keeps problems whose pass rate is over `above` and under `below`: all wrong or all right teaches
-    nothing.
-    """
+    """Keeps pass rates over `above` and under `below`: all wrong or all right teaches nothing."""
 
     name: ClassVar[str] = "pass_rate"
     column: ClassVar[str] = "pass_rate"
@@ -108,9 +106,7 @@ def read_rates(path: Path) -> dict[str, float]:
             raise DataError(f"{path}, line {record.line}: {record.fault}")
         problem_id, rate = row.get("id"), row.get("pass_rate")
         if not isinstance(problem_id, (str, int)) or isinstance(problem_id, bool):
-            raise DataError(
-                f"{path}, line {record.line}: id: needs a text; the row has {', '.join(sorted(row))[:200]}"
-            )
+            raise DataError(f"{path}, line {record.line}: id: needs a text; the row has {', '.join(sorted(row))[:200]}")
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
             raise DataError(f"{path}, line {record.line}: pass_rate: {rate!r} is not a number from 0 to 1")
         if rates.setdefault(str(problem_id), float(rate)) != rate:

@@ -1,5 +1,4 @@
-"""s1's selection of a small set: quality, then difficulty, then diversity (section 17 of the s1 paper's
-pipeline).
+"""s1's selection of a small set: quality, then difficulty, then diversity.
 
 1. Quality: rows that a failed call or a broken text left behind go out.
 2. Difficulty: what a reference model solves goes out (`pass_rate` at or above `solved_at`).
@@ -41,9 +40,7 @@ class SelectS1(Stage):
     solved_at: float = 1.0  # a pass rate from which a problem counts as solved
     seed_sources: tuple[str, ...] = ()  # sources of which every row is taken first
     seed_trace_over: int | None = None  # of those, only rows with longer traces (s1: 5,600 tokens for MATH)
-    uniform_size: int | None = (
-        None  # up to here domains are drawn uniformly, then in the shares of `domain_shares`
-    )
+    uniform_size: int | None = None  # up to here domains are drawn uniformly, then in the shares of `domain_shares`
     domain_shares: tuple[tuple[str, float], ...] = ()
 
     def run(self, problems: list[Problem], context: Context) -> Result:
@@ -71,9 +68,7 @@ class SelectS1(Stage):
     def _diverse(self, problems: Sequence[Problem], pool: Sequence[int]) -> set[int]:
         rng = random.Random(f"select_s1/{self.seed}")
         least = -1 if self.seed_trace_over is None else self.seed_trace_over
-        seeds = [
-            i for i in pool if problems[i].source in self.seed_sources and trace_length(problems[i]) > least
-        ]
+        seeds = [i for i in pool if problems[i].source in self.seed_sources and trace_length(problems[i]) > least]
         chosen = set(seeds[: self.size])
         domains: dict[str, list[int]] = defaultdict(list)  # longest trace first
         for i in sorted(pool, key=lambda i: (-trace_length(problems[i]), i)):

@@ -33,9 +33,7 @@ _KEY_END = re.compile(r"[=\\!|\-]+$")
 
 
 class View(NamedTuple):
-    """One way of reading a text: its token set and its numbers. Texts with other numbers are other
-    problems.
-    """
+    """One way of reading a text: its token set and its numbers. Other numbers make another problem."""
 
     tokens: frozenset[str]
     numbers: frozenset[str]

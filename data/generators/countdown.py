@@ -1,5 +1,4 @@
-"""Countdown: reach a target from given numbers, each used at most once, with + - * /. Solvable by
-construction.
+"""Countdown: make a target from given numbers, each used once, with + - * /. Solvable by construction.
 
 A random expression over the numbers makes the target, and a solver that knows nothing of it can be asked for
 a solution of its own. The gold is not an expression, because many are right: it is the task itself, as JSON.

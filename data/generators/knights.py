@@ -1,5 +1,4 @@
-"""Knights and knaves: knights say the truth, knaves lie; who is what? Exactly one assignment fits, found by
-trying all.
+"""Knights say the truth, knaves lie; who is what? Exactly one assignment fits, found by trying all.
 
 Level L has L + 1 people. Statements name others, compare two people, or count the knights.
 """

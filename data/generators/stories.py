@@ -1,7 +1,5 @@
 # ruff: noqa: E501  (a story reads best when each of its fields is one line)
-"""Our own word-problem templates. Each has its reasoning twice, as one expression and as steps; a test
-compares them.
-"""
+"""Our own word problems. Each has its reasoning twice, as an expression and as steps; a test compares."""
 
 from __future__ import annotations
 

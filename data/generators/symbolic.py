@@ -1,5 +1,4 @@
-"""Word problems from templates, in the manner of GSM-Symbolic: names and numbers vary, the reasoning does
-not.
+"""Word problems in the manner of GSM-Symbolic: names and numbers vary, the reasoning does not.
 
 Level 1 is the plain story, level 2 adds one clause to the reasoning, level 3 two (GSM-Symbolic's base, P1 and
 P2). A NoOp variant has one more sentence with a number that looks relevant and is not; the answer stays. The

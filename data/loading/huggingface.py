@@ -1,6 +1,4 @@
-"""Rows of a Hugging Face data set at a pinned revision. The library's own cache and offline switches are
-honoured.
-"""
+"""Rows of a Hugging Face data set at a pinned revision, with the library's own cache and offline switches."""
 
 from __future__ import annotations
 
@@ -36,8 +34,6 @@ def read_dataset(name: str, revision: str | None, subset: str | None, split: str
         rows = load_dataset(name, name=subset, split=split, revision=revision)
     except Exception as error:  # the library raises its own, requests', pyarrow's and plain errors alike
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise DataError(
-            f"data set {name} (split {split}, revision {revision}): cannot be loaded: {reason}"
-        ) from error
+        raise DataError(f"data set {name} (split {split}, revision {revision}): cannot be loaded: {reason}") from error
     for number, row in enumerate(rows, start=1):
         yield Record(number, dict(row))

@@ -1,5 +1,4 @@
-"""Raw rows from JSONL, JSON and Parquet files, plain or gzipped. The format is read from the content, not the
-name.
+"""Raw rows from JSONL, JSON and Parquet files, plain or gzipped. The content tells the format.
 
 A fault of the whole file (binary, wrong encoding, truncated) raises `DataError`; a fault of one row is a
 `Record` with its reason, so that the caller decides whether a row may be skipped.
@@ -68,9 +67,7 @@ def _gzipped(path: Path, raw: IO[bytes], max_row_bytes: int) -> Iterator[Record]
                 line = record.line
                 yield record
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path}: the gzip data is truncated or damaged after line {line}: {error}"
-        ) from error
+        raise DataError(f"{path}: the gzip data is truncated or damaged after line {line}: {error}") from error
 
 
 def _text(path: Path, stream: IO[bytes], head: bytes, max_row_bytes: int) -> Iterator[Record]:
@@ -123,9 +120,7 @@ def _json_array(path: Path, stream: IO[bytes], max_row_bytes: int) -> Iterator[R
     try:
         rows = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
-        ) from error
+        raise DataError(f"{path}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON (an array of rows): {str(error)[:200]}") from error
     if not rows:

@@ -44,9 +44,7 @@ class Validator:
     bad_rows: list[BadRow] = field(default_factory=list)
     _seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # id -> file, line
 
-    def problems(
-        self, records: Iterable[Record], mapping: RowMapping, source: str, file: str
-    ) -> list[Problem]:
+    def problems(self, records: Iterable[Record], mapping: RowMapping, source: str, file: str) -> list[Problem]:
         """The good rows of one source, in order; bad rows go to `bad_rows`.
 
         Raises:
@@ -97,9 +95,7 @@ class Validator:
         extra = {key: value for key, value in record.row.items() if key not in fields.used} | fields.extra
         if self.unique_ids:
             self._claim(problem_id, (file, record.line))
-        return Problem(
-            id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra
-        )
+        return Problem(id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra)
 
     def _claim(self, problem_id: str, here: tuple[str, int]) -> None:
         if (first := self._seen.setdefault(problem_id, here)) is not here:

@@ -42,15 +42,11 @@ class SourceConfig:
         if self.weight < 0:
             raise DataError(f"sources.{self.name}.weight={self.weight} is negative")
         if self.generator is not None and self.count < 1:
-            raise DataError(
-                f"sources.{self.name}.count={self.count}: a generator never ends; say how many to draw"
-            )
+            raise DataError(f"sources.{self.name}.count={self.count}: a generator never ends; say how many to draw")
         if self.columns and self.mapping != "plain":
             raise DataError(f"sources.{self.name}: columns go with mapping=plain, not mapping={self.mapping}")
         if unknown := set(self.columns) - {"question", "answer", "id", "level"}:
-            raise DataError(
-                f"sources.{self.name}.columns: {min(unknown)} is not question, answer, id or level"
-            )
+            raise DataError(f"sources.{self.name}.columns: {min(unknown)} is not question, answer, id or level")
         mappings.lookup(self.mapping)
 
     @property

@@ -15,9 +15,7 @@ from data.types import Problem
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"  # beside the repository
 EVALUATION_SETS = ("gsm8k_test", "math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
 
-needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="the shared data sets are not beside the repository"
-)
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not beside the repository")
 
 
 def problem(question: str, answer: str = "1", **fields: Any) -> Problem:

@@ -28,9 +28,7 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str | 
 
 def rows(tmp_path: Path, *bad: dict[str, Any]) -> Path:
     path = write_jsonl(tmp_path / "in.jsonl", [GOOD, *bad])
-    path.write_text(
-        path.read_text().replace("\\\\ud800", "\\ud800")
-    )  # half a pair can only be written as an escape
+    path.write_text(path.read_text().replace("\\\\ud800", "\\ud800"))  # half a pair can only be written as an escape
     return path
 
 
@@ -54,9 +52,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_unreadable_file_is_one_message(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unreadable_file_is_one_message(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content, message = FILES[name]
     path = tmp_path / "in.jsonl"
     path.write_bytes(content)
@@ -64,9 +60,7 @@ def test_an_unreadable_file_is_one_message(
     assert str(path) in error
 
 
-def test_a_missing_file_a_folder_and_a_false_gz_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_a_folder_and_a_false_gz_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such file" in fails(tmp_path, capsys, "--input", tmp_path / "nowhere.jsonl")
     assert "directory" in fails(tmp_path, capsys, "--input", tmp_path)
     false_gz = tmp_path / "x.jsonl.gz"
@@ -104,9 +98,7 @@ def test_a_bad_row_is_named_by_line_field_and_reason(
 
 
 def test_a_limit_of_bad_rows_makes_them_counted_skips(tmp_path: Path) -> None:
-    path = rows(
-        tmp_path, *(row for row, _ in ROWS.values()), {**GOOD, "id": "z", "problem": "What is 2 + 2?"}
-    )
+    path = rows(tmp_path, *(row for row, _ in ROWS.values()), {**GOOD, "id": "z", "problem": "What is 2 + 2?"})
     assert prepare(tmp_path, "--input", path, "--max-bad-rows", str(len(ROWS))) == 0
     assert [row["id"] for row in read_jsonl(tmp_path / "clean.jsonl")] == ["a", "z"]
     skipped = [row for row in read_jsonl(tmp_path / "dropped.jsonl") if row["stage"] == "load"]
@@ -125,9 +117,7 @@ def test_a_wrong_mapping_says_what_it_missed(tmp_path: Path, capsys: pytest.Capt
     assert "none of the 1 rows" in error and "'####'" in error
     error = fails(tmp_path, capsys, "--input", rows(tmp_path), "--question-column", "text")
     assert "text: no such column; the row has answer, id, problem, source" in error
-    assert "built in are plain, gsm8k" in fails(
-        tmp_path, capsys, "--input", rows(tmp_path), "--mapping", "gsm9k"
-    )
+    assert "built in are plain, gsm8k" in fails(tmp_path, capsys, "--input", rows(tmp_path), "--mapping", "gsm9k")
 
 
 def test_faults_of_an_evaluation_file_count_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,9 +125,7 @@ def test_faults_of_an_evaluation_file_count_too(tmp_path: Path, capsys: pytest.C
     assert "eval.jsonl" in fails(tmp_path, capsys, "--input", rows(tmp_path), "--against", against)
 
 
-def test_a_wrong_command_line_is_a_configuration_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_command_line_is_a_configuration_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: --imput" in fails(tmp_path, capsys, "--imput", "x")
     assert "give --input" in fails(tmp_path, capsys)
     assert "workers=0" in fails(tmp_path, capsys, "--input", rows(tmp_path), "--workers", "0")
@@ -146,9 +134,7 @@ def test_a_wrong_command_line_is_a_configuration_error(
     )
 
 
-def test_a_tokenizer_that_is_not_there_is_one_message(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_tokenizer_that_is_not_there_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "none: cannot be loaded" in fails(
         tmp_path, capsys, "--input", rows(tmp_path), "--tokenizer", tmp_path / "none"
     )

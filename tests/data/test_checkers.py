@@ -37,9 +37,7 @@ def test_the_parts_may_come_in_any_order_and_zeros_are_no_parts() -> None:
 def test_multiplication_reward_counts_nodes_and_may_pay_for_them() -> None:
     def sample(answer: int) -> Sample:
         text = "<think>12 * 4 = 46\n12 * 30 = 360\n46 + 360 = 406</think>"
-        return Sample(
-            response=f"{text}<answer>{answer}</answer>", gold="408", question="What is 12 * 34? Multiply ..."
-        )
+        return Sample(response=f"{text}<answer>{answer}</answer>", gold="408", question="What is 12 * 34? Multiply ...")
 
     wrong = multiplication(sample(406), scratchpad_weight=0.3)
     assert wrong.score == pytest.approx(0.1)  # one right node of three

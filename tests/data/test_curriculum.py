@@ -85,9 +85,7 @@ def _make(kind: str) -> Curriculum:
     return easy_to_hard(rows, kind, seed=3, num_steps=12)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "kind", ["uniform", "weighted", "classic", "balanced", "cosine", "gaussian", "prioritised"]
-)
+@pytest.mark.parametrize("kind", ["uniform", "weighted", "classic", "balanced", "cosine", "gaussian", "prioritised"])
 def test_a_saved_cursor_goes_on_exactly(kind: str) -> None:
     whole = _make(kind)
     drawn = [whole.draw(9) for _ in range(12)]
@@ -113,9 +111,7 @@ def test_an_epoch_shows_everything_once_and_the_next_is_shuffled_anew() -> None:
 
 
 def test_weights_are_shares_of_draws_whatever_the_sizes() -> None:
-    rows = [problem(f"a{i}", source="a") for i in range(900)] + [
-        problem(f"b{i}", source="b") for i in range(10)
-    ]
+    rows = [problem(f"a{i}", source="a") for i in range(900)] + [problem(f"b{i}", source="b") for i in range(10)]
     counts = Counter(p.source for p in weighted(rows, seed=0, weights={"a": 1, "b": 3}).draw(8000))
     assert counts["b"] / 8000 == pytest.approx(0.75, abs=0.02)
     own = [problem("x", source="x", extra={"weight": 0.0}), problem("y", source="y", extra={"weight": 2.0})]

@@ -61,17 +61,13 @@ def test_near_is_a_jaccard_similarity_of_at_least_the_threshold() -> None:
 
 
 def test_other_numbers_make_another_problem() -> None:
-    evaluation = (
-        "A farmer has 12 cows and 7 goats and sells 3 of the cows; how many animals are left on the farm?"
-    )
+    evaluation = "A farmer has 12 cows and 7 goats and sells 3 of the cows; how many animals are left on the farm?"
     assert match_of(evaluation.replace("12", "14"), evaluation) is None
     assert match_of(evaluation.replace("farmer", "peasant"), evaluation) is not None
 
 
 def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
-    evaluation = (
-        "Find the number of ways to seat 5 guests around a table when two of them refuse to sit together."
-    )
+    evaluation = "Find the number of ways to seat 5 guests around a table when two of them refuse to sit together."
     longer = f"You tutor a class of 30. One exercise is this. {evaluation} Explain each of your 4 steps well."
     assert match_of(longer, evaluation) == ("ngram_overlap", 1.0)
     assert match_of(longer.replace("5 guests", "6 guests"), evaluation) is None
@@ -80,10 +76,7 @@ def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
 def test_a_common_opening_is_no_overlap() -> None:
     opening = "Find the number of ordered pairs of positive integers (m, n) such that"
     assert (
-        match_of(
-            f"{opening} m divides the sum of all digits of n squared.", f"{opening} mn is a perfect cube."
-        )
-        is None
+        match_of(f"{opening} m divides the sum of all digits of n squared.", f"{opening} mn is a perfect cube.") is None
     )
 
 
@@ -117,15 +110,11 @@ def test_the_report_names_the_most_similar_evaluation_problem(tmp_path: Path) ->
     paths = write_jsonl(tmp_path / "in.jsonl", rows), write_jsonl(tmp_path / "eval.jsonl", against)
     assert prepare(tmp_path, "--input", paths[0], "--against", paths[1]) == 0
     (row,) = read_jsonl(tmp_path / "dropped.jsonl")
-    assert (
-        row["similarity"] == round(9 / 11, 4) and row["matched_id"] == "e2" and row["matched_source"] == "y"
-    )
+    assert row["similarity"] == round(9 / 11, 4) and row["matched_id"] == "e2" and row["matched_source"] == "y"
     assert (row["stage"], row["reason"]) == ("decontaminate", "near_duplicate")
     assert (row["id"], row["problem"], row["answer"], row["level"]) == ("t1", rows[0]["problem"], "3", "2")
     (stage,) = (
-        s
-        for s in json.loads((tmp_path / "report.json").read_text())["stages"]
-        if s["stage"] == "decontaminate"
+        s for s in json.loads((tmp_path / "report.json").read_text())["stages"] if s["stage"] == "decontaminate"
     )
     assert stage["reasons"] == {"near_duplicate": 1} and stage["notes"]["by_evaluation_set"] == {"y": 1}
 
@@ -138,10 +127,7 @@ def test_evaluation_sets_may_share_ids(tmp_path: Path) -> None:
     files = [write_jsonl(tmp_path / f"{i}.jsonl", [{**row, "id": "0"}]) for i, row in enumerate(rows)]
     source = write_jsonl(tmp_path / "in.jsonl", rows)
     assert prepare(tmp_path, "--input", source, "--against", *files) == 0
-    matches = [
-        (row["id"], row["matched_id"], row["matched_source"])
-        for row in read_jsonl(tmp_path / "dropped.jsonl")
-    ]
+    matches = [(row["id"], row["matched_id"], row["matched_source"]) for row in read_jsonl(tmp_path / "dropped.jsonl")]
     assert matches == [("0", "0", "0"), ("1", "0", "1")]
 
 

@@ -50,9 +50,7 @@ def test_normalising_takes_wrappers_off_and_leaves_values_alone(answer: str, nor
 
 
 def test_the_original_answer_is_kept_beside_the_normal_one() -> None:
-    result = NormaliseAnswers().run(
-        [problem("x", "$5$"), problem("y", "6"), problem("z", r"\boxed{}")], Context()
-    )
+    result = NormaliseAnswers().run([problem("x", "$5$"), problem("y", "6"), problem("z", r"\boxed{}")], Context())
     assert [(p.answer, p.extra.get("original_answer")) for p in result.kept] == [("5", "$5$"), ("6", None)]
     assert ids(result)[1] == [("z", "empty_answer", None)]
     assert result.notes == {"changed": 1}
@@ -86,9 +84,7 @@ def test_an_outvoted_answer_goes_and_a_tie_takes_all() -> None:
 
 
 def test_exact_duplicates_keep_the_first_and_signs_count() -> None:
-    rows = [
-        problem(q, id=str(i)) for i, q in enumerate(["$x + 1$?", r"\(x+1\)", "$x - 1$?", "X + 1", "$x+1=$"])
-    ]
+    rows = [problem(q, id=str(i)) for i, q in enumerate(["$x + 1$?", r"\(x+1\)", "$x - 1$?", "X + 1", "$x+1=$"])]
     kept, dropped = ids(ExactDuplicates().run(rows, Context()))
     assert kept == ["0", "2"]
     assert dropped == [(i, "exact_duplicate", "0") for i in "134"]

@@ -101,10 +101,7 @@ def test_knights_have_exactly_one_solution() -> None:
 def test_blocksworld_plans_reach_the_goal_and_none_is_shorter_than_it_must() -> None:
     for problem in generate("blocksworld", seed=0, count=40):
         task = json.loads(problem.answer)
-        moves = [
-            tuple(line.removeprefix("move ").upper().split(" TO "))
-            for line in problem.extra["plan"].splitlines()
-        ]
+        moves = [tuple(line.removeprefix("move ").upper().split(" TO ")) for line in problem.extra["plan"].splitlines()]
         assert len(moves) == task["moves"] >= 1
         state = run_plan(task["initial"], moves)  # type: ignore[arg-type]
         assert state == run_plan(task["goal"], [])
@@ -120,9 +117,7 @@ def test_stories_agree_with_themselves(story: object) -> None:
             assert instance.holds()
             assert instance.steps()[-1] == instance.answer() > 0
             plain, noop = instance.question(), instance.question(noop=True)
-            assert (
-                "{" not in noop and len(noop) > len(plain) and noop.replace(instance.story.noop, "") != plain
-            )
+            assert "{" not in noop and len(noop) > len(plain) and noop.replace(instance.story.noop, "") != plain
             # the useless sentence is the whole difference
             words = iter(noop.split())
             assert all(word in words for word in plain.split())

@@ -67,9 +67,7 @@ def test_ids_are_unique_across_sources(tmp_path: Path) -> None:
     for name in ("x", "y"):
         path = write_jsonl(tmp_path / f"{name}.jsonl", [ROWS[0], {**ROWS[1], "id": name}])
         load_source(SourceConfig(name=name, path=str(path)), validator)
-    with pytest.raises(
-        DataError, match=r"y\.jsonl, line 1: id: duplicate id 'a', first used in .*x\.jsonl, line 1"
-    ):
+    with pytest.raises(DataError, match=r"y\.jsonl, line 1: id: duplicate id 'a', first used in .*x\.jsonl, line 1"):
         validator.check()
 
 
@@ -107,9 +105,7 @@ DAPO = {
         ("olympiadbench", {"question": "q", "final_answer": ["$2$", "$-1$."]}, "q", "2, -1"),
     ],
 )
-def test_mappings_read_the_published_columns(
-    mapping: str, row: dict[str, Any], question: str, answer: str
-) -> None:
+def test_mappings_read_the_published_columns(mapping: str, row: dict[str, Any], question: str, answer: str) -> None:
     fields = MAPPINGS[mapping](row)
     assert (fields.question, fields.answer) == (question, answer)
 
@@ -181,9 +177,7 @@ def test_a_hugging_face_set_needs_a_commit_unless_it_is_a_folder(tmp_path: Path)
         load_source(SourceConfig(name="s", dataset=str(tmp_path / "set"), split="nosplit"), Validator())
 
 
-def test_an_uncached_set_fails_offline_with_a_message(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_uncached_set_fails_offline_with_a_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import datasets
     import huggingface_hub.constants
 

@@ -30,16 +30,9 @@ def rows(count: int) -> list[dict[str, object]]:
 def test_the_files_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     made = rows(1300)  # more than two chunks
     source = write_jsonl(tmp_path / "in.jsonl", made)
-    against = write_jsonl(
-        tmp_path / "eval.jsonl", [{**row, "id": f"e{i}"} for i, row in enumerate(made[50:60])]
-    )
+    against = write_jsonl(tmp_path / "eval.jsonl", [{**row, "id": f"e{i}"} for i, row in enumerate(made[50:60])])
     for workers in (1, 2, 3):
-        assert (
-            prepare(
-                tmp_path / str(workers), "--input", source, "--against", against, "--workers", str(workers)
-            )
-            == 0
-        )
+        assert prepare(tmp_path / str(workers), "--input", source, "--against", against, "--workers", str(workers)) == 0
     for name in ("clean.jsonl", "dropped.jsonl", "report.json"):
         assert len({(tmp_path / str(workers) / name).read_bytes() for workers in (1, 2, 3)}) == 1, name
     clean, dropped = (read_jsonl(tmp_path / "1" / name) for name in ("clean.jsonl", "dropped.jsonl"))
@@ -74,9 +67,7 @@ def test_finished_stages_are_not_run_again_and_changes_are_noticed(tmp_path: Pat
     problems = [problem("x", extra={"k": [1]}), problem("X", id="2"), problem("y", level="3")]
     _Counting.runs = 0
 
-    def run(
-        problems: list[Problem], threshold: float = 0.8, against: tuple[Problem, ...] = ()
-    ) -> list[Result]:
+    def run(problems: list[Problem], threshold: float = 0.8, against: tuple[Problem, ...] = ()) -> list[Result]:
         stages = [Decontaminate(threshold=threshold), _Counting()]
         return [report.result for report in run_pipeline(problems, stages, Context(against), tmp_path)]
 

@@ -31,9 +31,7 @@ def test_the_longest_trace_is_drawn_most() -> None:
 
 
 def test_domains_are_drawn_uniformly_whatever_their_sizes() -> None:
-    rows = [row(f"big{i}", 10, "algebra") for i in range(90)] + [
-        row(f"small{i}", 10, "sets") for i in range(40)
-    ]
+    rows = [row(f"big{i}", 10, "algebra") for i in range(90)] + [row(f"small{i}", 10, "sets") for i in range(40)]
     kept = SelectS1(size=60, seed=1).run(rows, Context()).kept
     assert len(kept) == len({p.id for p in kept}) == 60
     assert 20 <= Counter(p.extra["domain"] for p in kept)["sets"] <= 40

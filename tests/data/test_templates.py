@@ -59,9 +59,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("question", HOSTILE)
 @pytest.mark.parametrize("name", ["qwen_math", "r1_zero_open_think", "chat", "chat:deepscaler_boxed"])
-def test_a_question_never_becomes_a_control_token(
-    name: str, question: str, tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_a_question_never_becomes_a_control_token(name: str, question: str, tokenizer: PreTrainedTokenizerFast) -> None:
     template = resolve(name, tokenizer)
     ids = template.encode(tokenizer, question)
     assert control_ids(tokenizer, ids) == control_ids(tokenizer, template.encode(tokenizer, "x"))
