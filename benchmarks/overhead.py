@@ -55,7 +55,9 @@ def measure(name: str, repeats: int, changes: list[str]) -> None:
     from grpo.train import load_inputs, start_actors
 
     workload: Any = WORKLOADS[name]
-    config = load_config("tiny", ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", *workload["overrides"], *changes])
+    config = load_config(
+        "tiny", ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", *workload["overrides"], *changes]
+    )
     inputs = load_inputs(config, print)
     with tempfile.TemporaryDirectory() as folder, reserve(config) as cluster:
         rollouts, learner = start_actors(config, cluster, inputs, print)
