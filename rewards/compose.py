@@ -54,6 +54,7 @@ class Scorer:
         memory_bytes: int = 512 * 2**20,
     ) -> None:
         registry.load_modules(modules)
+        registry.load_entry_points()
         errors = _problems(components)
         if errors:
             raise ValueError("\n".join(errors))

@@ -25,7 +25,7 @@ class Extraction(NamedTuple):
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}(?:\{|\s(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII)
 _STATED = re.compile(
     r"(?:\b(?:final |correct |right )?(?:answers?|option|choice)(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?"
-    r"\**\s*(?:\b(?:is|are|would be|must be|=)|:)"
+    r"\**\s*(?:\b(?:is|are|would be|must be)\b(?:\s+(?:therefore|thus|then|hence|simply|just))?|:|=)"
     r"|####)"
     r"\**:?\s*",
     re.IGNORECASE,
@@ -160,7 +160,9 @@ def _stated(text: str) -> Extraction:
     found = []
     text = text[-_MAX_STATED:]
     for match in _STATED.finditer(text):
-        found.append(_statement(text[match.end() : match.end() + _MAX_STATEMENT]))
+        statement = _statement(text[match.end() : match.end() + _MAX_STATEMENT])
+        if not _STATED.search(statement):  # `Final Answer: The final answer is 42.` is one statement
+            found.append(statement)
         if len(found) > MAX_CANDIDATES:
             break
     return _several(_real(found))

@@ -47,7 +47,7 @@ class _Worker:
     def __init__(self, memory_bytes: int, modules: Sequence[str]) -> None:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from rewards.worker import main; main()"],
+            [sys.executable, "-P", "-c", "from rewards.worker import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,

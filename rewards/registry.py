@@ -79,13 +79,17 @@ def names() -> list[str]:
 
 
 def load_modules(modules: Sequence[str]) -> None:
-    """Import the operator's own modules and installed entry points, which register their rewards.
+    """Import the operator's own modules, which register their rewards.
 
     Raises:
         ImportError: a module that the recipe names cannot be imported.
     """
     for module in modules:
         importlib.import_module(module)
+
+
+def load_entry_points() -> None:
+    """Import what installed packages offer under the entry point group `grpo.rewards`."""
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         entry_point.load()
 

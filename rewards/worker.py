@@ -76,12 +76,15 @@ def _die_with_parent() -> None:
 
 def _limit(memory_bytes: int) -> None:
     """Address space, core dumps, files; processes too, which binds for users other than root."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**24, 2**24))
-    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    processes = 512 if hard == resource.RLIM_INFINITY else min(hard, 512)
-    resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+    for kind, limit in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 2**24),
+        (resource.RLIMIT_NPROC, 512),
+    ):
+        _, hard = resource.getrlimit(kind)
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (limit, limit))
 
 
 def _check_known_good() -> None:

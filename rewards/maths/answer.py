@@ -56,10 +56,11 @@ class Assign(NamedTuple):
 
 
 class Equation(NamedTuple):
-    """left = right, both with their variables."""
+    """left = right, both with their variables; `unit` is that of a side."""
 
     left: Node
     right: Node
+    unit: Unit | None = None
 
 
 class Inequality(NamedTuple):

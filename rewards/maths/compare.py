@@ -30,6 +30,7 @@ from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
 from rewards.maths.units import SPACED_LETTERS, compatible
 
+_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _PROGRAMMING = re.compile(r"\b(?:np|numpy|math|cmath)\.(?=[a-z])")
 _SCIENTIFIC = re.compile(r"(\d+\.?\d*|\.\d+)[eE]([+-]?\d{1,4})(?![\w.])", re.ASCII)
 
@@ -60,8 +61,11 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
     Raises:
         LimitError: reading or comparing them asks for more than `limits`.
     """
-    if answer.strip() == gold.strip():
-        return bool(answer.strip())
+    answer, gold = answer.strip(), gold.strip()
+    if answer == gold:
+        return bool(answer)
+    if not rules.rel_tol and _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
+        return int(answer) == int(gold)  # most answers; nothing else needs to be read
     if len(answer) > limits.max_chars or len(gold) > limits.max_chars:
         raise LimitError("chars")
     comparison = Comparison(Budget(limits), rules.rel_tol)
@@ -110,6 +114,8 @@ def _same_otherwise(
             return read_gold == Scalar(sym(letter))
         if not _is_choice(content := read_tokens(rest, limits)) and same(content, read_gold, comparison):
             return True
+    if isinstance(read_answer, Equation) and isinstance(read_gold, Scalar):
+        return _same_result(read_answer, read_gold, comparison)
     bare = _without_letter_unit(tokens)
     if bare is not None and isinstance(read_gold, Scalar) and read_gold.node.op in ("num", "div", "mul"):
         return same(read_tokens(bare, limits), read_gold, comparison)
@@ -119,6 +125,15 @@ def _same_otherwise(
         if ambiguous_commas(gold) and isinstance(read_answer, Listing):
             return same(read_answer, read(gold, limits, comma_lists=True)[0], comparison)
     return False
+
+
+def _same_result(answer: Equation, gold: Scalar, comparison: Comparison) -> bool:
+    """`m + n = 5`, `AB = 5` and `\\sin x = 5` state what was asked for; `2x = 5` is not solved yet."""
+    asked, value = (answer.left, answer.right) if variables(answer.left) else (answer.right, answer.left)
+    if variables(gold.node) or variables(value):
+        return False
+    is_name = len(variables(asked)) > 1 or asked.op in ("call", "apply")
+    return is_name and _same_scalar(Scalar(value, answer.unit), gold, comparison)
 
 
 def split_choice(tokens: Tokens) -> tuple[str, Tokens] | None:

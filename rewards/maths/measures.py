@@ -12,9 +12,7 @@ from rewards.maths.units import MAGNITUDES, UNITS, Unit, is_unit, unit_of
 
 
 def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
-    """The expression, the unit after it or the currency sign at a side, and the factor of `percent`,
-    `million`.
-    """
+    """The expression, its unit or currency sign, and the factor of a `percent` or `million` after it."""
     money = [token.text == "$" and token.kind == "op" for token in tokens]
     if any(money):
         rest = [token for token, is_money in zip(tokens, money, strict=True) if not is_money]
@@ -22,7 +20,7 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
             rest, unit, factor = split_unit(rest)
             return rest, unit or Unit((("dollar", 1),)), factor
         raise NotMathError("currency")
-    tokens = _flat_powers(tokens)
+    tokens = _flat_powers(_without_brackets(tokens))
     start = len(tokens)
     while start > 1 and _may_be_unit(tokens, start - 1):
         start -= 1
@@ -39,11 +37,25 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
     return expression, _unit_from(tail) if tail else None, factor
 
 
+def _without_brackets(tokens: Tokens) -> Tokens:
+    """`18 (dollars)` as `18 dollars`."""
+    opener = next((k for k, token in enumerate(tokens) if token.kind == "open" and token.text == "("), 0)
+    inner = tokens[opener + 1 : -1]
+    if opener and inner and tokens[-1].text == ")" and all(_is_unit_token(token) for token in inner):
+        return [*tokens[:opener], *inner]
+    return tokens
+
+
 def _flat_powers(tokens: Tokens) -> Tokens:
-    """`cm^{2}` as `cm^2`."""
+    """`cm^{2}` as `cm^2`, `s^{-1}` with a negative number."""
     flat: Tokens = []
     for token in tokens:
         flat.append(token)
+        if len(flat) > 5 and token.text == "G" and [t.text for t in flat[-5:-2]] == ["^", "G", "-"]:
+            number = flat[-2]
+            if number.kind == "num" and number.value is not None and flat[-6].kind in ("word", "run"):
+                flat[-4:] = [number._replace(text="-" + number.text, value=-number.value)]
+                continue
         if len(flat) < 5 or token.text != "G" or flat[-4].text != "^" or flat[-5].kind not in ("word", "run"):
             continue
         opener, number = flat[-3:-1]
@@ -76,7 +88,7 @@ def _may_be_unit(tokens: Tokens, index: int) -> bool:
         return _is_unit_token(before) and (_is_unit_token(after[0]) or after[0].text in UNITS or token.text == ".")
     if token.kind == "op" and token.text == "^":
         return _is_unit_token(before)
-    if token.kind == "num" and token.text in ("2", "3", "1"):
+    if token.kind == "num" and token.text.lstrip("-") in ("2", "3", "1"):
         return before.text == "^" and index >= 2 and _is_unit_token(tokens[index - 2])
     if token.kind == "sym" and before.kind == "op" and before.text in ("/", "*") and index >= 2:
         return _is_unit_token(tokens[index - 2]) and token.text in UNITS

@@ -258,6 +258,12 @@ class _Parser:
                 raise NotMathError("prime")
         if self.peek().text == "G" and self.peek(1).kind == "open" and self.peek(1).text == "(":
             return self.application_in_braces(name)
+        if name == "C" and self.peek().text == "(" and self.peek(2).text == ",":  # C(n, k)
+            self.take()
+            arguments = self.arguments(")")
+            if len(arguments) != 2:
+                raise NotMathError("arguments of C")
+            return call("binom", *arguments)
         if self.peek().kind == "open" and self.peek().text == "(" and self.is_application(name):
             self.take()
             return Node("apply", tuple(self.arguments(")")), name)

@@ -157,7 +157,7 @@ class _Reader:
                 kind = token.text.lower() if kind != "or" else kind
         if not cuts:
             return self.union(tokens)
-        parts = [part for part in split_at(tokens, cuts) if part]
+        parts = _share_unequal([part for part in split_at(tokens, cuts) if part])
         if len(parts) > MAX_ITEMS:
             raise NotMathError("too many items")
         items = [self.answer(part) for part in parts if not self.is_condition(part) or len(parts) == 1]
@@ -206,8 +206,11 @@ class _Reader:
             whole, removed = split_at(tokens, minus[:1])
             return without(self.region(whole), self.answer(removed), Budget(self.limits))
         if cups:
-            pieces = [piece for part in split_at(tokens, cups) for piece in self.region(part).pieces]
-            return Region(tuple(pieces))
+            regions = [self.region(part) for part in split_at(tokens, cups)]
+            names = {region.variable for region in regions if region.variable}
+            if len(names) > 1:
+                raise NotMathError("a union over several variables")
+            return Region(tuple(piece for region in regions for piece in region.pieces), "".join(names))
         return self.bracketed(tokens)
 
     def region(self, tokens: Tokens) -> Region:
@@ -252,7 +255,7 @@ class _Reader:
         left, right = self.scalar(parts[0]), self.scalar(parts[1])
         if not variables(left.node) and not variables(right.node):
             return right._replace(also=(left.node,), unit=right.unit or left.unit)
-        return Equation(left.node, right.node)
+        return Equation(left.node, right.node, right.unit or left.unit)
 
     def chain(self, parts: list[Tokens]) -> Answer:
         """`2/4 = 1/2`: the last, provided the others are equal to it (checked when it is compared)."""
@@ -404,6 +407,8 @@ class _Reader:
         cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text == ":"]
         if not cuts:
             return self.based(tokens) or self.scaled_matrix(tokens) or self.values(tokens)
+        if all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
+            return self.answer(tokens[cuts[0] + 1 :])  # Total: 42
         tokens, half = _half_of_day(tokens)
         return Ratio(tuple(self.end(part) for part in split_at(tokens, cuts)), half)
 
@@ -464,6 +469,15 @@ def _is_name_part(node: Node) -> bool:
 
 def _variable(tokens: Tokens) -> str:
     return plain_text(strip(tokens))
+
+
+def _share_unequal(parts: list[Tokens]) -> list[Tokens]:
+    """`x \\neq 2, 3` as `x \\neq 2, x \\neq 3`."""
+    first = [token.text if token.kind == "op" else "" for token in parts[0]] if parts else []
+    if "!=" not in first or any(token.text in _RELATIONS for part in parts[1:] for token in part):
+        return parts
+    front = parts[0][: first.index("!=") + 1]
+    return [parts[0], *([*front, *part] for part in parts[1:])]
 
 
 def _is_plain_words(tokens: Tokens) -> bool:

@@ -91,3 +91,15 @@ def _seconds(scorer: Scorer, groups: list[list[Sample]]) -> float:
     started = time.perf_counter()
     scorer.score_groups(groups)
     return time.perf_counter() - started
+
+
+def test_installed_packages_offer_rewards_by_entry_points(monkeypatch: pytest.MonkeyPatch):
+    class EntryPoint:
+        def load(self) -> None:
+            register("offered")(lambda sample: Reward(3.0, "ok"))
+
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda *, group: [EntryPoint()] if group == "grpo.rewards" else []
+    )
+    [score] = Scorer({"offered": Component(weight=1.0)}).score_group([Sample(response="", gold="")])
+    assert score.total == 3.0

@@ -69,6 +69,18 @@ def test_no_source_evaluates_text():
     assert [offence for path in SOURCES for offence in offences(path)] == []
 
 
+def test_no_package_evaluates_text_by_the_plain_names():
+    plain = {"eval", "exec", "sympify", "parse_expr"}
+    found = []
+    for path in sorted(path for name in ("data", "grpo") for path in (ROOT / name).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name) and node.id in plain:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.id}")
+            elif isinstance(node, ast.Attribute) and node.attr in ("sympify", "parse_expr"):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.attr}")
+    assert found == []
+
+
 def test_the_scan_finds_what_it_looks_for(tmp_path: Path):
     bad = ROOT / "rewards" / "registry.py"
     source = "eval('1')\nfrom sympy import S\nx.subs('a', 1)\nimport pickle\n"
