@@ -1,6 +1,6 @@
 """What the framework adds to the bare work of a step: time of a step over bare generation + bare learning.
 
-    python -m benchmarks.overhead [--repeats 5] [--workload tiny long]
+    python -m benchmarks.overhead [--repeats 5] [--workload tiny long] [--set KEY=VALUE ...]
 
 *Step*: sample, score, advantages, update, weight transfer, as the trainer does them, on the engines and ranks of the
 tiny recipe. *Bare generation*: the same requests (prompts, seeds, log-probs, stop rules) in one vLLM process without
@@ -43,18 +43,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the recipe")
     args = parser.parse_args()
     for name in args.workload:
-        measure(name, args.repeats)
+        measure(name, args.repeats, args.set)
 
 
-def measure(name: str, repeats: int) -> None:
+def measure(name: str, repeats: int, changes: list[str]) -> None:
     """One workload: step, bare generation and bare learning in turn."""
     from grpo.runtime.cluster import reserve
     from grpo.train import load_inputs, start_actors
 
     workload: Any = WORKLOADS[name]
-    config = load_config("tiny", ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", *workload["overrides"]])
+    config = load_config(
+        "tiny", ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", *workload["overrides"], *changes]
+    )
     inputs = load_inputs(config, print)
     with tempfile.TemporaryDirectory() as folder, reserve(config) as cluster:
         rollouts, learner = start_actors(config, cluster, inputs, print)

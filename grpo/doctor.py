@@ -66,7 +66,7 @@ def examine() -> list[Finding]:
 def tested_versions(kind: Literal["cpu", "gpu"]) -> dict[str, str]:
     """Versions of the lock file of this kind of machine, by package name."""
     text = (REQUIREMENTS / f"{kind}.txt").read_text(encoding="utf-8")
-    return dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", text, re.MULTILINE))
+    return dict(re.findall(r"^([A-Za-z0-9_.-]+)(?:\[.*?\])?==(\S+)", text, re.MULTILINE))
 
 
 def visible_gpus() -> list[str]:

@@ -18,21 +18,6 @@ PROBLEMS = ArithmeticSpec(lengths=(3,), max_term=9)
 SPEC = BaseModelSpec(problems=PROBLEMS, num_layers=2, hidden_size=64, num_heads=2, intermediate_size=128, num_steps=500)
 
 
-def untied_copy(folder: Path) -> Path:
-    """The small model with an output weight of its own, which differs from the embedding."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(SMALL_MODEL)
-    weight = model.get_input_embeddings().weight.detach()
-    generator = torch.Generator().manual_seed(0)
-    model.config.tie_word_embeddings = False
-    model.lm_head.weight = torch.nn.Parameter(weight + 0.02 * torch.randn(weight.shape, generator=generator))
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(SMALL_MODEL).save_pretrained(folder)
-    return folder
-
-
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as cache:
         shutil.rmtree(SMALL_MODEL, ignore_errors=True)

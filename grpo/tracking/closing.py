@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from grpo.tracking.console import duration, known, number, one_line
+from grpo.tracking.words import duration, known, number, one_line
 
 ROWS = {
     "accuracy": "accuracy",

@@ -12,7 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from grpo.tracking.console import HEADLINE, Pace, duration, headline, known, number, one_line
+from grpo.tracking.words import HEADLINE, Pace, duration, headline, known, number, one_line
 
 REFRESH_PER_SECOND = 2  # drawing costs milliseconds of a core that training wants
 

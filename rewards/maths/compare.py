@@ -30,6 +30,7 @@ from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
 from rewards.maths.units import SPACED_LETTERS, compatible
 
+_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _PROGRAMMING = re.compile(r"\b(?:np|numpy|math|cmath)\.(?=[a-z])")
 _SCIENTIFIC = re.compile(r"(\d+\.?\d*|\.\d+)[eE]([+-]?\d{1,4})(?![\w.])", re.ASCII)
 
@@ -60,8 +61,11 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
     Raises:
         LimitError: reading or comparing them asks for more than `limits`.
     """
-    if answer.strip() == gold.strip():
-        return bool(answer.strip())
+    answer, gold = answer.strip(), gold.strip()
+    if answer == gold:
+        return bool(answer)
+    if not rules.rel_tol and _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
+        return int(answer) == int(gold)  # most answers; nothing else needs to be read
     if len(answer) > limits.max_chars or len(gold) > limits.max_chars:
         raise LimitError("chars")
     comparison = Comparison(Budget(limits), rules.rel_tol)

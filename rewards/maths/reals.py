@@ -96,12 +96,12 @@ def solved(inequality: Inequality, budget: Budget) -> Region | None:
     for at in (0, 1, 2, 5):
         evaluator = Evaluator(budget, 30, {name: Fraction(at)}, allow_complex=False)
         try:
-            value = evaluator.value(inequality.right) - evaluator.value(inequality.left)
+            left, right = evaluator.value(inequality.left), evaluator.value(inequality.right)
         except UndefinedError:
             return None
-        if not isinstance(value, Fraction):
+        if not isinstance(left, Fraction) or not isinstance(right, Fraction):
             return None
-        values.append(value)
+        values.append(right - left)
     start, slope = values[0], values[1] - values[0]
     if slope == 0 or values[2] != start + 2 * slope or values[3] != start + 5 * slope:
         return None

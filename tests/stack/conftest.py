@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from benchmarks.logprob_gap import untie
 from grpo.config import TrainConfig, load_config
 from grpo.runtime.cluster import reserve
 from grpo.train import load_inputs, start_actors
-from tests.models import SMALL_MODEL, untied_copy
+from tests.models import SMALL_MODEL
 
 OVERRIDES = [
     "model.base=null",
@@ -49,6 +50,6 @@ def running(model_folder, *overrides):
 @pytest.fixture(scope="module", params=["tied", "untied"])
 def stack(request, tmp_path_factory):
     """Both kinds of output weight, one after the other."""
-    folder = SMALL_MODEL if request.param == "tied" else untied_copy(tmp_path_factory.mktemp("untied"))
+    folder = SMALL_MODEL if request.param == "tied" else untie(SMALL_MODEL, tmp_path_factory.mktemp("untied"))
     with running(folder) as living:
         yield living

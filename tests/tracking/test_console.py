@@ -3,7 +3,8 @@ import io
 import pytest
 
 from grpo.tracking import console
-from grpo.tracking.console import Pace, PlainDisplay, duration, number, open_display, shown
+from grpo.tracking.console import PlainDisplay, open_display
+from grpo.tracking.words import Pace, duration, number, shown
 
 
 class Terminal(io.StringIO):
