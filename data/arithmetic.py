@@ -1,12 +1,12 @@
-"""Arithmetic with order of operations: problems, worked solutions, and the text a small base model is pre-trained on.
+"""Arithmetic with order of operations: problems, worked solutions, and text to pre-train a base model on.
 
 A problem is an expression of 3 or 4 numbers with exactly one product, such as `7+3*4-5`. No step of its
-solution is negative. The split of an expression is a function of its text alone, so training and held-out problems
-are disjoint whatever the seeds. A held-out expression occurs nowhere in the pre-training text either, not even as
-a part of a longer expression.
+solution is negative. The split of an expression is a function of its text alone, so training and held-out
+problems are disjoint whatever the seeds. A held-out expression occurs nowhere in the pre-training text, not
+even as a part of a longer expression.
 
-Left out on purpose: brackets, division, several products; a model of half a million parameters does not need them
-to show that thinking in steps pays.
+Left out on purpose: brackets, division, several products; a model of half a million parameters does not need
+them to show that thinking in steps pays.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def untagged_response(expression: Expression) -> str:
 
 
 def solution_style(response: str) -> Style:
-    """How a response got to its answer: steps in its thought (`worked`), a thought without (`bare`), or no thought."""
+    """How a response got to its answer: `worked` has steps in its thought, `bare` none, `none` no thought."""
     thought = _THOUGHT.search(response)
     if thought is None:
         return "none"
@@ -153,7 +153,7 @@ def solution_style(response: str) -> Style:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusSpec:
-    """The mix of the pre-training text, as shares of its documents; the rest are lines of arithmetic facts."""
+    """The mix of the pre-training text, as shares of its documents; the rest are arithmetic facts."""
 
     worked: float = 0.3
     bare: float = 0.2
@@ -169,7 +169,7 @@ def corpus(spec: ArithmeticSpec, mix: CorpusSpec, *, seed: int) -> Iterator[str]
     """The pre-training text, document by document, without end: dialogues in three styles, and facts."""
     rng = random.Random(f"corpus-{seed}")
     problems = expressions(spec, "train", rng)
-    sources = _valid_expressions(spec, rng)  # of facts; a fact has two numbers and is no problem of either split
+    sources = _valid_expressions(spec, rng)  # of facts, which have two numbers and so belong to no split
     styles = (worked_response, bare_response, untagged_response, None)
     shares = [mix.worked, mix.bare, mix.untagged]
     shares.append(1 - sum(shares))

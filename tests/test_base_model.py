@@ -13,7 +13,9 @@ from grpo import base_model
 from grpo.base_model import EOS, TAGS, BaseModelSpec, build_base_model, cache_key
 from grpo.muon import Muon, orthogonalize
 
-TINY = BaseModelSpec(num_layers=1, hidden_size=32, num_heads=1, intermediate_size=32, num_steps=3, documents_per_step=8)
+TINY = BaseModelSpec(
+    num_layers=1, hidden_size=32, num_heads=1, intermediate_size=32, num_steps=3, documents_per_step=8
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_tags_and_digits_are_ordinary_tokens_of_their_own(folder):
     response = worked_response(Expression((7, 3, 4), ("+", "*")))
     ids = tokenizer(response)["input_ids"]
     assert tokenizer.convert_ids_to_tokens(ids)[:5] == ["<think>", "3", "*", "4", "="]
-    assert len(ids) == len(TAGS) + len("3*4=12 7+12=19 19")- 1
+    assert len(ids) == len(TAGS) + len("3*4=12 7+12=19 19") - 1
     assert tokenizer.decode(ids, skip_special_tokens=True) == response
 
 
@@ -101,6 +103,6 @@ def test_muon_moves_every_direction_of_a_matrix_equally():
     matrix = torch.nn.Parameter(torch.zeros(2, 2))
     matrix.grad = torch.diag(torch.tensor([1.0, 100.0]))
     Muon([matrix], lr=0.1).step()
-    # both singular values of the step are lr times a factor near 1, although one gradient is 100 times the other
+    # both steps are lr times a factor near 1, although one gradient is 100 times the other
     assert -0.13 < matrix[0, 0].item() < 0
     assert -0.13 < matrix[1, 1].item() < -0.06
