@@ -133,14 +133,14 @@ def worked_response(expression: Expression) -> str:
     return f"<think>{thought}</think><answer>{steps[-1][-1]}</answer>"
 
 
-def bare_response(expression: Expression) -> str:
-    """A response that keeps to the format but only restates the question before it answers."""
-    return f"<think>{expression.text}</think><answer>{expression.steps()[-1][-1]}</answer>"
+def bare_response(expression: Expression, slip: int = 0) -> str:
+    """A response that keeps to the format but only restates the question before an answer, maybe off."""
+    return f"<think>{expression.text}</think><answer>{abs(expression.steps()[-1][-1] + slip)}</answer>"
 
 
-def untagged_response(expression: Expression) -> str:
-    """A response that just says the answer."""
-    return f" {expression.steps()[-1][-1]}"
+def untagged_response(expression: Expression, slip: int = 0) -> str:
+    """A response that just says an answer, which may be off."""
+    return f" {abs(expression.steps()[-1][-1] + slip)}"
 
 
 def solution_style(response: str) -> Style:
@@ -153,11 +153,16 @@ def solution_style(response: str) -> Style:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusSpec:
-    """The mix of the pre-training text, as shares of its documents; the rest are arithmetic facts."""
+    """The mix of the pre-training text, as shares of its documents; the rest are arithmetic facts.
 
-    worked: float = 0.3
-    bare: float = 0.2
-    untagged: float = 0.2
+    Like text that people write, answers without work are often wrong: `slips` is the share of
+    those that are off.
+    """
+
+    worked: float = 0.26
+    bare: float = 0.26
+    untagged: float = 0.18
+    slips: float = 0.7
     facts_per_line: int = 4
 
     def __post_init__(self) -> None:
@@ -170,17 +175,22 @@ def corpus(spec: ArithmeticSpec, mix: CorpusSpec, *, seed: int) -> Iterator[str]
     rng = random.Random(f"corpus-{seed}")
     problems = expressions(spec, "train", rng)
     sources = _valid_expressions(spec, rng)  # of facts, which have two numbers and so belong to no split
-    styles = (worked_response, bare_response, untagged_response, None)
-    shares = [mix.worked, mix.bare, mix.untagged]
-    shares.append(1 - sum(shares))
+    shares = {"worked": mix.worked, "bare": mix.bare, "untagged": mix.untagged}
+    shares["facts"] = 1 - sum(shares.values())
     while True:
-        respond = rng.choices(styles, shares)[0]
-        if respond is None:
+        kind = rng.choices(list(shares), list(shares.values()))[0]
+        if kind == "facts":
             facts = (rng.choice(next(sources).steps()) for _ in range(mix.facts_per_line))
             yield "\n".join(_equation(fact) for fact in facts)
-        else:
-            expression = next(problems)
-            yield TEMPLATE.render(expression.text) + respond(expression)
+            continue
+        expression = next(problems)
+        slip = rng.choice((-1, 1)) * rng.randint(1, 9) if rng.random() < mix.slips else 0
+        responses = {
+            "worked": worked_response(expression),
+            "bare": bare_response(expression, slip),
+            "untagged": untagged_response(expression, slip),
+        }
+        yield TEMPLATE.render(expression.text) + responses[kind]
 
 
 def _valid_expressions(spec: ArithmeticSpec, rng: random.Random) -> Iterator[Expression]:
