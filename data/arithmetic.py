@@ -1,12 +1,12 @@
-"""Arithmetic with order of operations: problems, worked solutions, and the text a small base model is pre-trained on.
+"""Arithmetic with order of operations: problems, worked solutions, and text to pre-train a base model on.
 
 A problem is an expression of 3 or 4 numbers with exactly one product, such as `7+3*4-5`. No step of its
-solution is negative. The split of an expression is a function of its text alone, so training and held-out problems
-are disjoint whatever the seeds. A held-out expression occurs nowhere in the pre-training text either, not even as
-a part of a longer expression.
+solution is negative. The split of an expression is a function of its text alone, so training and held-out
+problems are disjoint whatever the seeds. A held-out expression occurs nowhere in the pre-training text, not
+even as a part of a longer expression.
 
-Left out on purpose: brackets, division, several products; a model of half a million parameters does not need them
-to show that thinking in steps pays.
+Left out on purpose: brackets, division, several products; a model of half a million parameters does not need
+them to show that thinking in steps pays.
 """
 
 from __future__ import annotations
@@ -133,18 +133,18 @@ def worked_response(expression: Expression) -> str:
     return f"<think>{thought}</think><answer>{steps[-1][-1]}</answer>"
 
 
-def bare_response(expression: Expression) -> str:
-    """A response that keeps to the format but only restates the question before it answers."""
-    return f"<think>{expression.text}</think><answer>{expression.steps()[-1][-1]}</answer>"
+def bare_response(expression: Expression, slip: int = 0) -> str:
+    """A response that keeps to the format but only restates the question before an answer, maybe off."""
+    return f"<think>{expression.text}</think><answer>{abs(expression.steps()[-1][-1] + slip)}</answer>"
 
 
-def untagged_response(expression: Expression) -> str:
-    """A response that just says the answer."""
-    return f" {expression.steps()[-1][-1]}"
+def untagged_response(expression: Expression, slip: int = 0) -> str:
+    """A response that just says an answer, which may be off."""
+    return f" {abs(expression.steps()[-1][-1] + slip)}"
 
 
 def solution_style(response: str) -> Style:
-    """How a response got to its answer: steps in its thought (`worked`), a thought without (`bare`), or no thought."""
+    """How a response got to its answer: `worked` has steps in its thought, `bare` none, `none` no thought."""
     thought = _THOUGHT.search(response)
     if thought is None:
         return "none"
@@ -153,11 +153,16 @@ def solution_style(response: str) -> Style:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusSpec:
-    """The mix of the pre-training text, as shares of its documents; the rest are lines of arithmetic facts."""
+    """The mix of the pre-training text, as shares of its documents; the rest are arithmetic facts.
 
-    worked: float = 0.3
-    bare: float = 0.2
-    untagged: float = 0.2
+    Like text that people write, answers without work are often wrong: `slips` is the share of
+    those that are off.
+    """
+
+    worked: float = 0.26
+    bare: float = 0.26
+    untagged: float = 0.18
+    slips: float = 0.7
     facts_per_line: int = 4
 
     def __post_init__(self) -> None:
@@ -169,18 +174,23 @@ def corpus(spec: ArithmeticSpec, mix: CorpusSpec, *, seed: int) -> Iterator[str]
     """The pre-training text, document by document, without end: dialogues in three styles, and facts."""
     rng = random.Random(f"corpus-{seed}")
     problems = expressions(spec, "train", rng)
-    sources = _valid_expressions(spec, rng)  # of facts; a fact has two numbers and is no problem of either split
-    styles = (worked_response, bare_response, untagged_response, None)
-    shares = [mix.worked, mix.bare, mix.untagged]
-    shares.append(1 - sum(shares))
+    sources = _valid_expressions(spec, rng)  # of facts, which have two numbers and so belong to no split
+    shares = {"worked": mix.worked, "bare": mix.bare, "untagged": mix.untagged}
+    shares["facts"] = 1 - sum(shares.values())
     while True:
-        respond = rng.choices(styles, shares)[0]
-        if respond is None:
+        kind = rng.choices(list(shares), list(shares.values()))[0]
+        if kind == "facts":
             facts = (rng.choice(next(sources).steps()) for _ in range(mix.facts_per_line))
             yield "\n".join(_equation(fact) for fact in facts)
-        else:
-            expression = next(problems)
-            yield TEMPLATE.render(expression.text) + respond(expression)
+            continue
+        expression = next(problems)
+        slip = rng.choice((-1, 1)) * rng.randint(1, 9) if rng.random() < mix.slips else 0
+        responses = {
+            "worked": worked_response(expression),
+            "bare": bare_response(expression, slip),
+            "untagged": untagged_response(expression, slip),
+        }
+        yield TEMPLATE.render(expression.text) + responses[kind]
 
 
 def _valid_expressions(spec: ArithmeticSpec, rng: random.Random) -> Iterator[Expression]:

@@ -1,8 +1,8 @@
-"""The base model of the embedded default recipe: a small Qwen2, pre-trained from scratch on generated arithmetic.
+"""The base model of the embedded default recipe: a small Qwen2, pre-trained from scratch on arithmetic.
 
-`build_base_model` gives a Hugging Face folder like that of any downloaded checkpoint, so everything after it takes
-the path of a real model. It is a *base* model: it has read text of several styles and continues a prompt in any of
-them. It has seen no reward.
+`build_base_model` gives a Hugging Face folder like that of any downloaded checkpoint, so everything after it
+takes the path of a real model. It is a *base* model: it has read text of several styles and continues a
+prompt in any of them. It has seen no reward.
 
 Left out on purpose: evaluation (that is `grpo eval`), resuming (it takes minutes), mixed precision.
 """
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data import arithmetic
 from data.arithmetic import ArithmeticSpec, CorpusSpec, corpus
@@ -38,7 +38,7 @@ _TAG = re.compile("|".join(TAGS))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseModelSpec:
-    """Everything that decides the weights: the text, the architecture, and how the one is learned by the other."""
+    """Everything that decides the weights: the text, the architecture, and how it learns the text."""
 
     problems: ArithmeticSpec = field(default_factory=ArithmeticSpec)
     corpus: CorpusSpec = field(default_factory=CorpusSpec)
@@ -49,9 +49,9 @@ class BaseModelSpec:
     vocab_size: int = 320  # a multiple of 64; what the tokenizer does not use is padding
     tied_embeddings: bool = True
     max_position_embeddings: int = 512
-    num_steps: int = 1400
+    num_steps: int = 1300
     documents_per_step: int = 64
-    num_slices: int = 2  # of a step's documents, each computed by its own thread; not by the number of cores
+    num_slices: int = 4  # of a step's documents, a thread for each, whatever the number of cores
     matrix_lr: float = 0.02  # Muon, for the matrices of the layers
     lr: float = 3e-3  # AdamW, for everything else
     warmup_steps: int = 50
@@ -60,8 +60,8 @@ class BaseModelSpec:
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 32:
             raise ValueError(
-                f"hidden_size={self.hidden_size} over num_heads={self.num_heads} must give heads of a multiple of "
-                "32, the sizes that vLLM's CPU attention has"
+                f"hidden_size={self.hidden_size} over num_heads={self.num_heads} must give heads of a "
+                "multiple of 32, the sizes that vLLM's CPU attention has"
             )
         if self.vocab_size % 64:
             raise ValueError(f"vocab_size={self.vocab_size} must be a multiple of 64")
@@ -98,8 +98,8 @@ def build_base_model(spec: BaseModelSpec, cache_dir: Path) -> Path:
 def train_tokenizer(spec: BaseModelSpec) -> PreTrainedTokenizerBase:
     """Qwen2's byte-level BPE, with merges learned from the corpus.
 
-    Digits stay alone (Qwen2 cuts them so). The tags are added tokens, but ordinary ones: a decoder that skips special
-    tokens keeps them, as it must for the format reward.
+    Digits stay alone (Qwen2 cuts them so). The tags are added tokens, but ordinary ones: a decoder that skips
+    special tokens keeps them, as it must for the format reward.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
@@ -120,10 +120,10 @@ def train_tokenizer(spec: BaseModelSpec) -> PreTrainedTokenizerBase:
     text = itertools.islice(corpus(spec.problems, spec.corpus, seed=spec.seed), 1000)
     bpe.train_from_iterator((_TAG.sub("", document) for document in text), trainer)
     learned = json.loads(bpe.to_str())["model"]
+    merges: list[Any] = [tuple(merge) for merge in learned["merges"]]
     tokenizer = Qwen2Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
-        unk_token=None,
+        merges=merges,
         eos_token=EOS,
         pad_token=PAD,
         model_max_length=spec.max_position_embeddings,
@@ -155,7 +155,9 @@ def pretrain(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> PreTrai
     return model
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: BaseModelSpec, folder: Path) -> None:
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: BaseModelSpec, folder: Path
+) -> None:
     """Write the model as a Hugging Face folder, with the spec that made it."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -212,9 +214,9 @@ def _batches(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> Iterato
 def _set_gradients(model: PreTrainedModel, documents: list[list[int]], num_slices: int) -> None:
     """Gradient of the mean loss over all tokens of the step, computed slice by slice, a thread for each.
 
-    Documents of like length share a slice, so that little is padded. Each slice is computed by one thread and the
-    slices are summed in order, so the bits do not depend on the number of cores, and a busy core delays one slice
-    rather than every operation.
+    Documents of like length share a slice, so that little is padded. Each slice is computed by one thread and
+    the slices are summed in order, so the bits do not depend on the number of cores, and a busy core delays
+    one slice rather than every operation.
     """
     import torch
 
@@ -233,9 +235,9 @@ def _set_gradients(model: PreTrainedModel, documents: list[list[int]], num_slice
 
 
 def _summed_loss(model: PreTrainedModel, documents: list[list[int]]) -> torch.Tensor:
-    """Cross-entropy summed over all tokens. Padding is on the right, where a causal model cannot see it: no mask."""
+    """Cross-entropy summed over all tokens. Padding on the right is out of a causal model's sight."""
     import torch
-    import torch.nn.functional as F
+    import torch.nn.functional as F  # noqa: N812
 
     rows = [torch.tensor(document) for document in documents]
     ids_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
@@ -251,7 +253,7 @@ def _lr_factor(step: int, spec: BaseModelSpec) -> float:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: handing it back and faulting it in again costs as much as the arithmetic."""
+    """Let glibc keep what is freed: faulting it in again can cost as much as the arithmetic."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8
         for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**26), (arena_max, 1)):

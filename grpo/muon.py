@@ -1,7 +1,7 @@
 """Muon (Jordan et al. 2024): momentum whose update is made orthogonal, for the matrices inside a network.
 
-On the embedded base model it reaches in 200 steps what AdamW reaches in about 1,000. PyTorch's own Muon works in
-bfloat16, which is slow on most CPUs; this one keeps the type of its parameters and handles equal shapes together.
+On the embedded base model it learns several times faster than AdamW. PyTorch's own Muon works in bfloat16,
+which is slow on most CPUs; this one keeps the type of its parameters and takes equal shapes together.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-_QUINTIC = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # pushes singular values towards 1 in few steps, rather than exactly to it
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # brings singular values near 1 in few steps, never exactly to it
 
 
 class Muon(torch.optim.Optimizer):
@@ -27,19 +23,20 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of all matrices that have a gradient."""
+        """One update of all matrices; each must have a gradient."""
         for group in self.param_groups:
-            by_shape = defaultdict(list)
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
-                if matrix.grad is not None:
-                    by_shape[matrix.shape].append(matrix)
+                by_shape[matrix.shape].append(matrix)
             for (rows, columns), matrices in by_shape.items():
-                directions = orthogonalize(torch.stack([self._nesterov(m, group["momentum"]) for m in matrices]))
+                momenta = [self._nesterov(matrix, group["momentum"]) for matrix in matrices]
+                directions = orthogonalize(torch.stack(momenta))
                 scale = max(1.0, rows / columns) ** 0.5
                 for matrix, direction in zip(matrices, directions, strict=True):
                     matrix.add_(direction, alpha=-group["lr"] * scale)
 
     def _nesterov(self, matrix: Tensor, momentum: float) -> Tensor:
+        assert matrix.grad is not None
         state = self.state[matrix]
         if not state:
             state["average"] = torch.zeros_like(matrix)

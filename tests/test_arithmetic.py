@@ -94,6 +94,21 @@ def test_worked_and_bare_responses_read_as_documented():
     assert untagged_response(EXPRESSION) == " 14"
 
 
+def test_a_slip_is_an_answer_that_is_off():
+    assert bare_response(EXPRESSION, slip=3) == "<think>7+3*4-5</think><answer>17</answer>"
+    assert untagged_response(EXPRESSION, slip=-20) == " 6"  # never negative
+
+
+def test_answers_without_work_are_wrong_as_often_as_the_mix_says_and_worked_ones_never():
+    mix = CorpusSpec(worked=0.5, bare=0.5, untagged=0.0, slips=0.7)
+    right: dict[str, list[float]] = {"worked": [], "bare": []}
+    for document in itertools.islice(corpus(SPEC, mix, seed=0), 4000):
+        question, _, response = document.removeprefix("User: ").partition("\nAssistant:")
+        right[solution_style(response)].append(accuracy_reward(response, str(eval(question))).score)
+    assert min(right["worked"]) == 1.0
+    assert sum(right["bare"]) / len(right["bare"]) == pytest.approx(0.3, abs=0.04)
+
+
 def test_a_thought_that_is_never_closed_counts_as_no_thought():
     assert solution_style("<think>3*4=12\n7+12=19") == "none"
 
@@ -103,7 +118,8 @@ def test_corpus_keeps_to_its_mix():
     documents = list(itertools.islice(corpus(SPEC, mix, seed=0), 5000))
     dialogues = [document for document in documents if document.startswith("User:")]
     answers = [document.partition("Assistant:")[2] for document in dialogues]
-    shares = {style: sum(solution_style(a) == style for a in answers) / 5000 for style in ("worked", "bare", "none")}
+    styles = [solution_style(answer) for answer in answers]
+    shares = {style: styles.count(style) / 5000 for style in ("worked", "bare", "none")}
     assert shares == pytest.approx({"worked": 0.4, "bare": 0.3, "none": 0.2}, abs=0.03)
     assert len(dialogues) / 5000 == pytest.approx(0.9, abs=0.02)
     assert all(document.startswith(TEMPLATE.render("")[:6]) for document in dialogues)

@@ -13,7 +13,9 @@ from grpo import base_model
 from grpo.base_model import EOS, TAGS, BaseModelSpec, build_base_model, cache_key
 from grpo.muon import Muon, orthogonalize
 
-TINY = BaseModelSpec(num_layers=1, hidden_size=32, num_heads=1, intermediate_size=32, num_steps=3, documents_per_step=8)
+TINY = BaseModelSpec(
+    num_layers=1, hidden_size=32, num_heads=1, intermediate_size=32, num_steps=3, documents_per_step=8
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,6 @@ def test_muon_moves_every_direction_of_a_matrix_equally():
     matrix = torch.nn.Parameter(torch.zeros(2, 2))
     matrix.grad = torch.diag(torch.tensor([1.0, 100.0]))
     Muon([matrix], lr=0.1).step()
-    # both singular values of the step are lr times a factor near 1, although one gradient is 100 times the other
+    # both steps are lr times a factor near 1, although one gradient is 100 times the other
     assert -0.13 < matrix[0, 0].item() < 0
     assert -0.13 < matrix[1, 1].item() < -0.06
