@@ -72,6 +72,7 @@ def _gap(
         temperature=temperature,
         max_tokens=config.sampling.max_response_tokens,
         stop=config.template.stop,
+        cut=config.template.cut,
         seed=0,
         step=1,
         prompt_opens_think=config.template.opens_think,

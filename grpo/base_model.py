@@ -155,9 +155,7 @@ def pretrain(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> PreTrai
     return model
 
 
-def save(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: BaseModelSpec, folder: Path
-) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: BaseModelSpec, folder: Path) -> None:
     """Write the model as a Hugging Face folder, with the spec that made it."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -237,7 +235,7 @@ def _set_gradients(model: PreTrainedModel, documents: list[list[int]], num_slice
 def _summed_loss(model: PreTrainedModel, documents: list[list[int]]) -> torch.Tensor:
     """Cross-entropy summed over all tokens. Padding on the right is out of a causal model's sight."""
     import torch
-    import torch.nn.functional as F  # noqa: N812
+    import torch.nn.functional as F
 
     rows = [torch.tensor(document) for document in documents]
     ids_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)

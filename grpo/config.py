@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.arithmetic import ArithmeticSpec
+from data.mappings import MAPPINGS
 from data.templates import TEMPLATES, Template
 from grpo import strict
 from grpo.base_model import BaseModelSpec
@@ -36,10 +37,12 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
-    """Where problems come from: a generator, or a JSONL file with `id`, `problem` (or `question`) and `answer`."""
+    """Where problems come from: a generator, or a file that `data.loading` reads (JSONL, JSON, Parquet, gzip)."""
 
-    source: Literal["arithmetic", "jsonl"] = "arithmetic"
+    source: Literal["arithmetic", "file"] = "arithmetic"
     path: str | None = None
+    mapping: str = "plain"  # how rows become problems, see data/mappings.py; plain: id, problem, answer
+    max_bad_rows: int = 0  # rows that may be skipped; the first one more stops the start
     num_problems: int | None = None  # the first N; None takes all of a file and is refused for a generator
     arithmetic: ArithmeticSpec = field(default_factory=ArithmeticSpec)  # which expressions the generator makes
 
@@ -370,10 +373,12 @@ def _conflicts(config: TrainConfig) -> list[str]:
 
 def _source_problems(path: str, source: SourceConfig) -> list[str]:
     problems = []
-    if source.source == "jsonl" and source.path is None:
-        problems.append(f"{path}.path: missing; source jsonl needs a file")
+    if source.source == "file" and source.path is None:
+        problems.append(f"{path}.path: missing; source file needs one")
+    if source.mapping not in MAPPINGS:
+        problems.append(f"{path}.mapping={source.mapping}: known mappings are {', '.join(sorted(MAPPINGS))}")
     if source.source == "arithmetic" and source.path is not None:
-        problems.append(f"{path}.path={source.path}: source arithmetic generates its problems; set source=jsonl")
+        problems.append(f"{path}.path={source.path}: source arithmetic generates its problems; set source=file")
     if source.source == "arithmetic" and source.num_problems is None:
         problems.append(f"{path}.num_problems: missing; a generator needs to know how many")
     if source.num_problems is not None and source.num_problems < 1:

@@ -34,6 +34,7 @@ def evaluate(
             temperature=temperature,
             max_tokens=config.evaluation.max_response_tokens or config.sampling.max_response_tokens,
             stop=config.template.stop,
+            cut=config.template.cut,
             seed=config.seed if config.sampling.seeded else None,
             step=EVALUATION_STEP,
             prompt_opens_think=config.template.opens_think,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data import arithmetic
+from data.errors import DataError
+from data.loading import load_file
 from data.order import draw
-from data.sources import DataError, load_jsonl
 from data.templates import Template
 from data.types import Problem
 from grpo.config import SourceConfig
@@ -23,9 +24,9 @@ def load_problems(name: str, source: SourceConfig, seed: int) -> list[Problem]:
         UserError: a file that cannot be used, or a generator that has fewer problems than asked for.
     """
     try:
-        if source.source == "jsonl":
+        if source.source == "file":
             assert source.path is not None
-            return load_jsonl(Path(source.path), source.num_problems)
+            return load_file(Path(source.path), source.mapping, source.max_bad_rows)[: source.num_problems]
         assert source.num_problems is not None
         split: arithmetic.Split = "held_out" if name == "held_out" else "train"
         seed = 0 if split == "held_out" else seed
@@ -36,12 +37,10 @@ def load_problems(name: str, source: SourceConfig, seed: int) -> list[Problem]:
 
 def make_prompts(problems: Iterable[Problem], template: Template, tokenizer: Any) -> list[Prompt]:
     """Prompts of problems. Question text is tokenised as text: it can never become a special token."""
-    problems = list(problems)
-    if not problems:
-        return []
-    texts = [template.render(problem.question) for problem in problems]
-    token_ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [Prompt(*row) for row in zip(problems, texts, token_ids, strict=True)]
+    return [
+        Prompt(problem, template.render(problem.question), template.encode(tokenizer, problem.question))
+        for problem in problems
+    ]
 
 
 def check_lengths(prompts: Iterable[Prompt], max_response_tokens: int, max_model_len: int) -> None:

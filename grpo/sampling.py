@@ -21,6 +21,7 @@ class Rollouts(Protocol):
         temperature: float,
         max_tokens: int,
         stop: Sequence[str],
+        cut: Sequence[str] = (),
         ignore_eos: bool = False,
     ) -> Iterator[list[Response]]: ...
 
@@ -38,7 +39,8 @@ class SamplePlan:
     num_samples: int  # G
     temperature: float  # 0 is greedy
     max_tokens: int
-    stop: tuple[str, ...]
+    stop: tuple[str, ...]  # end a response and belong to it
+    cut: tuple[str, ...]  # end a response and do not
     seed: int | None  # of the run; None leaves the engine's own randomness
     step: int
     prompt_opens_think: bool
@@ -67,6 +69,7 @@ def sample_groups(prompts: Sequence[Prompt], plan: SamplePlan, rollouts: Rollout
         temperature=plan.temperature,
         max_tokens=plan.max_tokens,
         stop=plan.stop,
+        cut=plan.cut,
         ignore_eos=plan.ignore_eos,
     ):
         began = time.perf_counter()

@@ -105,6 +105,7 @@ def _plan(config: TrainConfig, step: int) -> SamplePlan:
         temperature=config.sampling.temperature,
         max_tokens=config.sampling.max_response_tokens,
         stop=config.template.stop,
+        cut=config.template.cut,
         seed=config.seed if config.sampling.seeded else None,
         step=step,
         prompt_opens_think=config.template.opens_think,

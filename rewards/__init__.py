@@ -1,11 +1,14 @@
 """Rule-based rewards: text in, `Reward` out. Knows nothing of training and can be used alone."""
 
 from rewards import (
+    blocksworld,
     boxes,
     choice,
     countdown,
+    knights,
     language,
     length,
+    multiplication,
     repetition,
     tools,
 )  # they register their rewards
@@ -24,12 +27,15 @@ __all__ = [
     "Scorer",
     "accuracy_reward",
     "accuracy_rewards",
+    "blocksworld",
     "boxes",
     "choice",
     "countdown",
     "format_reward",
+    "knights",
     "language",
     "length",
+    "multiplication",
     "register",
     "repetition",
     "tools",

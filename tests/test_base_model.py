@@ -13,9 +13,7 @@ from grpo import base_model
 from grpo.base_model import EOS, TAGS, BaseModelSpec, build_base_model, cache_key
 from grpo.muon import Muon, orthogonalize
 
-TINY = BaseModelSpec(
-    num_layers=1, hidden_size=32, num_heads=1, intermediate_size=32, num_steps=3, documents_per_step=8
-)
+TINY = BaseModelSpec(num_layers=1, hidden_size=32, num_heads=1, intermediate_size=32, num_steps=3, documents_per_step=8)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,24 @@ def sampling_params(temperature: float, max_tokens: int, stop: Sequence[str], ig
     )
 
 
+def graded_part(token_ids: Sequence[int], text: str, cut: Sequence[str], tokenizer: Any) -> tuple[list[int], str]:
+    """Tokens that are trained and text that is graded, which are the same thing.
+
+    The text goes without the end-of-sequence token, which is trained. A `cut` string at the end goes from both, with
+    the whole tokens that it touches.
+    """
+    kept = list(token_ids)
+    unwanted = next((string for string in cut if text.endswith(string)), None)
+    if unwanted is not None:
+        end = len(text) - len(unwanted)
+        while kept and len(tokenizer.decode(kept)) > end:
+            kept.pop()
+        return kept, tokenizer.decode(kept)
+    if kept[-1] == tokenizer.eos_token_id:
+        return kept, text.removesuffix(tokenizer.eos_token)
+    return kept, text
+
+
 class RolloutWorker:
     """Knows tokens and weights, and nothing of rewards or advantages. All methods are for one event loop."""
 
@@ -56,17 +74,19 @@ class RolloutWorker:
         temperature: float,
         max_tokens: int,
         stop: Sequence[str],
+        cut: Sequence[str] = (),
         ignore_eos: bool = False,
         flush_seconds: float = 0.2,
     ) -> AsyncIterator[list[Response]]:
         """Generate all responses; finished ones are handed out together, every `flush_seconds` or so.
 
         Each request is its own: n=1 and its own seed, so that it gives the same tokens alone as in any company.
-        `stop` strings belong to the answer and stay in it, tokens and text alike.
+        `stop` strings belong to the answer and stay in it, tokens and text alike; `cut` strings end it as well and
+        are taken off, tokens and text alike.
         """
-        base = sampling_params(temperature, max_tokens, stop, ignore_eos)
+        base = sampling_params(temperature, max_tokens, [*stop, *cut], ignore_eos)
         finished: list[Response] = []
-        tasks = [asyncio.create_task(self._generate(request, base, finished)) for request in requests]
+        tasks = [asyncio.create_task(self._generate(request, base, cut, finished)) for request in requests]
         waiting = asyncio.gather(*tasks)
         try:
             while not waiting.done():
@@ -78,31 +98,25 @@ class RolloutWorker:
         finally:
             waiting.cancel()
 
-    async def _generate(self, request: SampleRequest, base: Any, finished: list[Response]) -> None:
+    async def _generate(self, request: SampleRequest, base: Any, cut: Sequence[str], finished: list[Response]) -> None:
         params = base.clone()
         params.seed = request.seed
         output = await self._run({"prompt_token_ids": request.prompt_token_ids}, params)
         completion = output.outputs[0]
         (version,) = {span.version for span in completion.weight_versions}
-        token_ids = list(completion.token_ids)
+        token_ids, text = graded_part(completion.token_ids, completion.text, cut, self.engine.get_tokenizer())
+        logprobs = [steps[token].logprob for token, steps in zip(token_ids, completion.logprobs, strict=False)]
         finished.append(
             Response(
                 key=request.key,
                 token_ids=token_ids,
-                text=self._text(completion),
-                logprobs=[step[token].logprob for token, step in zip(token_ids, completion.logprobs, strict=True)],
+                text=text,
+                logprobs=logprobs,
                 finish_reason=completion.finish_reason,
                 weight_version=int(version),
                 seed=request.seed,
             )
         )
-
-    def _text(self, completion: Any) -> str:
-        """The text to grade: all that was written, without the end-of-sequence token that ends it."""
-        tokenizer = self.engine.get_tokenizer()
-        if completion.token_ids[-1] == tokenizer.eos_token_id:
-            return completion.text.removesuffix(tokenizer.eos_token)
-        return completion.text
 
     async def prompt_logprobs(self, token_ids: Sequence[int], temperature: float = 1.0) -> list[float]:
         """Log-probs of a fixed text, from its second token on, as the engine's weights see them."""

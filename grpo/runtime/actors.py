@@ -46,6 +46,7 @@ class RolloutPool:
         temperature: float,
         max_tokens: int,
         stop: Sequence[str],
+        cut: Sequence[str] = (),
         ignore_eos: bool = False,
     ) -> Iterator[list[Response]]:
         """Responses to all requests, in any order, a list whenever some engine has finished some."""
@@ -53,6 +54,7 @@ class RolloutPool:
             "temperature": temperature,
             "max_tokens": max_tokens,
             "stop": list(stop),
+            "cut": list(cut),
             "ignore_eos": ignore_eos,
         }
         streams = [

@@ -50,8 +50,8 @@ def test_a_tokenizer_without_an_end_of_sequence_token(capsys, tmp_path, model_fo
 
 def test_an_empty_data_set(capsys, tmp_path):
     (tmp_path / "empty.jsonl").touch()
-    source = f"data.train={{source: jsonl, path: {tmp_path}/empty.jsonl}}"
-    assert "no problem in it" in run(capsys, source, f"output_dir={tmp_path}/run")
+    source = f"data.train={{source: file, path: {tmp_path}/empty.jsonl}}"
+    assert "the file is empty" in run(capsys, source, f"output_dir={tmp_path}/run")
 
 
 def test_a_prompt_that_does_not_fit(capsys, tmp_path, model_folder):

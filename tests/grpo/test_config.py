@@ -35,7 +35,7 @@ def test_every_recipe_loads(recipe):
         ("optimizer.betas=[0.9]", "expected two numbers in [0, 1)"),
         ("model.path=/somewhere", "set exactly one of model.path"),
         ("data.template=r2", "data.template=r2: known templates are"),
-        ("data.train.source=jsonl", "data.train.path: missing; source jsonl needs a file"),
+        ("data.train.source=file", "data.train.path: missing; source file needs one"),
         ("data.train.num_problems=null", "a generator needs to know how many"),
         ("rewards.components.acuracy={weight: 1}", "no such reward; did you mean 'accuracy'?"),
         ("rewards.components.format.rul=strict", "did you mean 'rule'?"),

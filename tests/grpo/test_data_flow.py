@@ -1,9 +1,4 @@
-import json
-
-import pytest
-
 from data.order import draw
-from data.sources import DataError, load_jsonl
 from data.templates import TEMPLATES
 from grpo.types import sample_seed
 
@@ -32,30 +27,27 @@ def test_sample_seeds_differ_in_every_part_of_their_key():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "no problem in it"),
-        ('{"id": "1", "problem": "x", "answer": "2"}\nnot json\n', "line 2: not JSON"),
-        ('{"id": "1", "problem": "x"}\n', "'answer' is missing"),
-        ('{"id": "1", "problem": " ", "answer": "2"}\n', "'problem' is empty"),
-        ('{"id": "1", "problem": "x", "answer": 2}\n', "'answer' is not text"),
-        ('{"id": "1", "problem": "x\\u0000", "answer": "2"}\n', "NUL byte"),
-        ('{"id": "1", "problem": "x", "answer": "2"}\n' * 2, "id '1' is also in line 1"),
-    ],
-)
-def test_a_bad_row_is_named_by_line_and_field(tmp_path, content, message):
-    file = tmp_path / "problems.jsonl"
-    file.write_text(content)
-    with pytest.raises(DataError, match=message):
-        load_jsonl(file)
+def test_a_cut_string_goes_from_tokens_and_text_alike(small_model):
+    from transformers import AutoTokenizer
+
+    from grpo.rollout.worker import graded_part
+
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    ids = tokenizer("<answer>4</answer>\nUser:")["input_ids"]
+    kept, text = graded_part(ids, tokenizer.decode(ids), ["\nUser:"], tokenizer)
+    assert text == tokenizer.decode(kept) == "<answer>4</answer>"
+    assert kept == ids[: len(kept)]
 
 
-def test_rows_become_problems(tmp_path):
-    file = tmp_path / "set.jsonl"
-    file.write_text(json.dumps({"id": "7", "question": "1+1?", "answer": "2", "level": 3}) + "\n")
-    (problem,) = load_jsonl(file)
-    assert (problem.question, problem.answer, problem.source, problem.level) == ("1+1?", "2", "set", "3")
+def test_the_end_of_sequence_token_is_trained_and_not_graded(small_model):
+    from transformers import AutoTokenizer
+
+    from grpo.rollout.worker import graded_part
+
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    ids = [*tokenizer("<answer>4</answer>")["input_ids"], tokenizer.eos_token_id]
+    kept, text = graded_part(ids, tokenizer.decode(ids), [], tokenizer)
+    assert (kept, text) == (ids, "<answer>4</answer>")
 
 
 def test_templates_know_whether_they_open_the_thought():

@@ -37,6 +37,7 @@ def sampled(stack, prompts, seed=0, temperature=1.0, version=None):
         temperature=temperature,
         max_tokens=40,
         stop=stack.config.template.stop,
+        cut=stack.config.template.cut,
         seed=seed,
         step=EVALUATION_STEP,
         prompt_opens_think=False,
@@ -139,6 +140,8 @@ def test_a_sample_is_the_same_bit_for_bit_alone_and_in_any_company(stack):
 
 
 def test_requests_of_a_group_have_seeds_of_their_own(stack):
-    plan = SamplePlan(num_samples=4, temperature=1.0, max_tokens=8, stop=(), seed=0, step=1, prompt_opens_think=False)
+    plan = SamplePlan(
+        num_samples=4, temperature=1.0, max_tokens=8, stop=(), cut=(), seed=0, step=1, prompt_opens_think=False
+    )
     seeds = [request.seed for request in make_requests(stack.inputs.prompts[:8], plan)]
     assert len(set(seeds)) == 32
