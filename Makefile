@@ -14,6 +14,7 @@ ARGS ?=
 
 PY := $(VENV)/bin/python
 LOCK := $(VENV)/.installed-$(STACK)-$(shell cat requirements/$(STACK).txt requirements/dev.txt setup.cfg | sha256sum | cut -c1-16)
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 PIP_FLAGS := $(if $(filter cpu,$(STACK)),--no-deps,)
 
 .PHONY: train test check format bench venv clean
@@ -35,9 +36,11 @@ format: venv
 	$(VENV)/bin/ruff check --fix .
 
 bench: venv
+	$(PY) -m benchmarks.logprob_gap
 	$(PY) -m benchmarks.overhead
 	$(PY) -m benchmarks.seeds
 	$(PY) -m benchmarks.control
+	$(PY) -m benchmarks.grading
 
 venv: $(LOCK)
 
@@ -45,9 +48,11 @@ $(LOCK):
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11, or set PYTHON=path"; exit 78; }
 	@echo "Installing the $(STACK) stack into $(VENV): about three minutes, once."
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r requirements/$(STACK).txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/dev.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) $(PIP_FLAGS) -r requirements/$(STACK).txt
+	$(PIP) --no-deps -r requirements/dev.txt
+	$(PIP) --no-deps --editable .
+	@# Byte code on all cores: pip makes it on one. Files for other Pythons do not compile and are not needed.
+	@$(PY) -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

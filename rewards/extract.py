@@ -14,9 +14,7 @@ MAX_CANDIDATES = 32  # more boxes than this is a guess list, whatever they hold
 
 
 class Extraction(NamedTuple):
-    """Candidates for the final answer, last one last; they must all agree. `reason` says why there are
-    none.
-    """
+    """Candidates for the final answer, last one last; they must all agree. `reason` says why there are none."""
 
     candidates: tuple[str, ...]
     reason: str = ""
@@ -45,9 +43,7 @@ _MAX_STATED = 50_000  # characters at the end of a response that are searched fo
 
 
 def final_part(response: str, *, prompt_opens_think: bool = False) -> str | None:
-    """What follows the last `</think>`; the whole response where there is no thought; None for an unclosed
-    one.
-    """
+    """What follows the last `</think>`; the whole response where there is no thought; None for an unclosed one."""
     _, closed, final = response.rpartition("</think>")
     if not closed and prompt_opens_think:
         return None

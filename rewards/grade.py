@@ -141,9 +141,7 @@ def _scored(case: dict[str, Any], reward: Reward) -> dict[str, Any]:
 
 
 class _Progress:
-    """A bar on standard error, redrawn a few times a second; one plain line at the end where it is no
-    terminal.
-    """
+    """A bar on standard error, redrawn a few times a second; one plain line at the end where it is no terminal."""
 
     def __init__(self, total: int) -> None:
         self.total = total

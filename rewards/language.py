@@ -113,9 +113,7 @@ def language_consistency(
 
 
 def thought(sample: Sample) -> str:
-    """The text up to the last `</think>` (to the end where the thought is open); all of it where there are
-    no tags.
-    """
+    """The text up to the last `</think>` (to the end where the thought is open); all of it where there are no tags."""
     before, closed, _ = sample.response.rpartition("</think>")
     text = before if closed else sample.response
     return text.partition("<think>")[2] if "<think>" in text else text

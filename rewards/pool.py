@@ -1,6 +1,4 @@
-"""A pool of killable processes: a hang, a crash or a hunger for memory costs one answer, never its
-neighbours.
-"""
+"""A pool of killable processes: a hang, a crash or a hunger for memory costs one answer, never its neighbours."""
 
 from __future__ import annotations
 
@@ -269,9 +267,7 @@ class _Run:
         self.done[index] = [Reward(0.0, reason, details)] * len(self.tasks[index].samples)
 
     def _check_faults(self) -> None:
-        """Deaths that did not repeat belong to the machine; a few are retried in silence, many are an
-        error.
-        """
+        """Deaths that did not repeat belong to the machine; a few are retried in silence, many are an error."""
         faults = sum(1 for index, count in self.deaths.items() if count == 1 and self.done[index][0].reason != "crash")
         if faults > max(1.0, _MAX_FAULT_SHARE * len(self.tasks)):
             raise InfrastructureError(

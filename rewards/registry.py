@@ -1,6 +1,4 @@
-"""Rewards by name: functions of a sample, or of all samples of a group; a recipe names them and weighs
-them.
-"""
+"""Rewards by name: functions of a sample, or of all samples of a group; a recipe names them and weighs them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A function call as JSON: partial credit for parsing, the name, the arguments' names and types, and their
-values.
-"""
+"""A function call as JSON: partial credit for parsing, the name, the arguments' names and types, and their values."""
 
 from __future__ import annotations
 

@@ -8,9 +8,7 @@ from typing import Any
 
 
 class NeedsWorkerError(Exception):
-    """Grading this answer may cost more than this process should spend; a worker that can be killed has to
-    do it.
-    """
+    """Grading this answer may cost more than this process should spend; a worker that can be killed has to do it."""
 
 
 class InfrastructureError(RuntimeError):

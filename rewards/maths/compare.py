@@ -137,9 +137,7 @@ def _same_result(answer: Equation, gold: Scalar, comparison: Comparison) -> bool
 
 
 def split_choice(tokens: Tokens) -> tuple[str, Tokens] | None:
-    """`(C) 12`, `C. 12`, `C: 12` -> C and the rest; None for anything else, and where the rest names a
-    choice too.
-    """
+    """`(C) 12`, `C. 12`, `C: 12` -> C and the rest; None for anything else, and where the rest names a choice too."""
     texts = [token.text for token in tokens]
     start = 1 if texts[:1] == ["("] else 0
     if len(tokens) < start + 3 or not _is_letter(texts[start]) or tokens[start].kind not in ("sym", "word"):

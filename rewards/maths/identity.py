@@ -120,9 +120,7 @@ def _coordinate(name: str, attempt: int, integers: bool) -> Fraction:
 
 
 def points(names: frozenset[str], *, integers: bool) -> Iterator[dict[str, Fraction]]:
-    """Fixed pseudo-random points; even ones are positive, small positive integers where those are asked
-    for.
-    """
+    """Fixed pseudo-random points; even ones are positive, small positive integers where those are asked for."""
     for attempt in range(_POINTS_TRIED * (3 if integers else 1)):
         yield {name: _coordinate(name, attempt, integers) for name in sorted(names)}
 

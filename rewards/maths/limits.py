@@ -19,9 +19,7 @@ class UndefinedError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What one answer may cost. `IN_PROCESS` is at most some tens of milliseconds, `WORKER` about one
-    second.
-    """
+    """What one answer may cost. `IN_PROCESS` is at most some tens of milliseconds, `WORKER` about one second."""
 
     max_chars: int  # of the answer's text
     max_tokens: int

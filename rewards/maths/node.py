@@ -73,9 +73,7 @@ def substitute(node: Node, names: dict[str, str]) -> Node:
 
 
 def signs(node: Node) -> list[Node]:
-    """The values of an expression with plus-minus: independent signs, or tied ones where minus-plus occurs
-    too.
-    """
+    """The values of an expression with plus-minus: independent signs, or tied ones where minus-plus occurs too."""
     found = [part for part in walk(node) if part.op in ("pm", "mp")]
     if not found:
         return [node]

@@ -1,6 +1,4 @@
-"""Values of trees: exact rationals as long as possible, then mpmath at a stated precision, within a
-budget.
-"""
+"""Values of trees: exact rationals as long as possible, then mpmath at a stated precision, within a budget."""
 
 from __future__ import annotations
 

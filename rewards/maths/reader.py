@@ -1,6 +1,4 @@
-"""Tokens -> an answer: lists, tuples, sets, intervals, relations, units; the leaves go to the expression
-parser.
-"""
+"""Tokens -> an answer: lists, tuples, sets, intervals, relations, units; the leaves go to the expression parser."""
 
 from __future__ import annotations
 
@@ -265,9 +263,7 @@ class _Reader:
         return last._replace(also=tuple(s.node for s in scalars[:-1]), unit=units[-1] if units else None)
 
     def name(self, tokens: Tokens) -> tuple[str, tuple[str, ...]]:
-        """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else
-        ''.
-        """
+        """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else ''."""
         tokens = strip(tokens)
         if len(tokens) > 1 and tokens[0].text in ("angle", "triangle"):
             tokens = tokens[1:]

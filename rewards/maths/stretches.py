@@ -11,9 +11,7 @@ Tokens = list[Token]
 
 
 def plain_text(tokens: Tokens) -> str:
-    """One spelling of tokens as text: words in lower case, one blank between tokens, sizes and quotes
-    gone.
-    """
+    """One spelling of tokens as text: words in lower case, one blank between tokens, sizes and quotes gone."""
     return " ".join(
         token.text.lower() if token.kind in ("word", "run") else token.text
         for token in tokens

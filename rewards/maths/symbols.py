@@ -1,6 +1,4 @@
-"""What the tokenizer knows: commands, functions, Greek letters and Unicode signs, each with one canonical
-name.
-"""
+"""What the tokenizer knows: commands, functions, Greek letters and Unicode signs, each with one canonical name."""
 
 from __future__ import annotations
 

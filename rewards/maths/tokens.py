@@ -1,6 +1,4 @@
-"""LaTeX or plain text -> tokens. Unknown commands become tokens too: they stop the parser, not the
-tokenizer.
-"""
+"""LaTeX or plain text -> tokens. Unknown commands become tokens too: they stop the parser, not the tokenizer."""
 
 from __future__ import annotations
 
