@@ -346,11 +346,6 @@ def _conflicts(config: TrainConfig) -> list[str]:
         problems.append(f"algorithm.clip_low={algorithm.clip_low}: a ratio cannot fall below 0; use at most 1")
     if len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas):
         problems.append(f"optimizer.betas={list(optimizer.betas)}: expected two numbers in [0, 1)")
-    if optimizer.schedule != "constant" and optimizer.warmup_steps >= config.trainer.max_steps:
-        problems.append(
-            f"optimizer.warmup_steps={optimizer.warmup_steps}: not below trainer.max_steps="
-            f"{config.trainer.max_steps}, so the learning rate would never reach optimizer.lr"
-        )
     if not 0 <= optimizer.final_lr_share <= 1:
         problems.append(f"optimizer.final_lr_share={optimizer.final_lr_share}: a share lies in [0, 1]")
     if not 0 < config.rollout.gpu_memory_share <= 1:
