@@ -49,7 +49,7 @@ class BaseModelSpec:
     vocab_size: int = 320  # a multiple of 64; what the tokenizer does not use is padding
     tied_embeddings: bool = True
     max_position_embeddings: int = 512
-    num_steps: int = 1600
+    num_steps: int = 1300
     documents_per_step: int = 64
     num_slices: int = 4  # of a step's documents, a thread for each, whatever the number of cores
     matrix_lr: float = 0.02  # Muon, for the matrices of the layers

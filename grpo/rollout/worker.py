@@ -60,6 +60,7 @@ class RolloutWorker:
     async def start(self) -> None:
         """Load the model. Separate from construction, because the engine belongs to the running event loop."""
         self._engine = build_engine(self.spec)
+        await self._engine.update_weight_version("0")  # those of the model folder, until others come
 
     @property
     def engine(self) -> AsyncLLM:
