@@ -1,8 +1,8 @@
 """Recipes are refused early, whole, and with the fix."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -78,13 +78,15 @@ def test_the_command_refuses_a_typo_in_two_seconds_without_importing_torch():
         "import sys; from grpo.train import main; code = main(sys.argv[1:]);"
         "assert not {'torch', 'ray', 'vllm', 'transformers'} & set(sys.modules), 'heavy import'; sys.exit(code)"
     )
-    start = time.perf_counter()
+    before = os.times()
     done = subprocess.run(
         [sys.executable, "-c", code, "--config-name", "tiny", "trainer.max_stepz=5"],
         capture_output=True,
         text=True,
     )
-    assert time.perf_counter() - start < 2.0
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent < 2.0  # CPU seconds: the machine may be busy
     assert done.returncode == 78
     assert "did you mean 'max_steps'?" in done.stderr
     assert "Traceback" not in done.stderr
