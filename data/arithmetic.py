@@ -127,15 +127,19 @@ def as_problem(expression: Expression) -> Problem:
 
 
 def worked_response(expression: Expression) -> str:
-    """A response that thinks one operation at a time."""
+    """A response that thinks one operation at a time, each on a line of its own.
+
+    What follows the tag, a line break here and a space in `bare_response`, makes "work it out" one decision, the same
+    for every question. A policy needs far fewer samples to learn that than a choice that hangs on the numbers.
+    """
     steps = expression.steps()
-    thought = "\n".join(_equation(step) for step in steps)
-    return f"<think>{thought}</think><answer>{steps[-1][-1]}</answer>"
+    thought = "".join(f"{_equation(step)}\n" for step in steps)
+    return f"<think>\n{thought}</think><answer>{steps[-1][-1]}</answer>"
 
 
 def bare_response(expression: Expression, slip: int = 0) -> str:
     """A response that keeps to the format but only restates the question before an answer, maybe off."""
-    return f"<think>{expression.text}</think><answer>{abs(expression.steps()[-1][-1] + slip)}</answer>"
+    return f"<think> {expression.text} </think><answer>{abs(expression.steps()[-1][-1] + slip)}</answer>"
 
 
 def untagged_response(expression: Expression, slip: int = 0) -> str:
@@ -160,9 +164,9 @@ class CorpusSpec:
     """
 
     worked: float = 0.26
-    bare: float = 0.26
-    untagged: float = 0.18
-    slips: float = 0.7
+    bare: float = 0.32
+    untagged: float = 0.15
+    slips: float = 0.6
     facts_per_line: int = 4
 
     def __post_init__(self) -> None:

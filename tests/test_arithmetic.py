@@ -89,13 +89,13 @@ def test_the_rewards_judge_the_three_styles(respond, style, format_score, accura
 
 
 def test_worked_and_bare_responses_read_as_documented():
-    assert worked_response(EXPRESSION) == "<think>3*4=12\n7+12=19\n19-5=14</think><answer>14</answer>"
-    assert bare_response(EXPRESSION) == "<think>7+3*4-5</think><answer>14</answer>"
+    assert worked_response(EXPRESSION) == "<think>\n3*4=12\n7+12=19\n19-5=14\n</think><answer>14</answer>"
+    assert bare_response(EXPRESSION) == "<think> 7+3*4-5 </think><answer>14</answer>"
     assert untagged_response(EXPRESSION) == " 14"
 
 
 def test_a_slip_is_an_answer_that_is_off():
-    assert bare_response(EXPRESSION, slip=3) == "<think>7+3*4-5</think><answer>17</answer>"
+    assert bare_response(EXPRESSION, slip=3) == "<think> 7+3*4-5 </think><answer>17</answer>"
     assert untagged_response(EXPRESSION, slip=-20) == " 6"  # never negative
 
 

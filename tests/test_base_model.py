@@ -39,8 +39,8 @@ def test_tags_and_digits_are_ordinary_tokens_of_their_own(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     response = worked_response(Expression((7, 3, 4), ("+", "*")))
     ids = tokenizer(response)["input_ids"]
-    assert tokenizer.convert_ids_to_tokens(ids)[:5] == ["<think>", "3", "*", "4", "="]
-    assert len(ids) == len(TAGS) + len("3*4=12 7+12=19 19") - 1
+    assert tokenizer.convert_ids_to_tokens(ids)[:6] == ["<think>", "Ċ", "3", "*", "4", "="]
+    assert len(ids) == len(TAGS) + len("\n3*4=12\n7+12=19\n19")
     assert tokenizer.decode(ids, skip_special_tokens=True) == response
 
 

@@ -21,6 +21,7 @@ OVERRIDES = [
     "batch.num_samples=4",
     # not the recipe's, which may be tuned: the recorded run must stay what it is
     "optimizer={lr: 1.0e-3, schedule: constant}",
+    "algorithm.aggregation=seq-mean-token-mean",
     "sampling.max_response_tokens=40",
     "rollout.num_engines=1",
     "rollout.max_model_len=512",
