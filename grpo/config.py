@@ -298,6 +298,7 @@ def _out_of_range(config: TrainConfig) -> list[str]:
     positive = {
         "sampling.temperature": config.sampling.temperature,
         "optimizer.lr": config.optimizer.lr,
+        "optimizer.eps": config.optimizer.eps,
         "optimizer.max_grad_norm": config.optimizer.max_grad_norm,
         "evaluation.temperature": config.evaluation.temperature,
         "rollout.kv_cache_gib": config.rollout.kv_cache_gib,

@@ -29,6 +29,7 @@ def test_every_recipe_loads(recipe):
         ("learner.num_ranks=1000", "use fewer ranks or a larger batch"),
         ("sampling.temperature=0", "sampling.temperature=0.0: must be greater than 0"),
         ("optimizer.lr=-1", "optimizer.lr=-1.0: must be greater than 0"),
+        ("optimizer.eps=0", "optimizer.eps=0.0: must be greater than 0"),
         ("optimizer.lr=nan", "must be a finite number"),
         ("algorithm.clip_low=1.5", "a ratio cannot fall below 0"),
         ("algorithm.kl_coef=-0.1", "algorithm.kl_coef=-0.1: must not be negative"),
