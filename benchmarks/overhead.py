@@ -71,7 +71,7 @@ def measure(name: str, repeats: int, changes: list[str]) -> None:
         learning = Bare(
             "learning",
             work,
-            choices=[{"threads": t, "tokens": n} for t in (1, 2) for n in (8192, 32768)],
+            choices=[{"threads": t, "tokens": n} for t in (1, 2) for n in (2048, 8192, 32768)],
         )
         times: list[tuple[dict[str, float], float, float]] = []
         for repeat in range(repeats):

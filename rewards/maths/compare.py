@@ -30,6 +30,7 @@ from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
 from rewards.maths.units import SPACED_LETTERS, compatible
 
+Choice = tuple[str, Tokens]  # a letter and the content beside it
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _PROGRAMMING = re.compile(r"\b(?:np|numpy|math|cmath)\.(?=[a-z])")
 _SCIENTIFIC = re.compile(r"(\d+\.?\d*|\.\d+)[eE]([+-]?\d{1,4})(?![\w.])", re.ASCII)
@@ -75,7 +76,27 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
         return not isinstance(read_gold, Words) or tokens == gold_tokens or _texts_agree(tokens, gold_tokens)
     if same(read_answer, read_gold, comparison):
         return True
+    choices = split_choice(tokens), split_choice(gold_tokens)
+    if choices != (None, None):
+        return _same_choice(*choices, read_answer, read_gold, comparison)
     return _same_otherwise(answer, gold, read_answer, read_gold, tokens, comparison)
+
+
+def _same_choice(
+    choice: Choice | None, gold_choice: Choice | None, answer: Answer, gold: Answer, comparison: Comparison
+) -> bool:
+    """`(C) 12` is C, and is 12; beside another letter with its content both must agree."""
+    letter, answer = _without_letter(choice, answer, comparison)
+    gold_letter, gold = _without_letter(gold_choice, gold, comparison)
+    if letter and gold_letter:
+        return letter == gold_letter and same(answer, gold, comparison)
+    if _is_choice(gold if letter else answer):
+        return (gold if letter else answer) == Scalar(sym(letter or gold_letter))
+    return same(answer, gold, comparison)
+
+
+def _without_letter(choice: Choice | None, answer: Answer, comparison: Comparison) -> tuple[str, Answer]:
+    return ("", answer) if choice is None else (choice[0], read_tokens(choice[1], comparison.budget.limits))
 
 
 def _texts_agree(tokens: Tokens, gold: Tokens) -> bool:
@@ -105,15 +126,8 @@ def _read_gold(text: str, programming: bool, limits: Limits) -> tuple[Answer, To
 def _same_otherwise(
     answer: str, gold: str, read_answer: Answer, read_gold: Answer, tokens: Tokens, comparison: Comparison
 ) -> bool:
-    """Second readings: a choice letter with its text, a unit of one letter, `1,234` as two numbers."""
+    """Second readings: an equation that states a result, a unit of one letter, `1,234` as two numbers."""
     limits = comparison.budget.limits
-    choice = split_choice(tokens)
-    if choice is not None:
-        letter, rest = choice
-        if _is_choice(read_gold):
-            return read_gold == Scalar(sym(letter))
-        if not _is_choice(content := read_tokens(rest, limits)) and same(content, read_gold, comparison):
-            return True
     if isinstance(read_answer, Equation) and isinstance(read_gold, Scalar):
         return _same_result(read_answer, read_gold, comparison)
     bare = _without_letter_unit(tokens)
@@ -136,7 +150,7 @@ def _same_result(answer: Equation, gold: Scalar, comparison: Comparison) -> bool
     return is_name and _same_scalar(Scalar(value, answer.unit), gold, comparison)
 
 
-def split_choice(tokens: Tokens) -> tuple[str, Tokens] | None:
+def split_choice(tokens: Tokens) -> Choice | None:
     """`(C) 12`, `C. 12`, `C: 12` -> C and the rest; None for anything else, and where the rest names a choice too."""
     texts = [token.text for token in tokens]
     start = 1 if texts[:1] == ["("] else 0
