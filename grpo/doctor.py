@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from grpo.runtime import has_ray_token
+
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 PARTS = (
     "torch",
@@ -161,9 +163,9 @@ def _open_ray() -> Finding:
     """Whoever reaches a Ray port of a cluster without tokens runs code on it."""
     if not os.environ.get("RAY_ADDRESS"):
         return Finding("ray cluster", "ok", "none named: a run starts a private one on the loopback address")
-    if os.environ.get("RAY_AUTH_MODE") == "token":
+    if os.environ.get("RAY_AUTH_MODE", "token" if has_ray_token() else "") == "token":
         return Finding("ray cluster", "ok", os.environ["RAY_ADDRESS"])
-    return Finding("ray cluster", "note", "RAY_ADDRESS is set without RAY_AUTH_MODE=token: use trusted networks only")
+    return Finding("ray cluster", "note", "RAY_ADDRESS is set, but there is no token: use trusted networks only")
 
 
 if __name__ == "__main__":

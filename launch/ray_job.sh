@@ -3,10 +3,16 @@
 #
 #   RAY_ADDRESS=http://head:8265 launch/ray_job.sh --config-name tiny trainer.max_steps=20
 #
-# The cluster must have the same environment installed (make venv on every node, or one image for all) and should run
-# with RAY_AUTH_MODE=token on both sides. The job runs in this checkout on the head node.
+# Every node needs the same environment (make venv, or one image for all) at the same place, and the token of the
+# cluster (~/.ray/auth_token). The job runs in this checkout on the head node and leaves its run folder there.
 set -euo pipefail
-: "${RAY_ADDRESS:?set it to the head node's job server, such as http://head:8265}"
+if [[ -z "${RAY_ADDRESS:-}" ]]; then
+  echo "RAY_ADDRESS: missing; set it to the job server of the head node, such as http://head:8265" >&2
+  exit 78
+fi
 root="$(cd "$(dirname "$0")/.." && pwd)"
-exec ray job submit --address "$RAY_ADDRESS" -- \
-  "${PYTHON:-$root/.venv/bin/python}" -m grpo.train "$@"
+python="${PYTHON:-$root/.venv/bin/python}"
+if [[ -n "${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-}" || -f ~/.ray/auth_token ]]; then
+  export RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}"
+fi
+exec "$(dirname "$python")/ray" job submit --address "$RAY_ADDRESS" -- env -C "$root" "$python" -m grpo.train "$@"

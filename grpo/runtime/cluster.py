@@ -42,7 +42,10 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
             _node_ip_address=None if address else "127.0.0.1",
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"cluster.address={address}: cannot reach Ray there ({error})") from None
+        raise UserError(
+            f"cluster.address={address}: cannot reach Ray there ({error}); is it running, and is its token that of "
+            "this user (~/.ray/auth_token, or RAY_AUTH_TOKEN)?"
+        ) from None
     try:
         device = _device(config)
         group = _place(config, device, with_learner)

@@ -1,3 +1,9 @@
+"""`grpo doctor`: what it finds, and what it makes of it."""
+
+from __future__ import annotations
+
+import pytest
+
 from grpo import doctor
 
 
@@ -25,3 +31,14 @@ def test_another_version_than_the_tested_one_is_a_note(monkeypatch):
 def test_the_lock_files_name_all_parts():
     assert set(doctor.PARTS) - {"vllm"} <= set(doctor.tested_versions("cpu"))
     assert {"torch", "vllm", "ray", "deepspeed"} <= set(doctor.tested_versions("gpu"))
+
+
+@pytest.mark.parametrize(("token", "state"), [("0" * 64, "ok"), (None, "note")])
+def test_a_named_cluster_without_a_token_is_a_note(monkeypatch, tmp_path, token, state):
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    if token:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    assert doctor._open_ray().state == state
