@@ -47,6 +47,8 @@ venv: $(LOCK)
 $(LOCK):
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11, or set PYTHON=path"; exit 78; }
 	@echo "Installing the $(STACK) stack into $(VENV): about three minutes, once."
+	@# Packages of the other stack may satisfy the pins of this one, and must not stay.
+	@ls $(VENV)/.installed-* 2>/dev/null | grep -qv -- '-$(STACK)-' && rm -rf $(VENV) || true
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(PIP_FLAGS) -r requirements/$(STACK).txt
 	$(PIP) --no-deps -r requirements/dev.txt

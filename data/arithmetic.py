@@ -46,6 +46,12 @@ class ArithmeticSpec:
     max_term: int = 20  # numbers outside the product are 1 ... max_term
     max_factor: int = 9  # numbers inside it are 2 ... max_factor
 
+    def __post_init__(self) -> None:
+        if not self.lengths or min(self.lengths) < 2:
+            raise ValueError(f"lengths={list(self.lengths)}: name at least one, and none below 2")
+        if self.max_term < 1 or self.max_factor < 2:
+            raise ValueError(f"max_term={self.max_term}, max_factor={self.max_factor}: at least 1 and 2")
+
 
 @dataclass(frozen=True, slots=True)
 class Expression:

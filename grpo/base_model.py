@@ -34,6 +34,15 @@ EOS, PAD = "<|endoftext|>", "<|pad|>"
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile("|".join(TAGS))
+_SIZES = (
+    "num_layers",
+    "hidden_size",
+    "num_heads",
+    "intermediate_size",
+    "num_steps",
+    "documents_per_step",
+    "num_slices",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +67,9 @@ class BaseModelSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in _SIZES:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 32:
             raise ValueError(
                 f"hidden_size={self.hidden_size} over num_heads={self.num_heads} must give heads of a "
@@ -71,7 +83,9 @@ def cache_key(spec: BaseModelSpec) -> str:
     """A hash of all that decides the weights: the spec and the code that reads it."""
     files = (Path(__file__), Path(__file__).with_name("muon.py"), Path(arithmetic.__file__))
     code = [file.read_text(encoding="utf-8") for file in files]
-    return hashlib.sha256(json.dumps([asdict(spec), *code], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([asdict(spec), arithmetic.TEMPLATE.text, *code], sort_keys=True).encode()
+    ).hexdigest()[:16]
 
 
 def build_base_model(spec: BaseModelSpec, cache_dir: Path) -> Path:

@@ -294,7 +294,10 @@ def _out_of_range(config: TrainConfig) -> list[str]:
         "learner.threads_per_rank": config.learner.threads_per_rank,
         "learner.tokens_per_microbatch": config.learner.tokens_per_microbatch,
         "learner.logits_per_chunk": config.learner.logits_per_chunk,
+        "cluster.start_timeout_seconds": config.cluster.start_timeout_seconds,
     }
+    if config.evaluation.max_response_tokens is not None:
+        at_least_one["evaluation.max_response_tokens"] = config.evaluation.max_response_tokens
     positive = {
         "sampling.temperature": config.sampling.temperature,
         "optimizer.lr": config.optimizer.lr,
@@ -302,6 +305,10 @@ def _out_of_range(config: TrainConfig) -> list[str]:
         "optimizer.max_grad_norm": config.optimizer.max_grad_norm,
         "evaluation.temperature": config.evaluation.temperature,
         "rollout.kv_cache_gib": config.rollout.kv_cache_gib,
+        "rollout.cpus_per_engine": config.rollout.cpus_per_engine,
+        "rollout.gpus_per_engine": config.rollout.gpus_per_engine,
+        "learner.cpus_per_rank": config.learner.cpus_per_rank,
+        "learner.gpus_per_rank": config.learner.gpus_per_rank,
     }
     not_negative = {
         "seed": config.seed,
@@ -314,6 +321,8 @@ def _out_of_range(config: TrainConfig) -> list[str]:
         "optimizer.warmup_steps": config.optimizer.warmup_steps,
         "evaluation.every": config.evaluation.every,
         "learner.param_persistence_threshold": config.learner.param_persistence_threshold,
+        "data.train.max_bad_rows": config.data.train.max_bad_rows,
+        "data.held_out.max_bad_rows": config.data.held_out.max_bad_rows,
     }
     everything = {**at_least_one, **positive, **not_negative}
     return [
@@ -349,6 +358,11 @@ def _conflicts(config: TrainConfig) -> list[str]:
         problems.append(f"optimizer.betas={list(optimizer.betas)}: expected two numbers in [0, 1)")
     if not 0 <= optimizer.final_lr_share <= 1:
         problems.append(f"optimizer.final_lr_share={optimizer.final_lr_share}: a share lies in [0, 1]")
+    if config.rollout.gpus_per_engine > 1 and config.rollout.gpus_per_engine % 1:
+        problems.append(
+            f"rollout.gpus_per_engine={config.rollout.gpus_per_engine}: above 1 it is the size of tensor parallelism, "
+            "a whole number"
+        )
     if not 0 < config.rollout.gpu_memory_share <= 1:
         problems.append(f"rollout.gpu_memory_share={config.rollout.gpu_memory_share}: a share lies in (0, 1]")
     if config.rollout.max_model_len is not None and (

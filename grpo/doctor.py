@@ -43,8 +43,9 @@ class Finding:
 def main(argv: list[str] | None = None) -> int:
     """Print the report; 0 when a run can start, 78 when something must be mended first."""
     if argv:
-        print("usage: grpo doctor", file=sys.stderr)
-        return 78
+        asked = argv[0] in ("-h", "--help")
+        print("usage: grpo doctor", file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 78
     findings = examine()
     show(findings)
     return 78 if any(finding.state == "bad" for finding in findings) else 0

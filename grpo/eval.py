@@ -1,6 +1,6 @@
 """`grpo eval`: held-out evaluation of any checkpoint folder, with the engines, template and grader of a recipe.
 
-grpo eval --config-name tiny --checkpoint runs/tiny/.../policy output=result.json
+grpo eval --config-name tiny --checkpoint runs/tiny/.../policy --output result.json
 """
 
 from __future__ import annotations

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from statistics import fmean, pstdev
 from typing import Any
 
 from data import arithmetic
 from grpo.types import ScoredGroup
+from rewards import Score
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Rewards, accuracy, format and lengths over all responses of some groups. `accuracy` and `format` are rates."""
+    """Rewards, accuracy, format and lengths over all responses of some groups. `accuracy` and `format` are rates, which
+    gating leaves as they are.
+    """
     scores = [score for group in groups for score in group.scores]
     responses = [response for group in groups for response in group.group.responses]
     lengths = [len(response.token_ids) for response in responses]
     components = {name: fmean(score.components[name].score for score in scores) for name in scores[0].components}
+    rates: dict[str, float] = {
+        name: fmean(rate(score, name) for score in scores) for name in ("accuracy", "format") if name in components
+    }
     return {
         "reward": fmean(score.total for score in scores),
         "reward_std": pstdev(score.total for score in scores),
         **{f"reward/{name}": value for name, value in components.items()},
-        **{name: components[name] for name in ("accuracy", "format") if name in components},
+        **rates,
         "response_length": fmean(lengths),
         "response_length_max": max(lengths),
         "truncation_share": fmean(response.truncated for response in responses),
         "zero_variance_share": fmean(len({score.total for score in group.scores}) == 1 for group in groups),
         "generated_tokens": sum(lengths),
     }
+
+
+def rate(score: Score, component: str) -> float:
+    """A component before gating: an answer is right or wrong, whatever it earns."""
+    reward = score.components[component]
+    return float(reward.details.get("ungated_score", reward.score))
 
 
 def evaluation_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
@@ -46,7 +59,7 @@ def style_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         for response, score in zip(group.group.responses, group.scores, strict=True):
             if "accuracy" in score.components:
                 style = arithmetic.solution_style(response.text)
-                correct[style].append(score.components["accuracy"].score)
+                correct[style].append(rate(score, "accuracy"))
     total = sum(map(len, correct.values()))
     metrics = {}
     for style, values in correct.items():
@@ -95,6 +108,8 @@ def rollout_rows(
     return rows
 
 
-def sample_rows(groups: Sequence[ScoredGroup], limit: int) -> list[dict[str, Any]]:
-    """The first responses of some groups, for a table that a person reads."""
-    return rollout_rows(0, groups[:limit], [[0.0] * len(group.scores) for group in groups[:limit]])
+def sample_rows(step: int, groups: Iterable[ScoredGroup], limit: int) -> list[dict[str, Any]]:
+    """The first `limit` responses of some groups, for a table that a person reads. Nothing is learned from them."""
+    ungraded = [(group, [0.0] * len(group.scores)) for group in islice(groups, limit)]
+    rows = rollout_rows(step, (group for group, _ in ungraded), [zeros for _, zeros in ungraded])
+    return [{key: value for key, value in row.items() if key != "advantage"} for row in rows[:limit]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,38 @@ def load_tokenizer(folder: Path) -> Any:
             f"the tokenizer in {folder} has no end-of-sequence token; set eos_token in its tokenizer_config.json"
         )
     return tokenizer
+
+
+def check_model(folder: Path) -> int:
+    """The context length of a model whose log-probs the learner computes as its engine does; in tokens.
+
+    The learner makes logits in chunks from hidden states and output weight alone. A bias or a scaling of logits would
+    be left out, and every log-prob would be wrong.
+
+    Raises:
+        UserError: no causal language model, or one with such an output layer.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"model.path={folder}: not a causal language model: {error}") from None
+    text_config = config.get_text_config()
+    changed = [
+        key for key in ("final_logit_softcapping", "logit_scale", "logits_scaling") if _changes(text_config, key)
+    ]
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        changed.append("a bias of the output layer")
+    if changed:
+        raise UserError(
+            f"model.path={folder}: its logits have {', '.join(changed)}, which the learner does not support"
+        )
+    return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
+
+
+def _changes(config: Any, key: str) -> bool:
+    return getattr(config, key, None) not in (None, 1, 1.0)

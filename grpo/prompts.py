@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,45 @@ def make_prompts(problems: Iterable[Problem], template: Template, tokenizer: Any
     ]
 
 
-def check_lengths(prompts: Iterable[Prompt], max_response_tokens: int, max_model_len: int) -> None:
-    """Every prompt and a full response must fit the context; nothing is ever cut in silence.
+def check_disjoint(train: Iterable[Problem], held_out: Iterable[Problem]) -> None:
+    """No held-out question may be trained on; case and blanks make no difference.
+
+    Raises:
+        UserError: names how many are in both, and one of them.
+    """
+    trained = {_plain(problem.question) for problem in train}
+    shared = [problem for problem in held_out if _plain(problem.question) in trained]
+    if shared:
+        raise UserError(
+            f"data.held_out: {len(shared)} of its problems are in data.train too, the first is {shared[0].id!r}; take "
+            "them out of one (python -m data.prepare --against does that)"
+        )
+
+
+def _plain(question: str) -> str:
+    return " ".join(question.casefold().split())
+
+
+def check_lengths(prompts: Iterable[Prompt], limits: Mapping[str, int], context: int, name: str) -> None:
+    """Every prompt and a full response must fit a context; nothing is ever cut in silence.
+
+    Args:
+        prompts: of training and evaluation.
+        limits: tokens of a response, by setting.
+        context: tokens of prompt and response together.
+        name: what has this context.
 
     Raises:
         UserError: names the longest prompt and what to change.
     """
     longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
-    need = len(longest.token_ids) + max_response_tokens
-    if need > max_model_len:
+    setting = max(limits, key=lambda key: limits[key])
+    need = len(longest.token_ids) + limits[setting]
+    if need > context:
         raise UserError(
-            f"the prompt of problem {longest.problem.id!r} has {len(longest.token_ids)} tokens: with "
-            f"sampling.max_response_tokens={max_response_tokens} it needs {need} tokens and the context has "
-            f"{max_model_len}; raise rollout.max_model_len, lower the limit, or remove the problem"
+            f"{setting}={limits[setting]}: with the prompt of problem {longest.problem.id!r}, {len(longest.token_ids)} "
+            f"tokens, that is {need} tokens, and {name} is {context}; lower the limit, remove the problem"
+            + (", or raise rollout.max_model_len" if name.startswith("rollout") else ", or take another model")
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -90,11 +91,14 @@ def sample_groups(prompts: Sequence[Prompt], plan: SamplePlan, rollouts: Rollout
 def make_requests(prompts: Sequence[Prompt], plan: SamplePlan) -> list[SampleRequest]:
     """G requests for each prompt, never one request for G: a child of such a request cannot be made again alone."""
     requests = []
+    drawn: Counter[str] = Counter()  # a step may draw a problem twice, and its second group must not repeat the first
     for i, prompt in enumerate(prompts):
+        first = drawn[prompt.problem.id] * plan.num_samples
+        drawn[prompt.problem.id] += 1
         for j in range(plan.num_samples):
             seed = None
             if plan.seed is not None and plan.temperature > 0:
-                seed = sample_seed(plan.seed, plan.step, prompt.problem.id, j)
+                seed = sample_seed(plan.seed, plan.step, prompt.problem.id, first + j)
             requests.append(SampleRequest(i * plan.num_samples + j, prompt.token_ids, seed))
     return requests
 

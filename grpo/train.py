@@ -113,21 +113,29 @@ def load_inputs(config: TrainConfig, status: Callable[[str], None], *, with_trai
     """Problems, model folder, tokenizer and prompts.
 
     Raises:
-        UserError: any of them cannot be used.
+        UserError: any of them cannot be used, or this machine, where nothing but it is asked for, is too small.
     """
-    from grpo.model_folder import load_tokenizer, model_folder
-    from grpo.prompts import check_lengths, load_problems, make_prompts
+    from grpo.model_folder import check_model, load_tokenizer, model_folder
+    from grpo.prompts import check_disjoint, check_lengths, load_problems, make_prompts
+    from grpo.runtime.cluster import check_machine
 
     train_problems = load_problems("train", config.data.train, config.seed) if with_training else []
     held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
+    check_disjoint(train_problems, held_out_problems)
+    check_machine(config, with_learner=with_training)
     folder = model_folder(config.model, status)
     tokenizer = load_tokenizer(folder)
+    context = check_model(folder)
     prompts = make_prompts(train_problems, config.template, tokenizer)
     held_out = make_prompts(held_out_problems, config.template, tokenizer)
-    response_tokens = max(config.sampling.max_response_tokens, config.evaluation.max_response_tokens or 0)
+    limits = {
+        "sampling.max_response_tokens": config.sampling.max_response_tokens,
+        "evaluation.max_response_tokens": config.evaluation.max_response_tokens or 0,
+    }
     longest = max(len(prompt.token_ids) for prompt in [*prompts, *held_out])
-    max_model_len = config.rollout.max_model_len or longest + response_tokens
-    check_lengths([*prompts, *held_out], response_tokens, max_model_len)
+    max_model_len = config.rollout.max_model_len or longest + max(limits.values())
+    check_lengths([*prompts, *held_out], limits, max_model_len, "rollout.max_model_len")
+    check_lengths([*prompts, *held_out], limits, context, "the context of the model")
     return Inputs(
         model_folder=str(folder),
         prompts=prompts,

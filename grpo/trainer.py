@@ -125,7 +125,9 @@ def _evaluate(
     whole = step in (0, config.trainer.max_steps)
     evaluations = evaluate(config, prompts, rollouts, scorer, config.evaluation.num_samples if whole else 1)
     for evaluation in evaluations:
-        run.log_evaluation(step, evaluation.name, evaluation.metrics, metrics.sample_rows(evaluation.groups, 16))
+        run.log_evaluation(
+            step, evaluation.name, evaluation.metrics, metrics.sample_rows(step, evaluation.groups, limit=64)
+        )
     return {evaluation.name: evaluation.metrics for evaluation in evaluations}
 
 

@@ -63,7 +63,7 @@ def collate(samples: Sequence[TrainSample], weights: Sequence[float], pad_token_
     return MicroBatch(
         input_ids_BT,
         predicts_BT,
-        torch.tensor([token for s in samples for token in s.response_token_ids]),
+        torch.tensor([token for s in samples for token in s.response_token_ids], dtype=torch.long),
         torch.tensor([logp for s in samples for logp in s.engine_logprobs], dtype=torch.float32),
         torch.tensor([s.advantage for s in samples], dtype=torch.float32).repeat_interleave(length_B),
         torch.tensor(list(weights), dtype=torch.float32).repeat_interleave(length_B),

@@ -69,24 +69,32 @@ class LearnerWorker:
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         """Train on one batch, in `num_updates` optimizer steps, and return the metrics of all ranks together.
 
-        A batch without any gradient term leaves weights, momentum and schedule as they are.
+        An update without any gradient term leaves weights and momentum as they are. The learning rate goes by `step`.
         """
         lr = self._set_learning_rate(step)
-        plans = [self._plan(chunk) for chunk in _chunks(batch.samples, self.spec.num_updates)]
-        sums = _Sums(self.device)
-        if not self._has_gradient(batch.samples):
-            for mb in plans[0]:
-                logp_N, entropy_N = self._forward(self.engine, mb, batch.temperature)
-                sums.add(mb, entropy_N)
-                sums.add_gap(mb, logp_N)
-            return {"lr": lr, **sums.reduce(num_updates=0)}
+        chunks = _chunks(batch.samples, self.spec.num_updates)
+        plans = [self._plan(chunk) for chunk in chunks]
+        sums, num_updates = _Sums(self.device), 0
         # One update per batch is on-policy: the old log-probs are the current ones, at no cost.
         old: list[list[Tensor] | None] = [None] * len(plans)
         if len(plans) > 1:
             old = [[self._forward(self.engine, mb, batch.temperature)[0] for mb in plan] for plan in plans]
-        for plan, old_logp in zip(plans, old, strict=True):
-            self._update_once(plan, old_logp, batch.temperature, sums)
-        return {"lr": lr, **sums.reduce(len(plans))}
+        for chunk, plan, old_logp in zip(chunks, plans, old, strict=True):
+            if self._has_gradient(chunk):
+                self._update_once(plan, old_logp, batch.temperature, sums)
+                num_updates += 1
+            else:
+                self._measure(plan, old_logp, batch.temperature, sums)
+        return {"lr": lr, **sums.reduce(num_updates)}
+
+    def _measure(
+        self, plan: Sequence[MicroBatch], old_logp: Sequence[Tensor] | None, temperature: float, sums: _Sums
+    ) -> None:
+        """The metrics of samples that nothing can be learned from."""
+        for i, mb in enumerate(plan):
+            logp_N, entropy_N = self._forward(self.engine, mb, temperature)
+            sums.add(mb, entropy_N)
+            sums.add_gap(mb, logp_N if old_logp is None else old_logp[i])
 
     def _update_once(
         self, plan: Sequence[MicroBatch], old_logp: Sequence[Tensor] | None, temperature: float, sums: _Sums
@@ -134,9 +142,8 @@ class LearnerWorker:
 
     def _has_gradient(self, samples: Sequence[TrainSample]) -> bool:
         algorithm = self.spec.algorithm
-        return bool(
-            any(s.advantage for s in samples) or (algorithm.kl_coef and self.reference) or algorithm.entropy_coef
-        )
+        always = bool((algorithm.kl_coef and self.reference) or algorithm.entropy_coef)
+        return any(s.response_token_ids and (always or s.advantage) for s in samples)
 
     def _set_learning_rate(self, step: int) -> float:
         optimizer = self.spec.optimizer
@@ -226,7 +233,8 @@ class _Sums:
         """Distance to the engine's log-probs of one micro-batch, under the weights that both sampled it with."""
         gap_N = (logp_N - mb.engine_logp_N).abs() * (mb.weight_N > 0)
         self.total[4] += gap_N.sum()
-        self.largest[1] = max(self.largest[1], gap_N.max())
+        if gap_N.numel():  # responses may be empty
+            self.largest[1] = max(self.largest[1], gap_N.max())
 
     def add_kl(self, mb: MicroBatch, kl_N: Tensor) -> None:
         """KL to the reference of one micro-batch."""

@@ -66,10 +66,10 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
     on_cpu = spec.device == "cpu"
     if os.environ.get("VLLM_ALLOW_INSECURE_SERIALIZATION", "0") != "0":
         raise RuntimeError("VLLM_ALLOW_INSECURE_SERIALIZATION is set: it lets messages run code; unset it")
-    _skip_text_of_logprobs()
     if on_cpu:
         from grpo.rollout.inprocess import use_inprocess_core
 
+        _skip_text_of_logprobs()
         use_inprocess_core()
     args: dict[str, Any] = {
         "model": spec.model_folder,

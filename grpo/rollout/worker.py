@@ -35,17 +35,17 @@ def graded_part(token_ids: Sequence[int], text: str, cut: Sequence[str], tokeniz
     """Tokens that are trained and text that is graded, which are the same thing.
 
     The text goes without the end-of-sequence token, which is trained. A `cut` string at the end goes from both, with
-    the whole tokens that it touches.
+    the whole tokens that it touches. A token that a stop string ends in is trained whole, as the policy chose it.
     """
     kept = list(token_ids)
+    if kept[-1] == tokenizer.eos_token_id:
+        return kept, text.removesuffix(tokenizer.eos_token)
     unwanted = next((string for string in cut if text.endswith(string)), None)
     if unwanted is not None:
         end = len(text) - len(unwanted)
         while kept and len(tokenizer.decode(kept)) > end:
             kept.pop()
         return kept, tokenizer.decode(kept)
-    if kept[-1] == tokenizer.eos_token_id:
-        return kept, text.removesuffix(tokenizer.eos_token)
     return kept, text
 
 

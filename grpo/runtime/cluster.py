@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
+import torch
+from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from grpo.config import TrainConfig
@@ -30,7 +33,11 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
     Raises:
         UserError: too few CPUs or GPUs, or the cluster does not grant them in time.
     """
-    address = os.environ.get("RAY_ADDRESS") or config.cluster.address
+    setting, address = "RAY_ADDRESS", os.environ.get("RAY_ADDRESS")
+    if not address:
+        setting, address = "cluster.address", config.cluster.address
+    if address:
+        _check_reachable(setting, address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
@@ -41,13 +48,13 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
             logging_level="error",
             _node_ip_address=None if address else "127.0.0.1",
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise UserError(
-            f"cluster.address={address}: cannot reach Ray there ({error}); is it running, and is its token that of "
-            "this user (~/.ray/auth_token, or RAY_AUTH_TOKEN)?"
+            f"{setting}={address}: cannot reach Ray there ({error}); is it running, and is its token that of this user "
+            "(~/.ray/auth_token, or RAY_AUTH_TOKEN)?"
         ) from None
     try:
-        device = _device(config)
+        device = _device(config, private=not address)
         group = _place(config, device, with_learner)
         try:
             yield Cluster(device=device, placement=group, local=address is None)
@@ -57,9 +64,22 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
         ray.shutdown()
 
 
-def _device(config: TrainConfig) -> str:
+def _check_reachable(setting: str, address: str) -> None:
+    """Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(f"{setting}={address}: nothing answers there ({error}); start Ray, or correct it") from None
+
+
+def _device(config: TrainConfig, *, private: bool) -> str:
     if config.trainer.device != "auto":
         return {"cpu": "cpu", "gpu": "cuda"}[config.trainer.device]
+    if private and not torch.cuda.is_available():
+        return "cpu"  # the CPU stack on a machine with GPUs, which Ray counts all the same
     return "cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
 
 
@@ -84,7 +104,19 @@ def _place(config: TrainConfig, device: str, with_learner: bool) -> PlacementGro
     return group
 
 
-def check_enough(wanted: list[dict[str, float]], available: dict[str, float]) -> None:
+def check_machine(config: TrainConfig, *, with_learner: bool) -> None:
+    """Where a private cluster would be started: is this machine large enough? Before a base model is pre-trained.
+
+    Raises:
+        UserError: as `check_enough`.
+    """
+    if not (os.environ.get("RAY_ADDRESS") or config.cluster.address):
+        gpus = torch.cuda.device_count()
+        device = "cuda" if config.trainer.device == "gpu" or (config.trainer.device == "auto" and gpus) else "cpu"
+        check_enough(bundles(config, device, with_learner), {"CPU": os.cpu_count() or 1, "GPU": gpus})
+
+
+def check_enough(wanted: list[dict[str, float]], available: Mapping[str, float]) -> None:
     """Compare what the recipe asks for with what the cluster has.
 
     Raises:
@@ -98,5 +130,5 @@ def check_enough(wanted: list[dict[str, float]], available: dict[str, float]) ->
             raise UserError(
                 f"the recipe asks for {need:g} {kind}s and the cluster has {have:g}: lower rollout.num_engines, "
                 f"learner.num_ranks, rollout.{engine_key} or learner.{rank_key} (fractions share a device), "
-                + ("or set trainer.device=cpu" if kind == "GPU" else "or add nodes")
+                + ("or use the CPU stack (STACK=cpu)" if kind == "GPU" else "or add nodes")
             )

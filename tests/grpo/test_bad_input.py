@@ -1,12 +1,14 @@
 """What is wrong outside the recipe ends with one message and exit code 78 as well, before any actor starts."""
 
 import json
+import socket
 
 import pytest
 
 from grpo.cli import main as cli
+from grpo.config import load_config
 from grpo.errors import UserError
-from grpo.runtime.cluster import check_enough
+from grpo.runtime.cluster import check_enough, reserve
 from grpo.train import main
 
 
@@ -66,6 +68,60 @@ def test_a_prompt_that_does_not_fit(capsys, tmp_path, model_folder):
     assert "raise rollout.max_model_len" in message
 
 
+@pytest.mark.parametrize("setting", ["sampling", "evaluation"])
+def test_responses_that_do_not_fit_the_context_of_the_model(capsys, tmp_path, model_folder, setting):
+    message = run(
+        capsys,
+        "model.base=null",
+        f"model.path={model_folder}",
+        f"{setting}.max_response_tokens=510",
+        f"output_dir={tmp_path}/run",
+    )
+    assert f"{setting}.max_response_tokens=510: with the prompt of" in message
+    assert "the context of the model is 512" in message
+
+
+def test_a_model_whose_logits_the_learner_cannot_compute(capsys, tmp_path, model_folder):
+    file = model_folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"final_logit_softcapping": 30.0}))
+    message = run(capsys, "model.base=null", f"model.path={model_folder}", f"output_dir={tmp_path}/run")
+    assert "final_logit_softcapping, which the learner does not support" in message
+
+
+def test_held_out_problems_that_are_trained_on(capsys, tmp_path):
+    rows = [{"id": str(i), "problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(3)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rows[1]["problem"] = "what is  1 + 1?"
+    (tmp_path / "test.jsonl").write_text(json.dumps(rows[1]))
+    message = run(
+        capsys,
+        f"data.train={{source: file, path: {tmp_path}/train.jsonl}}",
+        f"data.held_out={{source: file, path: {tmp_path}/test.jsonl}}",
+        f"output_dir={tmp_path}/run",
+    )
+    assert "data.held_out: 1 of its problems are in data.train too, the first is '1'" in message
+
+
+def test_a_machine_that_is_too_small_is_refused_before_the_base_is_trained(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("grpo.model_folder.build_base_model", lambda *_: pytest.fail("trained a base"))
+    message = run(capsys, "rollout.cpus_per_engine=1000", f"output_dir={tmp_path}/run")
+    assert "asks for 2001 CPUs" in message
+    assert "asks for 4 GPUs and the cluster has" in run(capsys, "trainer.device=gpu", f"output_dir={tmp_path}/run")
+
+
+def test_a_cluster_that_does_not_answer(monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with (
+        pytest.raises(UserError, match=f"RAY_ADDRESS={address}: nothing answers there"),
+        reserve(load_config("tiny", [])),
+    ):
+        pass
+
+
 def test_an_output_folder_that_holds_something(capsys, tmp_path):
     (tmp_path / "precious.txt").write_text("keep me")
     assert "not empty" in run(capsys, f"output_dir={tmp_path}")
@@ -73,7 +129,7 @@ def test_an_output_folder_that_holds_something(capsys, tmp_path):
 
 
 def test_too_few_gpus():
-    with pytest.raises(UserError, match=r"asks for 3 GPUs and the cluster has 1: .*trainer.device=cpu"):
+    with pytest.raises(UserError, match=r"asks for 3 GPUs and the cluster has 1: .*STACK=cpu"):
         check_enough([{"CPU": 1, "GPU": 1}] * 3, {"CPU": 8, "GPU": 1})
 
 

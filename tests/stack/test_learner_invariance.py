@@ -28,6 +28,15 @@ samples = [
                 [rng.randrange(2, 90) for _ in range(n)], [-1.0] * n, rng.uniform(-1, 1))
     for n in (3, 17, 5, 30, 8, 2, 21, 11)
 ]
+case = sys.argv[8]
+if case == "half":
+    samples = samples[:4]
+elif case == "still":
+    samples[4:] = [TrainSample(s.prompt_token_ids, s.response_token_ids, s.engine_logprobs, 0.0) for s in samples[4:]]
+elif case == "empty":
+    samples[4:] = [TrainSample(s.prompt_token_ids, [], [], s.advantage) for s in samples[4:]]
+elif case == "partly":
+    samples[5:] = [TrainSample(s.prompt_token_ids, [], [], s.advantage) for s in samples[5:]]
 spec = LearnerSpec(
     model_folder=sys.argv[7], device="cpu", dtype="float32", world_size=int(world_size), num_updates=int(updates),
     max_steps=10, pad_token_id=0, aggregation_constant=32,
@@ -43,11 +52,11 @@ if rank == 0:
 """
 
 
-def learn(world_size, tokens_per_microbatch, updates=1, kl=0.0):
+def learn(world_size, tokens_per_microbatch, updates=1, kl=0.0, case="whole"):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = (world_size, port, tokens_per_microbatch, updates, kl, SMALL_MODEL)
+    settings = (world_size, port, tokens_per_microbatch, updates, kl, SMALL_MODEL, case)
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", RANK, str(rank), *map(str, settings)], stdout=subprocess.PIPE, text=True
@@ -78,3 +87,20 @@ def test_two_updates_a_batch_clip_and_a_reference_measures_the_way_from_it():
     first, second = learn(world_size=1, tokens_per_microbatch=40, updates=2, kl=0.1)["stats"]
     assert first["kl"] < second["kl"]
     assert first["ratio_max"] > 1.0  # the second update of the batch is no longer on-policy
+
+
+@pytest.mark.parametrize("case", ["still", "empty"])
+def test_an_update_with_nothing_to_learn_leaves_weights_and_momentum_alone(case):
+    """Half of the batch has no advantages, or no response tokens: what is left is as if the other half were all."""
+    both = learn(world_size=1, tokens_per_microbatch=40, updates=2, case=case)
+    half = learn(world_size=1, tokens_per_microbatch=40, updates=1, case="half")
+    for mine, reference in zip(both["logprobs"][:4], half["logprobs"], strict=True):
+        assert mine == pytest.approx(reference, abs=1e-6)
+    assert both["stats"][1]["grad_norm"] == pytest.approx(half["stats"][1]["grad_norm"], rel=1e-4)
+
+
+def test_empty_responses_among_others_count_and_do_not_harm():
+    first, second = learn(world_size=1, tokens_per_microbatch=20, case="partly")["stats"]
+    for stats in (first, second):
+        assert 0 < stats["grad_norm"] < 1e3
+        assert stats["ratio_max"] == 1.0

@@ -46,12 +46,16 @@ def sampled(stack, prompts, seed=0, temperature=1.0, version=None):
     return sample_groups(prompts, plan, stack.rollouts, scorer).groups
 
 
-def test_parameters_are_partitioned_between_steps(stack):
+def assert_partitioned(stack):
     reports = stack.learner.partition_reports()
     assert len(reports) == 2
     for report in reports:
         assert report["whole"] == 0
         assert report["local_share"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_parameters_are_partitioned_from_the_start(stack):
+    assert_partitioned(stack)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
@@ -87,6 +91,7 @@ def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
     assert gap(stack, 1.0) > 1e-4  # the learner has moved on, the engine has not
     stack.learner.push_weights(5)
     assert gap(stack, 1.0) < 1e-4
+    assert_partitioned(stack)  # gathering whole weights for the engine leaves none behind
     assert stack.rollouts.prompt_logprobs(text)[0] != before
     groups = sampled(stack, stack.inputs.prompts[:2])
     assert {response.weight_version for group in groups for response in group.group.responses} == {5}
