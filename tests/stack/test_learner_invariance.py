@@ -89,13 +89,17 @@ def test_two_updates_a_batch_clip_and_a_reference_measures_the_way_from_it():
     assert first["ratio_max"] > 1.0  # the second update of the batch is no longer on-policy
 
 
+@pytest.fixture(scope="module")
+def half():
+    return learn(world_size=1, tokens_per_microbatch=40, updates=1, case="half")
+
+
 @pytest.mark.parametrize("case", ["still", "empty"])
-def test_an_update_with_nothing_to_learn_leaves_weights_and_momentum_alone(case):
+def test_an_update_with_nothing_to_learn_leaves_weights_and_momentum_alone(half, case):
     """Half of the batch has no advantages, or no response tokens: what is left is as if the other half were all."""
     both = learn(world_size=1, tokens_per_microbatch=40, updates=2, case=case)
-    half = learn(world_size=1, tokens_per_microbatch=40, updates=1, case="half")
     for mine, reference in zip(both["logprobs"][:4], half["logprobs"], strict=True):
-        assert mine == pytest.approx(reference, abs=1e-6)
+        assert mine == pytest.approx(reference, abs=1e-5)
     assert both["stats"][1]["grad_norm"] == pytest.approx(half["stats"][1]["grad_norm"], rel=1e-4)
 
 
