@@ -48,6 +48,13 @@ def test_the_same_text_in_another_dress_is_exact(copy: str) -> None:
     assert (match.reason, match.position, match.similarity) == ("exact_text", 1, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("question", "evaluation"), [("$23+4$", "$2(3+4)$"), ("It is 15 metres long.", "It is 1.5 metres long.")]
+)
+def test_digits_grouped_otherwise_are_another_problem(question: str, evaluation: str) -> None:
+    assert match_of(question, evaluation) is None
+
+
 def match_of(question: str, evaluation: str, any_ngram: bool = False) -> tuple[str, float] | None:
     match = Index([problem(evaluation)], Decontaminate(any_ngram=any_ngram)).match(question)
     return None if match is None else (match.reason, match.similarity)
