@@ -114,6 +114,15 @@ def lookup(name: str) -> Callable[..., Any]:
     return entry(name).function
 
 
+def parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """The parameters of the reward called `name`.
+
+    Raises:
+        ValueError: no such reward.
+    """
+    return inspect.signature(lookup(name)).parameters
+
+
 def check_options(name: str, options: dict[str, Any]) -> list[str]:
     """Problems with a component's options, as messages; empty when the reward accepts them all."""
     accepted = entry(name).options

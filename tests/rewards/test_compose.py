@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Mapping
 
 import pytest
 
@@ -48,6 +50,39 @@ def test_length_rewards_look_at_accuracy_wherever_it_stands():
     cosine = {"accuracy": Component(weight=0.0), "length_cosine": Component(weight=1.0)}
     [[score]] = Scorer(cosine).score_groups([[good(42, 50)]])
     assert score.total == pytest.approx(1.5)
+
+
+@register("brief")
+def brief(sample: Sample, earlier: Mapping[str, Reward], correct: str = "accuracy") -> Reward:
+    return Reward(float(earlier[correct].score > 0 and sample.num_tokens < 100), "ok")
+
+
+@register("seen")
+def seen(sample: Sample, earlier: Mapping[str, Reward]) -> Reward:
+    return Reward(float(len(earlier)), "ok")
+
+
+def test_a_reward_that_looks_at_others_can_be_looked_at_wherever_it_stands():
+    cosine = Component(weight=1.0, options={"correct": "brief"})
+    components = {"length_cosine": cosine, "brief": Component(weight=0.0), "accuracy": Component(weight=0.0)}
+    for names_in_order in itertools.permutations(components):
+        [score] = Scorer({name: components[name] for name in names_in_order}).score_group([good(42, 50)])
+        assert score.total == pytest.approx(1.5)
+        assert list(score.components) == list(names_in_order)
+
+
+def test_a_reward_that_looks_at_others_needs_accuracy_only_if_it_says_so():
+    [score] = Scorer({"seen": Component(weight=1.0), "format": Component(weight=0.0)}).score_group([good()])
+    assert score.total == 1.0
+
+
+def test_rewards_that_look_at_each_other_are_refused():
+    components = {
+        "length_cosine": Component(weight=1.0, options={"correct": "brief"}),
+        "brief": Component(weight=1.0, options={"correct": "length_cosine"}),
+    }
+    with pytest.raises(ValueError, match=r"length_cosine, brief look at each other"):
+        Scorer(components)
 
 
 def test_registered_rewards_of_samples_and_groups():
