@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,9 +41,8 @@ class Scorer:
         memory_bytes: address space of one worker.
 
     Raises:
-        ValueError: an unknown reward or option, or a component that needs another one; all problems are in
-            one
-            message, one a line.
+        ValueError: an unknown reward or option, a value that an option cannot have, or a component that needs
+            another one; all problems are in one message, one a line.
     """
 
     def __init__(
@@ -159,10 +159,12 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
     errors: list[str] = []
     for name, component in components.items():
         try:
-            errors += registry.check_options(name, dict(component.options))
+            errors += registry.check_options(name, component.options)
         except ValueError as error:
             errors.append(str(error))
             continue
+        if not math.isfinite(component.weight):
+            errors.append(f"rewards.components.{name}.weight={component.weight}: must be a finite number")
         needed = list(component.requires)
         if (correct := _looks_at(name, component)) is not None:
             needed.append(correct)

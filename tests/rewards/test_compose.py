@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -103,6 +105,47 @@ def test_all_faults_of_a_recipe_come_at_once():
     lines = str(error.value).splitlines()
     assert len(lines) == 4 and "'accuracy'" in lines[0] and "'rule'" in lines[1]
     assert "needs the component 'accuracy'" in lines[2] and "'numeric'" in lines[3]
+
+
+@register("needy")
+def needy(sample: Sample, path: str, share: float | None = None, names: Sequence[str] = ()) -> Reward:
+    return Reward(1.0, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "component", "message"),
+    [
+        ("accuracy", {"options": {"source": "bogus"}}, "accuracy.source='bogus': must be 'any', 'boxed', "),
+        ("accuracy", {"options": {"rel_tol": "1%"}}, "accuracy.rel_tol='1%': must be a number"),
+        ("accuracy", {"options": {"rel_tol": math.nan}}, "accuracy.rel_tol=nan: must be a number"),
+        (
+            "accuracy",
+            {"options": {"per_data_source": {"minerva": {"rel_tol": "high"}}}},
+            "accuracy.per_data_source.minerva.rel_tol='high': must be a number",
+        ),
+        (
+            "accuracy",
+            {"options": {"per_data_source": {"minerva": 0.01}}},
+            "accuracy.per_data_source={'minerva': 0.01}: must be a block of keys and values or null",
+        ),
+        ("accuracy", {"options": {"programming": 1}}, "accuracy.programming=1: must be true or false"),
+        ("format", {"options": {"rule": "bogus"}}, "format.rule='bogus': must be 'strict', 'lenient', 'tag_count'"),
+        ("repetition", {"options": {"ngram": 2.5}}, "repetition.ngram=2.5: must be a whole number"),
+        ("needy", {"options": {"path": "x", "share": True}}, "needy.share=True: must be a number or null"),
+        ("needy", {}, "needy.path: must be set"),
+        ("format", {"weight": math.nan}, "format.weight=nan: must be a finite number"),
+        ("format", {"weight": -math.inf}, "format.weight=-inf: must be a finite number"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_at_start(name: str, component: dict, message: str):
+    with pytest.raises(ValueError, match=re.escape(f"rewards.components.{message}")):
+        Scorer({name: Component(**{"weight": 1.0} | component)})
+
+
+def test_values_that_fit_are_accepted():
+    options = {"path": "x", "share": 1, "names": ["a"]}
+    [score] = Scorer({"needy": Component(weight=1, options=options)}).score_group([good()])
+    assert score.total == 1.0
 
 
 def test_a_name_is_taken_once():
