@@ -23,7 +23,7 @@ from data.cleaning.pipeline import StageReport, run_pipeline
 from data.errors import EXIT_BAD_DATA, DataError
 from data.loading.rows import BadRow, Validator
 from data.loading.source import SourceConfig, load_source
-from data.output import write_atomically
+from data.output import check_writable, write_atomically
 from data.recipe import PrepareConfig, from_flags, from_recipe
 from data.types import Problem
 
@@ -44,6 +44,7 @@ def prepare(config: PrepareConfig) -> list[StageReport]:
     Raises:
         DataError: what the owner of the data or of the recipe must mend; nothing was written then.
     """
+    check_writable([config.output, config.report, config.dropped], [config.work_dir] if config.work_dir else [])
     for stage in config.stages:
         stage.check()
     problems, weights, validator = _load(config.sources, Validator(config.max_bad_rows))
