@@ -31,6 +31,22 @@ _WORDS = re.compile(r"[^\W\d_]+|\d+")
 _RAW_WORDS = re.compile(r"\w+")
 _SYMBOLS = re.compile(r"\w+|[^\w\s]")
 _NUMBERS = re.compile(r"\d+")  # 1.5 is 1 and 5: a set of pieces is equal whenever the numbers are
+_NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+_IN_DIGITS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}  # larger ones are rarely spelled out
 _DASHES = {ord(dash): "-" for dash in "‐‑–−"}
 _ARGUMENTS = re.compile(r"(?<!\\)\}\s*\{")
 _NEEDLESS_BRACES = re.compile(r"(?<!\\)\{\s*((?:[+-]?(?:[^\W\d_]|\d+(?:\.\d+)?|\\[a-z]+))?)\s*\}")
@@ -56,8 +72,9 @@ class Reading(NamedTuple):
 
     `key` is equal for two texts exactly when they have the same letters, numbers, operators and brackets in order.
     Similarity is measured in each of the `views`, and two texts are as similar as the most similar of them.
-    The first is the normal form. The others take the text as it stands, split into words (with and without
-    capitals), at blanks, and into words and symbols: an overlap under any usual tokenisation is one here.
+    The first is the normal form, the second the same with small numbers in digits (`two` is 2). The others take the
+    text as it stands, split into words (with and without capitals), at blanks, and into words and symbols: an overlap
+    under any usual tokenisation is one here.
     """
 
     key: str
@@ -70,8 +87,10 @@ def read(text: str) -> Reading:
     cleaned, raw = normal(text), text.lower()
     words = _WORDS.findall(cleaned)
     numbers, raw_numbers = frozenset(_NUMBERS.findall(cleaned)), frozenset(_NUMBERS.findall(raw))
+    in_digits = frozenset(_IN_DIGITS.get(word, word) for word in words)
     views = (
         View(frozenset(words), numbers),
+        View(in_digits, frozenset(filter(str.isdecimal, in_digits))),
         View(frozenset(_RAW_WORDS.findall(raw)), raw_numbers),
         View(frozenset(_RAW_WORDS.findall(text)), raw_numbers),  # X and x may be two unknowns
         View(frozenset(raw.split()), raw_numbers),

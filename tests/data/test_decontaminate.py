@@ -73,6 +73,18 @@ def test_other_numbers_make_another_problem() -> None:
     assert match_of(evaluation.replace("farmer", "peasant"), evaluation) is not None
 
 
+def test_a_number_in_words_is_that_number() -> None:
+    evaluation = "A farmer has 12 cows and 7 goats and sells two of the cows; how many animals are left on the farm?"
+    for copy in (
+        evaluation.replace("7", "seven"),
+        evaluation.replace("two", "2"),
+        evaluation.replace("12", "Twelve").replace("two", "2"),
+    ):
+        assert match_of(copy, evaluation) == ("near_duplicate", 1.0)
+    assert match_of(evaluation.replace("7", "eight"), evaluation) is None
+    assert match_of(evaluation.replace("two", "3"), evaluation) is None
+
+
 def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
     evaluation = "Find the number of ways to seat 5 guests around a table when two of them refuse to sit together."
     longer = f"You tutor a class of 30. One exercise is this. {evaluation} Explain each of your 4 steps well."
