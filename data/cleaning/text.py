@@ -47,6 +47,9 @@ _NUMBER_WORDS = (
     "twelve",
 )
 _IN_DIGITS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}  # larger ones are rarely spelled out
+# NFKC would make 52 of 5², and 31/2 of 3½
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_VULGAR_FRACTION = re.compile("(?=[¼½¾⅐-⅞])")
 _DASHES = {ord(dash): "-" for dash in "‐‑–−"}
 _ARGUMENTS = re.compile(r"(?<!\\)\}\s*\{")
 _NEEDLESS_BRACES = re.compile(r"(?<!\\)\{\s*((?:[+-]?(?:[^\W\d_]|\d+(?:\.\d+)?|\\[a-z]+))?)\s*\}")
@@ -112,12 +115,18 @@ def first_view(text: str) -> View:
 
 def normal(text: str) -> str:
     """The text in lower case, without what only changes the looks of a formula."""
-    text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower().translate(_DASHES)
+    text = text.lower() if text.isascii() else _plain_characters(text).lower()
     if "\\" in text:
         for pattern, replacement in _SYNONYMS:
             text = pattern.sub(replacement, text)
         text = _COSMETIC.sub(" ", text)
     return _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text) if "," in text else text
+
+
+def _plain_characters(text: str) -> str:
+    """The usual one of several characters for the same; superscripts as `^{...}`."""
+    text = _VULGAR_FRACTION.sub(" ", _SUPERSCRIPT.sub(r"^{\g<0>}", text))
+    return unicodedata.normalize("NFKC", text).translate(_DASHES)
 
 
 def jaccard(a: frozenset[str], b: frozenset[str]) -> float:

@@ -61,6 +61,7 @@ def test_answers_are_compared_by_value() -> None:
     assert answer_key("-1/2") == answer_key(r"-\frac12") != answer_key("1/2")
     assert answer_key("1,000") == answer_key("1000")
     assert same_answer(r"\left(1, 2\right)", "(1,2)")
+    assert answer_key("5²") == answer_key("5^{2}") != answer_key("52")
     assert not same_answer("1", "2") and answer_key("1/0") == "1/0"
 
 
@@ -106,6 +107,8 @@ DIFFERENT = [
     ("Find $f(x, y)$.", "Find $f(xy)$."),
     ("Share it in the ratio 3:4.", "Share it in the ratio 34."),
     ("Find 3 × 4.", "Find 3 ÷ 4."),
+    ("Find 5².", "Find 52."),
+    ("Find 3½ + 1.", "Find 31/2 + 1."),
     (r"Find $1, 2, \ldots, 10$.", "Find $1, 2, 10$."),
 ]
 
@@ -115,6 +118,7 @@ SAME = [
     ("Find the largest one!", "Find the largest one."),
     ("Find $x$, if it exists.", "Find $x$ if it exists"),
     ("Find $x^{2}$.", "Find $x^2$"),
+    ("Find x² + x¹².", "Find $x^2+x^{12}$"),
     (r"Find \(\sqrt{2}\).", r"Find $\sqrt2$"),
     (r"What is \dfrac12 of 1,000?", r"What is $\frac{1}{2}$ of 1000"),
     ("Find 3 − 2.", "Find 3 - 2"),
