@@ -136,8 +136,9 @@ def check_options(name: str, options: Mapping[str, Any]) -> list[str]:
     """
     where = f"rewards.components.{name}"
     errors = _option_errors(name, options, where)
-    if not errors:
-        for data_source, own in (options.get(PER_DATA_SOURCE) or {}).items():
+    by_data_source = options.get(PER_DATA_SOURCE)
+    for data_source, own in by_data_source.items() if isinstance(by_data_source, Mapping) else ():
+        if isinstance(own, Mapping):
             errors += _option_errors(name, own, f"{where}.{PER_DATA_SOURCE}.{data_source}")
     missing = [key for key in entry(name).options if key not in options and _is_required(parameters(name)[key])]
     return errors + [f"{where}.{key}: must be set" for key in missing]
