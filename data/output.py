@@ -29,8 +29,7 @@ def write_atomically(files: Mapping[Path, Content]) -> None:
         try:
             for path, content in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if path.is_dir():
-                    raise DataError(f"{path}: is a folder, not a file to write")
+                check_writable([path])
                 temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
                 cleanup.callback(temporary.unlink, missing_ok=True)
                 _write(temporary, content)
@@ -39,6 +38,29 @@ def write_atomically(files: Mapping[Path, Content]) -> None:
                 temporary.replace(path)
         except OSError as error:
             raise DataError(f"{error.filename or 'output'}: cannot be written: {error.strerror or error}") from error
+
+
+def check_writable(files: Iterable[Path], folders: Iterable[Path] = ()) -> None:
+    """Find out before the work, and without leaving anything, what could not be written after it.
+
+    Raises:
+        DataError: a file is a folder, or the folder that it goes to is none or is not ours to write to.
+    """
+    for file in files:
+        if file.is_dir():
+            raise DataError(f"{file}: is a folder, not a file to write")
+        _check_folder(file.parent, file)
+    for folder in folders:
+        _check_folder(folder, folder)
+
+
+def _check_folder(folder: Path, wanted: Path) -> None:
+    """`folder`, or the nearest one above it that is there, in which the missing ones will be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise DataError(f"{wanted}: cannot be written: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(f"{wanted}: cannot be written: no permission to write to {there}")
 
 
 def _dump(row: Any) -> str:

@@ -12,9 +12,11 @@ recipe is one message on stderr and exit code 78, and nothing under a final name
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from data.cleaning import DEFAULT_STAGES
@@ -23,9 +25,11 @@ from data.cleaning.pipeline import StageReport, run_pipeline
 from data.errors import EXIT_BAD_DATA, DataError
 from data.loading.rows import BadRow, Validator
 from data.loading.source import SourceConfig, load_source
-from data.output import write_atomically
+from data.output import check_writable, write_atomically
 from data.recipe import PrepareConfig, from_flags, from_recipe
 from data.types import Problem
+
+_OVERRIDE = re.compile(r"~[A-Za-z_][\w.]*|\+{0,2}[A-Za-z_][\w.]*=.*", re.S)  # `key=value`, `+key=value`, `~key`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +48,7 @@ def prepare(config: PrepareConfig) -> list[StageReport]:
     Raises:
         DataError: what the owner of the data or of the recipe must mend; nothing was written then.
     """
+    check_writable([config.output, config.report, config.dropped], [config.work_dir] if config.work_dir else [])
     for stage in config.stages:
         stage.check()
     problems, weights, validator = _load(config.sources, Validator(config.max_bad_rows))
@@ -133,6 +138,12 @@ class _Parser(argparse.ArgumentParser):
         raise DataError(f"{message} (see {self.prog} --help)")
 
 
+def _split_overrides(values: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Files, and Hydra overrides of the recipe. A file that is there is a file, whatever it is called."""
+    overrides = [value for value in values if _OVERRIDE.fullmatch(value) and not Path(value).exists()]
+    return [value for value in values if value not in overrides], overrides
+
+
 def _parse(argv: Sequence[str]) -> PrepareConfig:
     parser = _Parser(prog="python -m data.prepare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config-name", help="a recipe in recipes/data/, without .yaml")
@@ -153,6 +164,11 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     parser.add_argument("--work-dir", metavar="DIR", help="keep each stage's result here and resume from it")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe")
     args = parser.parse_intermixed_args(argv)
+    for name in ("input", "against"):
+        # an option of many files takes all that follows it, and overrides may follow it too
+        files, overrides = _split_overrides(getattr(args, name))
+        setattr(args, name, files)
+        args.overrides += overrides
     flags = {
         "output": args.output,
         "report": args.report,

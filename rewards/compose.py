@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,7 +31,8 @@ class Scorer:
     """Scores groups of samples by a weighted sum of rewards; built once from a recipe.
 
     Args:
-        components: by name; those that look at others (`earlier`) are computed after them.
+        components: by name; those that look at others (`earlier`) are computed after the others, and after the
+            one that their option `correct` names.
         modules: the operator's own modules, imported here and in the workers.
         num_workers: processes for rewards whose cost has no small bound. With 0 the operator's own rewards
             run in this
@@ -39,9 +41,8 @@ class Scorer:
         memory_bytes: address space of one worker.
 
     Raises:
-        ValueError: an unknown reward or option, or a component that needs another one; all problems are in
-            one
-            message, one a line.
+        ValueError: an unknown reward or option, a value that an option cannot have, or a component that needs
+            another one; all problems are in one message, one a line.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Scorer:
         if errors:
             raise ValueError("\n".join(errors))
         self.components = dict(components)
+        self._order = _order(components)
         self.pool: Pool | None = None
         if num_workers:
             self.pool = Pool(
@@ -84,7 +86,7 @@ class Scorer:
             InfrastructureError: as `score_group`.
         """
         rewards: list[list[dict[str, Reward]]] = [[{} for _ in group] for group in groups]
-        for name in self._order():
+        for name in self._order:
             self._compute(name, groups, rewards)
         return [[self._total(one) for one in group] for group in rewards]
 
@@ -98,10 +100,6 @@ class Scorer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _order(self) -> list[str]:
-        """Those that look at other components come last."""
-        return sorted(self.components, key=lambda name: registry.entry(name).wants_earlier)
 
     def _compute(self, name: str, groups: Sequence[Sequence[Sample]], rewards: list[list[dict[str, Reward]]]) -> None:
         """Add the rewards of one component to `rewards`, in this process or in workers."""
@@ -161,19 +159,44 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
     errors: list[str] = []
     for name, component in components.items():
         try:
-            errors += registry.check_options(name, dict(component.options))
+            errors += registry.check_options(name, component.options)
         except ValueError as error:
             errors.append(str(error))
             continue
+        if not math.isfinite(component.weight):
+            errors.append(f"rewards.components.{name}.weight={component.weight}: must be a finite number")
         needed = list(component.requires)
-        if registry.entry(name).wants_earlier:
-            needed.append(str(component.options.get("correct", "accuracy")))
+        if (correct := _looks_at(name, component)) is not None:
+            needed.append(correct)
         errors += [
             f"rewards.components.{name}: needs the component {other!r}; add it, with weight 0 if need be"
             for other in needed
             if other not in components or other == name
         ]
+    if not errors and (circle := [name for name in components if name not in _order(components)]):
+        errors.append(f"rewards.components: {', '.join(circle)} look at each other, so none can be computed first")
     return errors
+
+
+def _looks_at(name: str, component: Component) -> str | None:
+    """The component whose verdict this one takes for right or wrong; None where it has no option `correct`."""
+    entry = registry.entry(name)
+    if not entry.wants_earlier or "correct" not in entry.options:
+        return None
+    return str(component.options.get("correct", registry.parameters(name)["correct"].default))
+
+
+def _order(components: Mapping[str, Component]) -> list[str]:
+    """Each component after those it looks at, else as listed; those that look at each other in a circle are left out.
+
+    Who looks at others may look at all that do not, so these come first.
+    """
+    order = [name for name in components if not registry.entry(name).wants_earlier]
+    waiting = [name for name in components if registry.entry(name).wants_earlier]
+    while ready := [name for name in waiting if _looks_at(name, components[name]) not in waiting]:
+        order.append(ready[0])
+        waiting.remove(ready[0])
+    return order
 
 
 def _modules_of(components: Mapping[str, Component]) -> list[str]:

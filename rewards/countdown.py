@@ -12,6 +12,7 @@ from rewards.registry import register
 from rewards.types import Reward, Sample
 
 _TOKEN = re.compile(r"\s*(?:(\d{1,9})|(.))", re.ASCII | re.DOTALL)
+_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _SIGNS = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"}
 _MAX_CHARS, _MAX_DEPTH = 500, 30
 
@@ -24,7 +25,8 @@ class _NotAnExpressionError(Exception):
 def countdown(sample: Sample, source: Source = "answer_tag", valid_score: float = 0.0) -> Reward:
     """1 for an expression that equals the target and uses each number exactly once.
 
-    The gold is JSON: {"numbers": [3, 7, 25], "target": 46}. An expression may end in `= 46`.
+    The gold is JSON: {"numbers": [3, 7, 25], "target": 46}. An expression may go on with `= 25 + 21 = 46`; each of
+    these must have its value, or the answer scores 0.
 
     Args:
         valid_score: for an expression over the right numbers with another value (TinyZero gives 0.1).
@@ -41,14 +43,17 @@ def countdown(sample: Sample, source: Source = "answer_tag", valid_score: float 
     candidates, reason = extract(final, source)
     if len(candidates) != 1:
         return Reward(0.0, "several_answers" if candidates else reason)
-    text = _plain(candidates[0])
+    text, *stated = map(str.strip, _plain(candidates[0]).split("="))
     details = {"extracted": text[:200]}
     try:
         value, used = evaluate(text)
+        results = [_result(part) for part in stated if part]
     except _NotAnExpressionError:
         return Reward(0.0, "no_expression", details)
     if used != Counter(numbers):
         return Reward(0.0, "wrong_numbers", details)
+    if any(result != value for result in results):
+        return Reward(0.0, "wrong_result", details)
     if value != target:
         return Reward(valid_score, "wrong_value", details)
     return Reward(1.0, "correct", details)
@@ -116,7 +121,7 @@ class _Arithmetic:
 
 
 def _plain(text: str) -> str:
-    """LaTeX and Unicode signs of arithmetic as ASCII, and nothing after `=`."""
+    """LaTeX and Unicode signs of arithmetic as ASCII, without delimiters and a full stop."""
     for sign, plain in (
         *_SIGNS.items(),
         (r"\times", "*"),
@@ -127,7 +132,16 @@ def _plain(text: str) -> str:
     ):
         text = text.replace(sign, plain)
     text = re.sub(r"\\frac\{([^{}]{1,100})\}\{([^{}]{1,100})\}", r"((\1)/(\2))", text[: 4 * _MAX_CHARS])
-    return text.partition("=")[0].strip().strip("$").strip()
+    return text.replace("$", " ").strip(" \n.")
+
+
+def _result(text: str) -> Fraction:
+    """The value after a `=`: a number, or one more expression.
+
+    Raises:
+        _NotAnExpressionError: it is something else.
+    """
+    return Fraction(text) if _NUMBER.fullmatch(text) else evaluate(text)[0]
 
 
 def _gold(gold: str) -> tuple[list[int], Fraction]:

@@ -1,14 +1,19 @@
-"""Grade a file of responses: `python -m rewards.grade --input cases.jsonl --output scores.jsonl`."""
+"""Grade a file of responses: `python -m rewards.grade --input cases.jsonl --output scores.jsonl`.
+
+The output appears whole at the end, or not at all; an earlier file of that name stays until then.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rewards.accuracy import accuracy
 from rewards.pool import Pool, Task
@@ -30,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"--workers {args.workers}: at least 1 is needed", file=sys.stderr)
         return EXIT_CONFIG
     try:
+        if args.output.exists() and args.output.samefile(args.input):
+            print(f"--output {args.output}: is the input, which would be lost", file=sys.stderr)
+            return EXIT_CONFIG
         with args.input.open(encoding="utf-8", errors="surrogateescape") as source:
             num_lines = sum(1 for _ in source)
         bad = _grade_file(args, num_lines)
@@ -64,7 +72,7 @@ def _grade_file(args: argparse.Namespace, num_lines: int) -> int:
     progress = _Progress(num_lines)
     with (
         args.input.open(encoding="utf-8", errors="surrogateescape") as source,
-        args.output.open("w", encoding="utf-8", errors="surrogateescape") as output,
+        _whole_or_not(args.output) as output,
         Pool(args.workers) as pool,
     ):
         for chunk in _chunks(source):
@@ -85,6 +93,23 @@ def _grade_file(args: argparse.Namespace, num_lines: int) -> int:
             progress.show(done)
     progress.end()
     return bad
+
+
+@contextmanager
+def _whole_or_not(path: Path) -> Iterator[TextIO]:
+    """A file to write that gets its name once all of it is written; a fault leaves what stood there."""
+    if path.exists() and not path.is_file():  # a pipe or a terminal has no part to hide; a folder is refused here
+        with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            yield file
+        return
+    path = path.resolve()  # a link goes on pointing to its file
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _chunks(lines: Iterator[str]) -> Iterator[list[tuple[int, str]]]:

@@ -6,9 +6,12 @@ import difflib
 import importlib
 import importlib.metadata
 import inspect
+import math
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rewards.types import Reward, Sample
 
@@ -16,6 +19,8 @@ RewardFn = Callable[..., Reward]
 GroupFn = Callable[..., list[Reward]]
 
 ENTRY_POINTS = "grpo.rewards"  # group of entry points under which an installed package offers rewards
+
+PER_DATA_SOURCE = "per_data_source"  # option of a reward whose other options may differ between data sets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,16 +119,79 @@ def lookup(name: str) -> Callable[..., Any]:
     return entry(name).function
 
 
-def check_options(name: str, options: dict[str, Any]) -> list[str]:
-    """Problems with a component's options, as messages; empty when the reward accepts them all."""
+def parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """The parameters of the reward called `name`.
+
+    Raises:
+        ValueError: no such reward.
+    """
+    return inspect.signature(lookup(name)).parameters
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Problems with a component's options, as messages; empty when the reward accepts them all.
+
+    A value must be of the type that the function's signature says, where it says text, number, truth value, mapping
+    or `Literal`; other types are the function's own business.
+    """
+    where = f"rewards.components.{name}"
+    errors = _option_errors(name, options, where)
+    by_data_source = options.get(PER_DATA_SOURCE)
+    for data_source, own in by_data_source.items() if isinstance(by_data_source, Mapping) else ():
+        if isinstance(own, Mapping):
+            errors += _option_errors(name, own, f"{where}.{PER_DATA_SOURCE}.{data_source}")
+    missing = [key for key in entry(name).options if key not in options and _is_required(parameters(name)[key])]
+    return errors + [f"{where}.{key}: must be set" for key in missing]
+
+
+def _option_errors(name: str, options: Mapping[str, Any], where: str) -> list[str]:
     accepted = entry(name).options
+    hints = _hints(lookup(name))
     errors = []
-    for key in options:
+    for key, value in options.items():
         if key not in accepted:
             near = difflib.get_close_matches(key, accepted, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(accepted) or 'no options'}"
-            errors.append(f"rewards.components.{name}.{key}: unknown option; {hint}")
+            errors.append(f"{where}.{key}: unknown option; {hint}")
+        elif not _fits(value, hints.get(key, Any)):
+            errors.append(f"{where}.{key}={value!r}: must be {_spell(hints[key])}")
     return errors
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except NameError:  # an operator's function may name types that only their type checker imports
+        return {}
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+
+
+_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is Mapping:
+        return isinstance(value, Mapping) and all(_fits(one, typing.get_args(hint)[1]) for one in value.values())
+    if hint not in _PLAIN:
+        return True
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return ", ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_spell, typing.get_args(hint)))
+    return _PLAIN.get(hint, "a block of keys and values")
 
 
 def apply(name: str, sample: Sample, options: Mapping[str, Any], earlier: Mapping[str, Reward] | None = None) -> Reward:

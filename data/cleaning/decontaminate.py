@@ -1,7 +1,7 @@
 """Decontamination: no training problem may be an evaluation problem, whole, nearly, or inside a longer text.
 
 Three tests, in this order; the first that holds gives the reason:
-- `exact_text`: the same words, numbers and operators in the same order;
+- `exact_text`: the same words, numbers, operators and brackets in the same order;
 - `near_duplicate`: the same numbers, and a Jaccard similarity of token sets of at least `threshold` in one of
   the views of `data.cleaning.text` (so a template with other numbers is another problem);
 - `ngram_overlap`: at least `ngram_share` of the evaluation problem's word n-grams are in the training

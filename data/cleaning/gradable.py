@@ -47,10 +47,16 @@ _NO_ANSWER = re.compile(
     r"|no answer(?: given)?|depends.*",
     re.I | re.S,
 )
-# `(a) 5`, `b)7`, `Part (i): 3`, `2. x`; but not the 1. of 1.5
-_PART = re.compile(r"(?:^|(?<=[\s;,.:$]))\(?(?:part\s+)?\(?([a-e]|i{1,3}|iv|v|[1-5])(?:\)[.:]*\s*|[.:]\s+)(?=\S)", re.I)
+# `(a) 5`, `b)7`, `Part (i): 3`, `Q1: 4`, `2. x`; but not the 1. of 1.5
+_LABEL = r"([a-e]|i{1,3}|iv|v|[1-5])"
+_PART = re.compile(
+    rf"(?:^|(?<=[\s;,.:$]))\(?(?:(?:part\s|question\s|q)\s*\(?{_LABEL}[).:]+\s*|\(?{_LABEL}(?:\)[.:]*\s*|[.:]\s+))(?=\S)",
+    re.I,
+)
+_CIRCLED = {ord("①") + k: f" ({k + 1}) " for k in range(20)}
 _BRACKET = re.compile(r"\([^()]{4,}\)|\([^()]*,[^()]*\)")
 _NAMED = re.compile(r"[A-Za-z]{3,}[A-Za-z ]*[:=]\s*[^,;:=]+[,;]\s*(?:and\s+)?[A-Za-z]{3,}[A-Za-z ]*[:=]")
+_NAME_AND_NUMBER = re.compile(r"\s*([A-Za-z]{3,}(?:\s+[A-Za-z]+)*)\s+\$?-?\d")  # `maximum 5`
 _ORDINALS = re.compile(r"\b(?:first|part \w)\b.*\b(?:second|part \w)\b", re.I | re.S)
 _BLOCKS = re.compile(r"\\\]\s*\\\[|\$\$\s*\n\s*\$\$|\n[ \t]*\n")  # formulas one below the other
 # verbs and conjunctions of sentences; a value has none of them
@@ -70,6 +76,7 @@ _MATH_WORDS = _words(
     "and or mod sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp lim max min gcd "
     "lcm det deg sqrt frac pi cdot times degrees degree pmod bmod base np"
 )
+_FUNCTIONS = _MATH_WORDS - {"max", "min"}  # of one number these two are the names of parts
 _UNITS = _words(
     "square sq cubic cu per feet foot ft inch inches in yard yards yd mile miles mi mm cm dm km meter "
     "meters metre metres centimeter centimeters centimetre centimetres millimeter millimeters kilometer "
@@ -84,6 +91,7 @@ _UNITS = _words(
 )
 _SHORT_WORDS = _words("is no if we of to by be it as at on so")
 _MAX_CHARACTERS = 500
+_REAL_LINE = r"(-\infty, \infty)"
 _PROSE_WORDS = 3  # "no solution" can be graded as a text; three words of prose have too many equals
 
 
@@ -119,12 +127,19 @@ def why_not_gradable(question: str, answer: str) -> str | None:
         return "elided"
     if _has_parts(answer):
         return "multi_part"
-    if prose_words(answer) >= _PROSE_WORDS or _SENTENCE.search(_outside_commands(answer)):
+    if _is_prose_text(answer):
         return "free_text"
     if len(answer) > _MAX_CHARACTERS:
         return "too_long"
     verdict = accuracy_reward(f"<answer>{answer}</answer>", answer)
     return None if verdict.score == 1.0 else f"gold_fails_grader: {verdict.reason}"
+
+
+def _is_prose_text(answer: str) -> bool:
+    if prose_words(answer) < _PROSE_WORDS and not _SENTENCE.search(_outside_commands(answer)):
+        return False
+    # "all real numbers" is an interval to the grader, and so it is no prose
+    return accuracy_reward(rf"<answer>{_REAL_LINE}</answer>", answer).score < 1
 
 
 def prose_words(answer: str) -> int:
@@ -161,17 +176,25 @@ def _is_proof(question: str, answer: str) -> bool:
 
 
 def _has_parts(answer: str) -> bool:
-    plain = _TEXT_COMMAND.sub(r" \1 ", answer)
+    plain = _TEXT_COMMAND.sub(r" \1 ", answer).translate(_CIRCLED)
     if _BLOCKS.search(answer) or _ORDINALS.search(_COMMAND.sub(" ", plain)):
         return True
     # tuples and products such as (2, 1) or 3(x + 2) are values, and their brackets no labels
     plain = _BRACKET.sub(" ", plain)
-    return _NAMED.search(_COMMAND.sub(" ", plain)) is not None or _has_labels(plain)
+    words = _COMMAND.sub(" ", plain)
+    return _NAMED.search(words) is not None or _names_each_value(words) or _has_labels(plain)
+
+
+def _names_each_value(answer: str) -> bool:
+    """`maximum 5, minimum 2`: a list in which every number has a name of its own."""
+    found = [_NAME_AND_NUMBER.match(element) for element in re.split(r"[,;]|\band\b", answer)]
+    names = [match[1].lower() for match in found if match]
+    return len(found) == len(set(names)) > 1 and _FUNCTIONS.isdisjoint(names)
 
 
 def _has_labels(answer: str) -> bool:
     found = list(_PART.finditer(answer))
-    names = [match[1].lower() for match in found]
+    names = [(match[1] or match[2]).lower() for match in found]
     for first, second in _LABELS:
         if first not in names or second not in names[names.index(first) + 1 :]:
             continue

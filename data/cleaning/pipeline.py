@@ -17,7 +17,7 @@ from data.cleaning.base import Context, Dropped, Result, Stage
 from data.output import write_atomically
 from data.types import Problem
 
-_VERSION = 1  # raise it when a stage's algorithm changes, so that saved results are not taken for current ones
+_VERSION = 2  # raise it when a stage's algorithm changes, so that saved results are not taken for current ones
 
 
 @dataclass(frozen=True, slots=True)

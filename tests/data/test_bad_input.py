@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from data.prepare import main
 from tests.data.helpers import prepare, read_jsonl, write_jsonl
 
 GOOD = {"id": "a", "problem": "What is 1 + 1?", "answer": "2", "source": "s"}
@@ -158,3 +159,22 @@ def test_an_output_under_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "file").write_text("")
     assert prepare(tmp_path / "file" / "deeper", "--input", rows(tmp_path)) == 78
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for flag, place, message in (
+        ("--output", "file/deep/clean.jsonl", "file is no folder"),
+        ("--report", "file/report.json", "file is no folder"),
+        ("--dropped", "folder", "folder: is a folder, not a file"),
+        ("--work-dir", "file/work", "file is no folder"),
+    ):
+        output = ["--output", str(tmp_path / "new" / "clean.jsonl")]
+        # an input that is not there would be the first message of a run that reads before it checks
+        arguments = ["--input", str(tmp_path / "none.jsonl"), *output, flag, str(tmp_path / place)]
+        assert main(arguments) == 78
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

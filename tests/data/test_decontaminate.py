@@ -48,6 +48,13 @@ def test_the_same_text_in_another_dress_is_exact(copy: str) -> None:
     assert (match.reason, match.position, match.similarity) == ("exact_text", 1, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("question", "evaluation"), [("$23+4$", "$2(3+4)$"), ("It is 15 metres long.", "It is 1.5 metres long.")]
+)
+def test_digits_grouped_otherwise_are_another_problem(question: str, evaluation: str) -> None:
+    assert match_of(question, evaluation) is None
+
+
 def match_of(question: str, evaluation: str, any_ngram: bool = False) -> tuple[str, float] | None:
     match = Index([problem(evaluation)], Decontaminate(any_ngram=any_ngram)).match(question)
     return None if match is None else (match.reason, match.similarity)
@@ -64,6 +71,18 @@ def test_other_numbers_make_another_problem() -> None:
     evaluation = "A farmer has 12 cows and 7 goats and sells 3 of the cows; how many animals are left on the farm?"
     assert match_of(evaluation.replace("12", "14"), evaluation) is None
     assert match_of(evaluation.replace("farmer", "peasant"), evaluation) is not None
+
+
+def test_a_number_in_words_is_that_number() -> None:
+    evaluation = "A farmer has 12 cows and 7 goats and sells two of the cows; how many animals are left on the farm?"
+    for copy in (
+        evaluation.replace("7", "seven"),
+        evaluation.replace("two", "2"),
+        evaluation.replace("12", "Twelve").replace("two", "2"),
+    ):
+        assert match_of(copy, evaluation) == ("near_duplicate", 1.0)
+    assert match_of(evaluation.replace("7", "eight"), evaluation) is None
+    assert match_of(evaluation.replace("two", "3"), evaluation) is None
 
 
 def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:

@@ -13,7 +13,7 @@ from data.cleaning.base import Context, Result
 from data.cleaning.duplicates import ConflictingAnswers, ExactDuplicates, NearDuplicates
 from data.cleaning.embeddings import EmbeddingDuplicates, repeats
 from data.cleaning.neighbours import first_similar
-from data.cleaning.text import jaccard
+from data.cleaning.text import jaccard, key
 from data.errors import DataError
 from tests.data.helpers import problem
 
@@ -61,6 +61,7 @@ def test_answers_are_compared_by_value() -> None:
     assert answer_key("-1/2") == answer_key(r"-\frac12") != answer_key("1/2")
     assert answer_key("1,000") == answer_key("1000")
     assert same_answer(r"\left(1, 2\right)", "(1,2)")
+    assert answer_key("5²") == answer_key("5^{2}") != answer_key("52")
     assert not same_answer("1", "2") and answer_key("1/0") == "1/0"
 
 
@@ -88,6 +89,58 @@ def test_exact_duplicates_keep_the_first_and_signs_count() -> None:
     kept, dropped = ids(ExactDuplicates().run(rows, Context()))
     assert kept == ["0", "2"]
     assert dropped == [(i, "exact_duplicate", "0") for i in "134"]
+
+
+DIFFERENT = [
+    ("What is 1.25 + 3?", "What is 12.5 + 3?"),
+    ("Compute (2 + 3) * 4.", "Compute 2 + (3 * 4)."),
+    ("Evaluate $5!$", "Evaluate $5$"),
+    ("Evaluate $(n+1)!$.", "Evaluate $(n+1)$."),
+    ("Find the gcd of (12, 3).", "Find the gcd of (1, 23)."),
+    ("Find $23+4$.", "Find $2(3+4)$."),
+    ("It is 15 metres long.", "It is 1.5 metres long."),
+    (r"Find $\frac{12}{3}$.", r"Find $\frac{1}{23}$."),
+    (r"Find $\frac{xy}{z}$.", r"Find $\frac{x}{yz}$."),
+    ("Find $2^{n+1}$.", "Find $2^n+1$."),
+    ("Find $x^{2}3$.", "Find $x^{23}$."),
+    ("Find $f'(2)$.", "Find $f(2)$."),
+    ("Find $f(x, y)$.", "Find $f(xy)$."),
+    ("Share it in the ratio 3:4.", "Share it in the ratio 34."),
+    ("Find 3 × 4.", "Find 3 ÷ 4."),
+    ("Find 5².", "Find 52."),
+    ("Find 3½ + 1.", "Find 31/2 + 1."),
+    (r"Find $1, 2, \ldots, 10$.", "Find $1, 2, 10$."),
+]
+
+SAME = [
+    ("Find $x y$.", "find $xy$"),
+    ("Evaluate $5!$.", r"Evaluate \(5 !\)"),
+    ("Find the largest one!", "Find the largest one."),
+    ("Find $x$, if it exists.", "Find $x$ if it exists"),
+    ("Find $x^{2}$.", "Find $x^2$"),
+    ("Find x² + x¹².", "Find $x^2+x^{12}$"),
+    (r"Find \(\sqrt{2}\).", r"Find $\sqrt2$"),
+    (r"What is \dfrac12 of 1,000?", r"What is $\frac{1}{2}$ of 1000"),
+    ("Find 3 − 2.", "Find 3 - 2"),
+    ("Take 50% of 8.", r"Take $50\%$ of $8$"),
+    (r"How many $\text{cm}$?", "How many cm"),
+    ("Let $m_{}$ and $n{}$ be odd.", "Let $m$ and $n$ be odd"),
+    ("Points $A$, $B$.", "Points $A,B$"),
+    ("Compute $3+4=$", "Compute $3 + 4$."),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_what_a_formula_says_is_part_of_the_text(one: str, other: str) -> None:
+    assert key(one) != key(other)
+    rows = [problem(one, "1", id="one"), problem(other, "2", id="other")]
+    assert ids(ConflictingAnswers().run(rows, Context())) == (["one", "other"], [])
+    assert ids(ExactDuplicates().run(rows, Context())) == (["one", "other"], [])
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_how_a_formula_looks_is_not(one: str, other: str) -> None:
+    assert key(one) == key(other)
 
 
 def test_near_duplicates_need_the_same_numbers_and_the_same_answer() -> None:

@@ -19,6 +19,7 @@ GRADABLE = [
     "(1)(2)(4)", r"\text{(C)}", r"\text{even}", "Bob", "NNNYYY", r"\text{No}", "no solution", "3x(3x+1)", "(a+b)(a-b)",
     "abc+bcd+xyz", r"f(x) = x \text{ or } f(x) = -x", r"\sin^2 x + \cos x", r"52_8", r"2 \pm \sqrt{3}", "1:2",
     r"\{1, 2, 5\}", r"\left\{1, 2\right\}", r"\binom{10}{3}", "2^{100}", r"0.\overline{3}", "8.7e8", "10 meters, 5 seconds",
+    "all real numbers", r"\text{All real numbers}", "①②④", "①, ③", "log 2, sin 3", "5 feet, 6 inches", "q, 1", "Room 5",
 ]  # fmt: skip
 
 UNGRADABLE = {
@@ -31,6 +32,12 @@ UNGRADABLE = {
     "1) 5\n2) 7": "multi_part",
     r"\text{(a)} 5, \text{(b)} 7": "multi_part",
     "perimeter: 12, area: 8": "multi_part",
+    "maximum 5, minimum 2": "multi_part",
+    r"\text{max } 5 \text{ and min } -2": "multi_part",
+    "Q1: 3, Q2: 4": "multi_part",
+    "Question 1: 3; question 2: 4": "multi_part",
+    "① 3 ② 4": "multi_part",
+    "all real numbers except 2": "free_text",
     "The triangle is isosceles because AB = AC": "free_text",
     r"\text{No such integer exists}": "free_text",
     "all primes that are congruent to 1 modulo 4": "free_text",

@@ -161,6 +161,28 @@ def test_a_recipe_takes_flags_and_overrides(tmp_path: Path) -> None:
     assert str(config.dropped) == "o.dropped.jsonl"
 
 
+def test_overrides_may_follow_files_and_a_file_may_look_like_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, against = write_jsonl(tmp_path / "a=1.jsonl", rows(8)), write_jsonl(tmp_path / "eval.jsonl", rows(8)[:1])
+    threshold, no_choices = "stages.near_duplicates.threshold=0.9", "~stages.gradable"
+    for line in (
+        ["--input", source.name, threshold, no_choices, "--against", against],
+        ["--input", source.name, "--against", against, threshold, no_choices],
+        ["--input", source.name, no_choices, "--against", against, threshold],
+        [threshold, no_choices, "--input", source.name, "--against", against],
+    ):
+        assert prepare(tmp_path / "out", "--config-name", "deepscaler", *line, "--workers", "1") == 0, line
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        options = {stage["stage"]: stage["options"] for stage in report["stages"]}
+        assert options["near_duplicates"]["threshold"] == 0.9 and "gradable" not in options
+        assert report["rows_in"] == 8
+    capsys.readouterr()
+    assert prepare(tmp_path / "out", "--input", source.name, threshold) == 78
+    assert "overrides go with --config-name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
 import time
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -50,6 +54,39 @@ def test_length_rewards_look_at_accuracy_wherever_it_stands():
     assert score.total == pytest.approx(1.5)
 
 
+@register("brief")
+def brief(sample: Sample, earlier: Mapping[str, Reward], correct: str = "accuracy") -> Reward:
+    return Reward(float(earlier[correct].score > 0 and sample.num_tokens < 100), "ok")
+
+
+@register("seen")
+def seen(sample: Sample, earlier: Mapping[str, Reward]) -> Reward:
+    return Reward(float(len(earlier)), "ok")
+
+
+def test_a_reward_that_looks_at_others_can_be_looked_at_wherever_it_stands():
+    cosine = Component(weight=1.0, options={"correct": "brief"})
+    components = {"length_cosine": cosine, "brief": Component(weight=0.0), "accuracy": Component(weight=0.0)}
+    for names_in_order in itertools.permutations(components):
+        [score] = Scorer({name: components[name] for name in names_in_order}).score_group([good(42, 50)])
+        assert score.total == pytest.approx(1.5)
+        assert list(score.components) == list(names_in_order)
+
+
+def test_a_reward_that_looks_at_others_needs_accuracy_only_if_it_says_so():
+    [score] = Scorer({"seen": Component(weight=1.0), "format": Component(weight=0.0)}).score_group([good()])
+    assert score.total == 1.0
+
+
+def test_rewards_that_look_at_each_other_are_refused():
+    components = {
+        "length_cosine": Component(weight=1.0, options={"correct": "brief"}),
+        "brief": Component(weight=1.0, options={"correct": "length_cosine"}),
+    }
+    with pytest.raises(ValueError, match=r"length_cosine, brief look at each other"):
+        Scorer(components)
+
+
 def test_registered_rewards_of_samples_and_groups():
     components = {"shout": Component(weight=2.0, options={"share": 0.5}), "rank": Component(weight=1.0)}
     scores = Scorer(components).score_group([Sample(response=text, gold="") for text in ("AAA", "b")])
@@ -68,6 +105,47 @@ def test_all_faults_of_a_recipe_come_at_once():
     lines = str(error.value).splitlines()
     assert len(lines) == 4 and "'accuracy'" in lines[0] and "'rule'" in lines[1]
     assert "needs the component 'accuracy'" in lines[2] and "'numeric'" in lines[3]
+
+
+@register("needy")
+def needy(sample: Sample, path: str, share: float | None = None, names: Sequence[str] = ()) -> Reward:
+    return Reward(1.0, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "component", "message"),
+    [
+        ("accuracy", {"options": {"source": "bogus"}}, "accuracy.source='bogus': must be 'any', 'boxed', "),
+        ("accuracy", {"options": {"rel_tol": "1%"}}, "accuracy.rel_tol='1%': must be a number"),
+        ("accuracy", {"options": {"rel_tol": math.nan}}, "accuracy.rel_tol=nan: must be a number"),
+        (
+            "accuracy",
+            {"options": {"per_data_source": {"minerva": {"rel_tol": "high"}}}},
+            "accuracy.per_data_source.minerva.rel_tol='high': must be a number",
+        ),
+        (
+            "accuracy",
+            {"options": {"per_data_source": {"minerva": 0.01}}},
+            "accuracy.per_data_source={'minerva': 0.01}: must be a block of keys and values or null",
+        ),
+        ("accuracy", {"options": {"programming": 1}}, "accuracy.programming=1: must be true or false"),
+        ("format", {"options": {"rule": "bogus"}}, "format.rule='bogus': must be 'strict', 'lenient', 'tag_count'"),
+        ("repetition", {"options": {"ngram": 2.5}}, "repetition.ngram=2.5: must be a whole number"),
+        ("needy", {"options": {"path": "x", "share": True}}, "needy.share=True: must be a number or null"),
+        ("needy", {}, "needy.path: must be set"),
+        ("format", {"weight": math.nan}, "format.weight=nan: must be a finite number"),
+        ("format", {"weight": -math.inf}, "format.weight=-inf: must be a finite number"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_at_start(name: str, component: dict, message: str):
+    with pytest.raises(ValueError, match=re.escape(f"rewards.components.{message}")):
+        Scorer({name: Component(**{"weight": 1.0} | component)})
+
+
+def test_values_that_fit_are_accepted():
+    options = {"path": "x", "share": 1, "names": ["a"]}
+    [score] = Scorer({"needy": Component(weight=1, options=options)}).score_group([good()])
+    assert score.total == 1.0
 
 
 def test_a_name_is_taken_once():

@@ -172,6 +172,9 @@ def test_exact_and_numeric():
 COUNTDOWN = {
     "(25 - 3) * 2 + 7": 1, "(25-3)*2+7 = 51": 1, r"(25-3)\times 2+7": 1, "7 + 2 × (25 − 3)": 1,
     "25*2 + 1": 0, "(25-3)*2": 0, "25 + 7 + 3 + 2": 0, "51": 0, "": 0, "(25-3)*2+7+0": 0, "((25-3)*2+7": 0,
+    "(25-3)*2+7 = 44+7 = 51": 1, "$(25-3)*2+7$ = $51$.": 1, "(25-3)*2+7 = 51.0": 1, "(25-3)*2+7 =": 1,
+    "(25-3)*2+7 = 52": 0, "(25-3)*2+7 = 45+7 = 51": 0, "(25-3)*2+7 = 51 or 52": 0, "(25-3)*2+7 = x": 0,
+    "51 = (25-3)*2+7": 0, "(2$5-3)*2+7": 0, "(25-3)*2+7 = -51": 0, "(25-3)*2+7 = 51/0": 0,
     "25/(3-3)+7*2": 0, "__import__('os')": 0, "25**2": 0, "(" * 400: 0, "9" * 400: 0, "25 3 2 7": 0,
 }  # fmt: skip
 
@@ -185,6 +188,10 @@ def test_countdown_uses_each_number_once(expression: str, expected: int):
 def test_countdown_partial_credit_and_bad_golds():
     gold = json.dumps({"numbers": [2, 3], "target": 6})
     assert countdown(of("<answer>2+3</answer>", gold), valid_score=0.1).score == 0.1
+    assert countdown(of("<answer>2+3 = 5</answer>", gold), valid_score=0.1).score == 0.1
+    assert countdown(of("<answer>2+3 = 6</answer>", gold), valid_score=0.1) == Reward(
+        0.0, "wrong_result", {"extracted": "2+3"}
+    )
     assert countdown(of("<answer>2*3*1</answer>", gold), valid_score=0.1).reason == "wrong_numbers"
     assert countdown(of(r"<answer>\frac{3}{2}</answer>", json.dumps({"numbers": [2, 3], "target": "3/2"}))).score == 1
     with pytest.raises(ValueError, match="needs a gold"):
