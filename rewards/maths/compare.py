@@ -28,7 +28,7 @@ from rewards.maths.reals import as_region
 from rewards.maths.regions import same_region
 from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
-from rewards.maths.units import SPACED_LETTERS, compatible
+from rewards.maths.units import SPACED_LETTERS, UNITS, Unit, compatible
 
 Choice = tuple[str, Tokens]  # a letter and the content beside it
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -79,7 +79,7 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
     choices = split_choice(tokens), split_choice(gold_tokens)
     if choices != (None, None):
         return _same_choice(*choices, read_answer, read_gold, comparison)
-    return _same_otherwise(answer, gold, read_answer, read_gold, tokens, comparison)
+    return _same_otherwise(answer, gold, read_answer, read_gold, (tokens, gold_tokens), comparison)
 
 
 def _same_choice(
@@ -124,15 +124,17 @@ def _read_gold(text: str, programming: bool, limits: Limits) -> tuple[Answer, To
 
 
 def _same_otherwise(
-    answer: str, gold: str, read_answer: Answer, read_gold: Answer, tokens: Tokens, comparison: Comparison
+    answer: str, gold: str, read_answer: Answer, read_gold: Answer, both: tuple[Tokens, Tokens], comparison: Comparison
 ) -> bool:
     """Second readings: an equation that states a result, a unit of one letter, `1,234` as two numbers."""
     limits = comparison.budget.limits
+    tokens, gold_tokens = both
     if isinstance(read_answer, Equation) and isinstance(read_gold, Scalar):
         return _same_result(read_answer, read_gold, comparison)
-    bare = _without_letter_unit(tokens)
-    if bare is not None and isinstance(read_gold, Scalar) and read_gold.node.op in ("num", "div", "mul"):
-        return same(read_tokens(bare, limits), read_gold, comparison)
+    if isinstance(read_gold, Scalar) and (quantity := _with_letter_unit(tokens, limits)) is not None:
+        return same(quantity, read_gold, comparison)
+    if isinstance(read_answer, Scalar) and (quantity := _with_letter_unit(gold_tokens, limits)) is not None:
+        return same(read_answer, quantity, comparison)
     if ambiguous_commas(answer) != ambiguous_commas(gold):
         if ambiguous_commas(answer) and isinstance(read_gold, Listing):
             return same(read(answer, limits, comma_lists=True)[0], read_gold, comparison)
@@ -173,12 +175,15 @@ def _is_choice(answer: Answer) -> bool:
     return isinstance(answer, Scalar) and answer.node.op == "sym" and _is_letter(str(answer.node.value))
 
 
-def _without_letter_unit(tokens: Tokens) -> Tokens | None:
-    """`5 m` without its m, where all before it is a number."""
+def _with_letter_unit(tokens: Tokens, limits: Limits) -> Scalar | None:
+    """`5 m` as 5 metres, where all before the m is a number."""
     if len(tokens) < 2 or tokens[-1].kind != "sym" or not tokens[-1].spaced or tokens[-1].text not in SPACED_LETTERS:
         return None
+    number = read_tokens(tokens[:-1], limits)
     plain = all(token.kind == "num" or token.text in "+-./" for token in tokens[:-1])
-    return tokens[:-1] if plain else None
+    if not plain or not isinstance(number, Scalar):
+        return None
+    return number._replace(unit=Unit(((UNITS[tokens[-1].text], 1),)))
 
 
 # --- pairs of kinds

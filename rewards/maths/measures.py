@@ -8,7 +8,7 @@ from fractions import Fraction
 from rewards.maths.limits import NotMathError
 from rewards.maths.stretches import Tokens
 from rewards.maths.tokens import Token
-from rewards.maths.units import MAGNITUDES, UNITS, Unit, is_unit, unit_of
+from rewards.maths.units import MAGNITUDES, UNITS, Unit, counts_nothing, is_unit, unit_of
 
 
 def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
@@ -34,7 +34,10 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
     while tail and tail[0].text.lower() in MAGNITUDES:
         factor *= MAGNITUDES[tail[0].text.lower()]
         tail = tail[1:]
-    return expression, _unit_from(tail) if tail else None, factor
+    unit = _unit_from(tail) if tail else None
+    if unit is not None and unit.nouns and len(expression) == 1 and expression[0].kind != "num":
+        raise NotMathError("words after a letter")  # `C maybe D` counts no D
+    return expression, unit, factor
 
 
 def _without_brackets(tokens: Tokens) -> Tokens:
@@ -119,6 +122,14 @@ def _unit_from(tail: Tokens) -> Unit | None:
                 words[-1] = (words[-1][0], words[-1][1] * int(power.value))
         index += 1
     unit = unit_of(words)
-    if unit is not None and unit.nouns & {"squared", "cubed"}:
-        raise NotMathError("a power in words")
+    nouns = [word for word, _ in words if word not in UNITS and word.lower() not in UNITS]
+    if (unit is not None and unit.nouns & {"squared", "cubed"}) or any(
+        counts_nothing(word) and not _is_spelt_power(word, unit) for word in nouns
+    ):
+        raise NotMathError("words that change the value")
     return unit
+
+
+def _is_spelt_power(word: str, unit: Unit | None) -> bool:
+    """`squared` that belongs to a unit before it: `5 meters squared`."""
+    return word.lower() in ("squared", "cubed") and unit is not None and bool(unit.known)

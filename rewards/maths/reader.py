@@ -26,41 +26,13 @@ from rewards.maths.parser import parse_expression
 from rewards.maths.reals import EVERYTHING, as_region, intersection, interval, solved, without
 from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
 from rewards.maths.tokens import clean, tokenize
-from rewards.maths.units import Unit
+from rewards.maths.units import NUMBER_WORDS, Unit
 
 _RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to"})
 _ORDER = frozenset({"<", ">", "<=", ">="})
 _DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
 _ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcases"})
-_NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-}
 _EMPTY = frozenset(
     {
         "no solution",
@@ -129,8 +101,8 @@ class _Reader:
             return None
         if len(tokens) == 2 and tokens[0].text.lower() in _LABELS and len(tokens[1].text) == 1:
             return Scalar(sym(tokens[1].text))  # option C
-        if len(tokens) == 1 and tokens[0].text.lower() in _NUMBER_WORDS:
-            return Scalar(num(_NUMBER_WORDS[tokens[0].text.lower()]))
+        if len(tokens) == 1 and tokens[0].text.lower() in NUMBER_WORDS:
+            return Scalar(num(NUMBER_WORDS[tokens[0].text.lower()]))
         if len(tokens) == 1 and tokens[0].kind == "run" and len(tokens[0].text) < 4:
             return None  # xy
         if any(token.text.lower() in ("and", "or") for token in tokens) or len(tokens[0].text) == 1:
@@ -416,7 +388,7 @@ class _Reader:
         negative = tokens[0].text == "-"
         digits = "".join(token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G"))
         base = "".join(token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G"))
-        base = str(_NUMBER_WORDS.get(base.lower(), base))
+        base = str(NUMBER_WORDS.get(base.lower(), base))
         if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(r"[0-9]{1,2}", base):
             return None
         if base == "10":

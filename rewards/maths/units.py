@@ -56,20 +56,36 @@ _NOT_PLAIN = _LETTERS | {"min", "deg", "rs", "bit", "cup", "ha", "pt", "Pa", "ms
 SPACED_LETTERS = frozenset("msghL")
 _FILLER = frozenset(
     {
-        "of", "a", "an", "the", "is", "are", "per", "each", "and", "total", "approximately", "about", "long",
+        "of", "a", "an", "the", "per", "each", "and", "total", "approximately", "about", "long",
         "ago", "later", "away", "old",
     }
 )  # fmt: skip
 _PLACEHOLDERS = frozenset({"unit", "units"})
 _SHORTHANDS = {"mph": (("hour", -1), ("mile", 1)), "kph": (("hour", -1), ("kilometer", 1))}
-MAGNITUDES = {
+_MAGNITUDES = {
     "hundred": 10**2,
     "thousand": 10**3,
+    "lakh": 10**5,
     "million": 10**6,
+    "crore": 10**7,
     "billion": 10**9,
     "trillion": 10**12,
     "dozen": 12,
 }
+MAGNITUDES = _MAGNITUDES | {word + "s": value for word, value in _MAGNITUDES.items()}
+_COUNTING = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+eighteen nineteen twenty
+"""
+NUMBER_WORDS = {word: value for value, word in enumerate(_COUNTING.split())}
+# After a number these change its value, or take it back: the words are no unit, and nothing counted.
+_VALUE_CHANGING = """
+half halves thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths millionths
+squared cubed plus minus negative over times divided factorial pi mille double twice triple point
+not no never maybe perhaps possibly probably or but instead rather either neither nor if unless
+is isn isnt was are arent wrong incorrect false true answer yes
+"""
+_NO_NOUNS = frozenset({*_VALUE_CHANGING.split(), *NUMBER_WORDS, *MAGNITUDES})
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 
 
@@ -78,6 +94,12 @@ def is_unit(word: str, *, plain: bool) -> bool:
     if plain and word in _NOT_PLAIN:
         return word == "min"
     return word in UNITS or word.lower() in UNITS or word.lower() in _POWERS or word.lower() in _PLACEHOLDERS
+
+
+def counts_nothing(word: str) -> bool:
+    """Is it a word that no unit and nothing counted contains: `thirds`, `maybe`, `six`, a lone letter?"""
+    lower = word.lower()
+    return lower in _NO_NOUNS or (len(word) == 1 and word not in UNITS and lower not in _FILLER)
 
 
 def unit_of(words: list[tuple[str, int]]) -> Unit | None:

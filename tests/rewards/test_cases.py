@@ -10,9 +10,8 @@ from rewards import accuracy_reward
 from tests.rewards.table import DIFFERENT, EQUAL, Case
 
 # An equation may state what was asked for, but a gold that is an equation asks for it.
-# `5 m` is 5 metres where 5 is asked for; a gold `5 m` may as well be a variable. A choice is known by its
-# gold.
-ONE_WAY = {"5 m", "C) 12", "C: 12", "(C) 12", r"\textbf{(C)}\ 12", "m+n=5", "AB = 12", "5 = m + n"}
+# A choice is known by its gold.
+ONE_WAY = {"C) 12", "C: 12", "(C) 12", r"\textbf{(C)}\ 12", "m+n=5", "AB = 12", "5 = m + n"}
 ONE_WAY |= {r"|AB| = 12\text{ cm}", r"\angle ABC = 30^\circ", r"\sin\theta = \frac12"}
 PLACEHOLDERS = {"answer", r"\ldots"}  # in a box they are an echo of the prompt, no answer
 
