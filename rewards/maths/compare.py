@@ -23,7 +23,7 @@ from rewards.maths.answer import (
 from rewards.maths.identity import constant_ratio, same_value
 from rewards.maths.limits import Budget, LimitError, Limits
 from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
-from rewards.maths.reader import read, read_tokens
+from rewards.maths.reader import DOMAINS, read, read_tokens
 from rewards.maths.reals import as_region
 from rewards.maths.regions import same_region
 from rewards.maths.stretches import Tokens, plain_text, strip
@@ -72,6 +72,8 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
     comparison = Comparison(Budget(limits), rules.rel_tol)
     read_answer, tokens = _read(answer, rules.programming, limits)
     read_gold, gold_tokens = _read_gold(gold, rules.programming, limits)
+    if _in_other_domains(tokens, gold_tokens):
+        return False
     if plain_text(tokens) == plain_text(gold_tokens) != "":
         return not isinstance(read_gold, Words) or tokens == gold_tokens or _texts_agree(tokens, gold_tokens)
     if same(read_answer, read_gold, comparison):
@@ -97,6 +99,21 @@ def _same_choice(
 
 def _without_letter(choice: Choice | None, answer: Answer, comparison: Comparison) -> tuple[str, Answer]:
     return ("", answer) if choice is None else (choice[0], read_tokens(choice[1], comparison.budget.limits))
+
+
+def _in_other_domains(tokens: Tokens, gold: Tokens) -> bool:
+    r"""`3k, k \in \mathbb{Z}` and the same with k in N; a domain that only one of them names is no difference."""
+    domains, gold_domains = _domains(tokens), _domains(gold)
+    return any(domains[name] != gold_domains[name] for name in domains.keys() & gold_domains.keys())
+
+
+def _domains(tokens: Tokens) -> dict[str, str]:
+    """The number sets that symbols are said to be in."""
+    return {
+        tokens[i - 1].text: "".join(token.text for token in tokens[i + 1 : i + 3])
+        for i in range(1, len(tokens) - 1)
+        if tokens[i].text == "in" and tokens[i].kind == "op" and tokens[i + 1].text in DOMAINS
+    }
 
 
 def _texts_agree(tokens: Tokens, gold: Tokens) -> bool:
@@ -313,6 +330,8 @@ def _renamed(named: Assign, parameters: tuple[str, ...]) -> Assign:
 
 def _points(listing: Listing) -> dict[str, Answer] | None:
     """`x = 1, y = 2` as a mapping; None when it is not that."""
+    if listing.kind == "or":
+        return None
     if len(listing.items) < 2 or not all(isinstance(item, Assign) and not item.parameters for item in listing.items):
         return None
     mapping = {item.name: item.value for item in listing.items if isinstance(item, Assign)}
@@ -350,6 +369,8 @@ def _same_listing(answer: Answer, gold: Answer, c: Comparison) -> bool:
 
 
 def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
+    if (answer.kind == "or") != (gold.kind == "or") and (_are_conditions(answer) or _are_conditions(gold)):
+        return False
     mappings = _points(answer), _points(gold)
     if (mappings[0] is None) != (mappings[1] is None):  # names on one side only: the order decides
         values = [
@@ -359,6 +380,16 @@ def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
     if answer.kind == gold.kind == "list":
         return len(answer.items) == len(gold.items) and _matched(answer.items, gold.items, c)
     return _covered(answer.items, gold.items, c) and _covered(gold.items, answer.items, c)
+
+
+def _are_conditions(listing: Listing) -> bool:
+    """Conditions on several things, which may hold together or not: `x > 0, y > 0`; `x_1 = 1, x_2 = 2` are two
+    values of one x.
+    """
+    if any(isinstance(item, Inequality) or (isinstance(item, Region) and item.variable) for item in listing.items):
+        return True
+    names = {item.name.partition("_")[0] for item in listing.items if isinstance(item, Assign) and not item.parameters}
+    return len(names) > 1
 
 
 def _matched(answers: tuple[Answer, ...], golds: tuple[Answer, ...], c: Comparison) -> bool:

@@ -28,9 +28,10 @@ from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip
 from rewards.maths.tokens import clean, tokenize
 from rewards.maths.units import NUMBER_WORDS, Unit
 
-_RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to"})
+_RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to", "iff"})
 _ORDER = frozenset({"<", ">", "<=", ">="})
-_DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
+_CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
+DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
 _ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcases"})
 _EMPTY = frozenset(
@@ -122,20 +123,24 @@ class _Reader:
             token = tokens[index]
             if token.kind == "op" and token.text in (",", ";", "row"):
                 cuts.append(index)
-            elif token.kind in ("word", "run") and token.text.lower() in ("and", "or"):
+            elif token.kind in ("word", "run", "op") and token.text.lower() in _CONJUNCTIONS:
                 cuts.append(index)
-                kind = token.text.lower() if kind != "or" else kind
+                kind = _CONJUNCTIONS[token.text.lower()] if kind != "or" else kind
         if not cuts:
             return self.union(tokens)
         parts = _share_unequal([part for part in split_at(tokens, cuts) if part])
         if len(parts) > MAX_ITEMS:
             raise NotMathError("too many items")
         items = [self.answer(part) for part in parts if not self.is_condition(part) or len(parts) == 1]
+        if any(tokens[i].text in ("land", "lor") and tokens[i].kind == "op" for i in cuts) and any(
+            isinstance(item, Scalar) for item in items
+        ):
+            raise NotMathError("propositional logic")
         return self.combine(items, kind, parts)
 
     def is_condition(self, tokens: Tokens) -> bool:
         r"""`k \in \mathbb{Z}` after a list says where k lives; it is no further answer."""
-        return len(tokens) == 3 and tokens[0].kind == "sym" and tokens[1].text == "in" and tokens[2].text in _DOMAINS
+        return len(tokens) == 3 and tokens[0].kind == "sym" and tokens[1].text == "in" and tokens[2].text in DOMAINS
 
     def combine(self, items: list[Answer], kind: str, parts: list[Tokens]) -> Answer:
         """One answer out of several: a region, a common `x =`, or a list."""
@@ -153,14 +158,16 @@ class _Reader:
         return shared[0] if len(shared) == 1 else Listing(tuple(shared), kind)
 
     def joined(self, regions: list[Region], kind: str) -> Region:
-        """`x > 0 and x <= 2` is what they share; `x < 1 or x > 2`, as all that share nothing, a union."""
+        """`x > 0 and x <= 2` is what they share, `x < 1 or x > 2` a union, and so is a bare comma list of what
+        shares nothing.
+        """
         union = Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
         if kind == "or":
             return union
         shared = regions[0]
         for region in regions[1:]:
             shared = intersection(shared, region, Budget(self.limits))
-        return shared if shared.pieces else union
+        return union if kind == "list" and not shared.pieces else shared
 
     # --- unions, relations
 

@@ -50,9 +50,10 @@ def interval(low: Node, low_closed: bool, high: Node, high_closed: bool) -> Piec
 
 
 def intersection(first: Region, second: Region, budget: Budget) -> Region:
-    """What two regions share; without pieces where that is nothing, or where ends cannot be ordered.
+    """What two regions share; without pieces where that is nothing. From a to b is taken to be an interval.
 
     Raises:
+        NotMathError: ends with variables cannot be ordered.
         LimitError: an end is too costly to evaluate.
     """
     pieces = []
@@ -61,7 +62,7 @@ def intersection(first: Region, second: Region, budget: Budget) -> Region:
             low, low_closed = _inner(a.low, a.low_closed, b.low, b.low_closed, budget, larger=True)
             high, high_closed = _inner(a.high, a.high_closed, b.high, b.high_closed, budget, larger=False)
             width = 1 if low is None or high is None else _order(high, low, budget)
-            if width == 1 or (width == 0 and low_closed and high_closed):
+            if width in (1, None) or (width == 0 and low_closed and high_closed):
                 pieces.append(Piece(low, low_closed, high, high_closed))
     return Region(tuple(pieces), first.variable)
 
@@ -72,7 +73,9 @@ def _inner(
     """The end that cuts off more: the larger of two lower ends, the smaller of two upper ones."""
     if a is None or b is None:
         return (b, b_closed) if a is None else (a, a_closed)
-    order = _order(a, b, budget)
+    order = 0 if a == b else _order(a, b, budget)
+    if order is None:
+        raise NotMathError("the order of two ends is not known")
     if order == 0:
         return a, a_closed and b_closed
     return (a, a_closed) if (order == 1) == larger else (b, b_closed)
@@ -115,7 +118,7 @@ def without(region: Region, removed: Answer, budget: Budget) -> Region:
     """The region less finitely many points.
 
     Raises:
-        NotMathError: more than points shall be removed.
+        NotMathError: more than points shall be removed, or it is not known where they lie.
         LimitError: an end is too costly to evaluate.
     """
     points = as_region(removed)

@@ -314,8 +314,4 @@ def _named(name: str, spaced: bool) -> Token:
     ):  # fmt: skip
         if name in table and name != "sqrt":
             return Token(kind, table[name], None, spaced)
-    if name in ("land", "wedge"):
-        return Token("word", "and", None, spaced)
-    if name in ("lor", "vee"):
-        return Token("word", "or", None, spaced)
     return Token("cmd", name, None, spaced)
