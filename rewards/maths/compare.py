@@ -23,8 +23,8 @@ from rewards.maths.answer import (
 from rewards.maths.identity import constant_ratio, same_value
 from rewards.maths.limits import Budget, LimitError, Limits
 from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
-from rewards.maths.reader import DOMAINS, read, read_tokens
-from rewards.maths.reals import as_region
+from rewards.maths.reader import DOMAINS, is_point, read, read_tokens
+from rewards.maths.reals import as_region, half_lines
 from rewards.maths.regions import same_region
 from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
@@ -230,6 +230,8 @@ def same(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return _same_tuple(answer, gold, c)
     if isinstance(answer, Inequality) and isinstance(gold, Inequality):
         return _same_inequality(answer, gold, c)
+    if isinstance(answer, Inequality | Tuple) and isinstance(gold, Inequality | Tuple):
+        return _same_regions(answer, gold, c)  # x > a and (a, \infty)
     if isinstance(answer, Ratio) or isinstance(gold, Ratio):
         return _same_ratio(answer, gold, c)
     return isinstance(answer, Based) and answer == gold
@@ -330,12 +332,9 @@ def _renamed(named: Assign, parameters: tuple[str, ...]) -> Assign:
 
 def _points(listing: Listing) -> dict[str, Answer] | None:
     """`x = 1, y = 2` as a mapping; None when it is not that."""
-    if listing.kind == "or":
+    if not is_point(listing):
         return None
-    if len(listing.items) < 2 or not all(isinstance(item, Assign) and not item.parameters for item in listing.items):
-        return None
-    mapping = {item.name: item.value for item in listing.items if isinstance(item, Assign)}
-    return mapping if len(mapping) == len(listing.items) else None
+    return {item.name: item.value for item in listing.items if isinstance(item, Assign)}
 
 
 def _same_points(named: Assign, listing: Listing, c: Comparison) -> bool:
@@ -442,6 +441,10 @@ def _entries(matrix: Matrix, point: Tuple) -> tuple[Answer, ...]:
 
 
 def _same_regions(answer: Answer, gold: Answer, c: Comparison) -> bool:
+    if isinstance(answer, Inequality):
+        return any(_same_regions(region, gold, c) for region in half_lines(answer))
+    if isinstance(gold, Inequality):
+        return any(_same_regions(answer, region, c) for region in half_lines(gold))
     left, right = as_region(answer), as_region(gold)
     if left is None or right is None:
         return False

@@ -12,7 +12,6 @@ from rewards.maths.answer import (
     Inequality,
     Listing,
     Matrix,
-    Piece,
     Ratio,
     Region,
     Scalar,
@@ -128,6 +127,8 @@ class _Reader:
                 kind = _CONJUNCTIONS[token.text.lower()] if kind != "or" else kind
         if not cuts:
             return self.union(tokens)
+        if kind == "or" and (points := self.points(tokens, cuts)):
+            return Listing(tuple(points), "or")
         parts = _share_unequal([part for part in split_at(tokens, cuts) if part])
         if len(parts) > MAX_ITEMS:
             raise NotMathError("too many items")
@@ -137,6 +138,15 @@ class _Reader:
         ):
             raise NotMathError("propositional logic")
         return self.combine(items, kind, parts)
+
+    def points(self, tokens: Tokens, cuts: list[int]) -> list[Answer]:
+        """`x = 1, y = 2 or x = 3, y = 4` as two points; nothing where it is not that."""
+        groups = split_at(tokens, [i for i in cuts if tokens[i].text.lower() in ("or", "lor")])
+        if any(sum(token.text == "=" for token in group) < 2 for group in groups):
+            return []
+        items = [self.answer(group) for group in groups]
+        are_points = all(isinstance(item, Listing) and is_point(item) for item in items)
+        return items if are_points else []
 
     def is_condition(self, tokens: Tokens) -> bool:
         r"""`k \in \mathbb{Z}` after a list says where k lives; it is no further answer."""
@@ -150,6 +160,8 @@ class _Reader:
             if items and all(_is_plain_words(part) for part in parts):
                 return Listing(tuple(items), kind)
             raise NotMathError("words in a list")
+        if kind == "or":
+            items = _values_as_regions(items)
         regions = [item for item in items if isinstance(item, Region)]
         if len(regions) == len(items) and len({region.variable for region in regions}) == 1:
             return self.joined(regions, kind)
@@ -279,7 +291,7 @@ class _Reader:
         closed = [sign == "<=" for sign in relations]
         nodes = [self.end(part) for part in parts]
         names = [self.name(part)[0] for part in parts]
-        if len(parts) == 3 and names[1] and not variables(nodes[0]) and not variables(nodes[2]):
+        if len(parts) == 3 and names[1] and names[1] not in variables(nodes[0]) | variables(nodes[2]):
             return Region((interval(nodes[0], closed[0], nodes[2], closed[1]),), _variable(parts[1]))
         if len(parts) == 2 and names[0] and not variables(nodes[1]):
             return Region((interval(neg(sym("oo")), False, nodes[1], closed[0]),), _variable(parts[0]))
@@ -297,8 +309,8 @@ class _Reader:
     def unequal(self, parts: list[Tokens]) -> Answer:
         for variable, other in ((0, 1), (1, 0)):
             if self.name(parts[variable])[0] and not variables(self.end(parts[other])):
-                point = self.end(parts[other])
-                region = Region((Piece(None, False, point, False), Piece(point, False, None, False)))
+                points = tuple(Scalar(node) for node in signs(self.end(parts[other])))
+                region = without(EVERYTHING, Listing(points), Budget(self.limits))
                 return region._replace(variable=_variable(parts[variable]))
         left, right = self.end(parts[0]), self.end(parts[1])
         return Assign("!=", (), Equation(left, right))
@@ -329,10 +341,11 @@ class _Reader:
             raise NotMathError("an empty place in a tuple")
         if closer == "}" or closer == "G":
             raise NotMathError("brackets")
-        items = tuple(self.answer(part) for part in parts)
+        items = [self.answer(part) for part in parts]
         if any(isinstance(item, Words) and not _is_plain_words(part) for item, part in zip(items, parts, strict=True)):
             raise NotMathError("words in a tuple")
-        return Tuple("(" if opener == "<" else opener, items, ")" if closer == ">" else closer)
+        opener, closer = "(" if opener == "<" else opener, ")" if closer == ">" else closer
+        return _each_sign(opener, items, closer, parts)
 
     def braces(self, inner: Tokens) -> Answer:
         """A set: its elements, or `{x | condition}`."""
@@ -438,8 +451,24 @@ class _Reader:
         return Scalar(node, unit)
 
 
+def _each_sign(opener: str, items: list[Answer], closer: str, parts: list[Tokens]) -> Answer:
+    r"""The tuple; `(\pm 1, 0)` as the two that it stands for. With more signs it is not said which go together."""
+    found = [k for k, part in enumerate(parts) if any(t.kind == "op" and t.text in ("pm", "mp") for t in part)]
+    both = items[found[0]] if len(found) == 1 else None
+    if not isinstance(both, Listing) or both.kind != "list":
+        return Tuple(opener, tuple(items), closer)
+    at = found[0]
+    return Listing(tuple(Tuple(opener, (*items[:at], value, *items[at + 1 :]), closer) for value in both.items))
+
+
 def _is_name_part(node: Node) -> bool:
     return node.op in ("num", "sym")
+
+
+def is_point(listing: Listing) -> bool:
+    """`x = 1, y = 2`: values of different names that hold together."""
+    names = {item.name for item in listing.items if isinstance(item, Assign) and not item.parameters}
+    return listing.kind != "or" and len(names) == len(listing.items) > 1
 
 
 def _variable(tokens: Tokens) -> str:
@@ -457,6 +486,18 @@ def _share_unequal(parts: list[Tokens]) -> list[Tokens]:
 
 def _is_plain_words(tokens: Tokens) -> bool:
     return all(token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens)
+
+
+def _values_as_regions(items: list[Answer]) -> list[Answer]:
+    """`x = 0 or x >= 1` as two regions of x."""
+    names = {item.variable for item in items if isinstance(item, Region)}
+    if len(names) != 1 or not all(
+        isinstance(item, Region) or (isinstance(item, Assign) and item.name in names and not item.parameters)
+        for item in items
+    ):
+        return items
+    regions = [as_region(item) for item in items]
+    return [region._replace(variable=max(names)) for region in regions if region is not None]
 
 
 def _share_name(items: list[Answer], kind: str) -> list[Answer]:
