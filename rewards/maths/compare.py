@@ -470,6 +470,8 @@ def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return all(same_value(left, right, c.budget) for left, right in crossed)
     ratio, other = (answer, gold) if isinstance(answer, Ratio) else (gold, answer)
     assert isinstance(ratio, Ratio)
+    if ratio.half and isinstance(other, Scalar) and other.unit is None:  # 6 PM, where 6 is asked for
+        return _is_zero(ratio.parts[-1], c) and same_value(ratio.parts[0], other.node, c.budget)
     if len(ratio.parts) != 2 or ratio.half or not isinstance(other, Scalar) or other.unit is not None:
         return False
     return same_value(Node("div", ratio.parts), other.node, c.budget)

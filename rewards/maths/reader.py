@@ -19,7 +19,7 @@ from rewards.maths.answer import (
     Words,
 )
 from rewards.maths.limits import Budget, Limits, NotMathError
-from rewards.maths.measures import split_unit
+from rewards.maths.measures import split_unit, with_commas
 from rewards.maths.node import Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
 from rewards.maths.reals import EVERYTHING, as_region, intersection, interval, solved, without
@@ -44,7 +44,9 @@ _EMPTY = frozenset(
         "the empty set",
     }
 )
+_BEFORE_ANSWER = frozenset({"so", "thus", "hence", "the", "my", "our", "final", "correct"})
 _LABELS = frozenset({"option", "choice", "answer"})
+_WHEN = frozenset({"if", "for", "when", "where", "whenever"})
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
 MAX_ITEMS = 200
@@ -80,7 +82,7 @@ class _Reader:
         self.depth = 0
 
     def answer(self, tokens: Tokens) -> Answer:
-        tokens = strip(tokens)
+        tokens = strip(_without_quantifier(_without_lead_in(strip(tokens))))
         if not tokens:
             raise NotMathError("empty")
         self.depth += 1
@@ -94,13 +96,13 @@ class _Reader:
     # --- words
 
     def words(self, tokens: Tokens) -> Answer | None:
-        """An answer that is nothing but words."""
+        """An answer that is nothing but words, or a choice letter."""
+        if letter := _choice_letter(tokens):
+            return Scalar(sym(letter))
         if any(token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens):
             return None
         if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in _LABELS | _ARTICLES:
             return None
-        if len(tokens) == 2 and tokens[0].text.lower() in _LABELS and len(tokens[1].text) == 1:
-            return Scalar(sym(tokens[1].text))  # option C
         if len(tokens) == 1 and tokens[0].text.lower() in NUMBER_WORDS:
             return Scalar(num(NUMBER_WORDS[tokens[0].text.lower()]))
         if len(tokens) == 1 and tokens[0].kind == "run" and len(tokens[0].text) < 4:
@@ -117,7 +119,7 @@ class _Reader:
     # --- lists
 
     def listing(self, tokens: Tokens) -> Answer:
-        cuts, kind = [], "list"
+        tokens, cuts, kind = with_commas(tokens), [], "list"
         for index in top_level(tokens):
             token = tokens[index]
             if token.kind == "op" and token.text in (",", ";", "row"):
@@ -256,6 +258,9 @@ class _Reader:
     def name(self, tokens: Tokens) -> tuple[str, tuple[str, ...]]:
         """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else ''."""
         tokens = strip(tokens)
+        if [token.text for token in tokens[1:6]] == ["^", "G", "-", "1", "G"] and tokens[0].kind == "sym":
+            name, parameters = self.name([tokens[0], *tokens[6:]])  # f^{-1}(x)
+            return (f"{name}^-1", parameters) if parameters else ("", ())
         if len(tokens) > 1 and tokens[0].text in ("angle", "triangle"):
             tokens = tokens[1:]
         if tokens and all(token.kind == "word" for token in tokens) and len(plain_text(tokens)) > 1:
@@ -370,11 +375,30 @@ class _Reader:
         if end is None or end != len(tokens) - 2:
             raise NotMathError("environment")
         inner = tokens[2:end]
+        if kind in ("cases", "rcases") and (pieces := self.cases(inner)):
+            return Listing(tuple(pieces), "set")
         if kind in _ROWS_ONLY:
             return self.answer([token for token in inner if token.text != "&"])
         if kind not in _MATRICES:
             raise NotMathError(kind)
         return Matrix(self.rows(inner))
+
+    def cases(self, inner: Tokens) -> list[Answer]:
+        """The (value, condition) pairs of a function by cases; nothing for a system of equations, aligned or not."""
+        lines = [line for line in split_at(inner, [i for i in top_level(inner) if inner[i].text == "row"]) if line]
+        pairs: list[Answer] = []
+        for line in lines:
+            marks = [i for i in top_level(line) if line[i].text == "&"] or [
+                i for i in top_level(line) if line[i].kind == "op" and line[i].text == ","
+            ]
+            cells = split_at(line, marks[:1])
+            if len(cells) != 2 or not cells[0] or not cells[1] or cells[1][0].text in _RELATIONS:
+                return []
+            condition = [token for token in strip(cells[1]) if token.kind != "word" or token.text not in _WHEN]
+            if any(token.text in _RELATIONS for token in cells[0]) or not condition:
+                return []
+            pairs.append(Tuple("(", (self.answer(cells[0]), read_tokens(condition, self.limits)), ")"))
+        return pairs
 
     def rows(self, inner: Tokens) -> tuple[tuple[Node, ...], ...]:
         level = top_level(inner)
@@ -393,6 +417,8 @@ class _Reader:
 
     def ratio(self, tokens: Tokens) -> Answer:
         cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text == ":"]
+        if not cuts and (hour := _hour(tokens)) is not None:
+            return Ratio((num(hour), num(0)), _half_of_day(tokens)[1])
         if not cuts:
             return self.based(tokens) or self.scaled_matrix(tokens) or self.values(tokens)
         if all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
@@ -518,6 +544,59 @@ def _flatten(items: list[Answer]) -> list[Answer]:
     for item in items:
         flat.extend(item.items if isinstance(item, Listing) and item.kind == "list" else [item])
     return flat
+
+
+def _choice_letter(tokens: Tokens) -> str:
+    """C in `option C`, `option (C)`, `C)`; else ''."""
+    labelled = bool(tokens) and tokens[0].kind in ("word", "run") and tokens[0].text.lower() in _LABELS
+    texts = [token.text for token in tokens[labelled:]]
+    if labelled and texts[:1] == ["("]:
+        texts = texts[1:]
+    bracketed = texts[1:] == [")"]
+    if (not labelled and not bracketed) or len(texts) not in (1, 2) or (len(texts) == 2 and not bracketed):
+        return ""
+    return texts[0] if len(texts[0]) == 1 and texts[0].isalpha() else ""
+
+
+def _without_lead_in(tokens: Tokens) -> Tokens:
+    """`The answer is 5` as 5."""
+    words = []
+    for token in tokens:
+        if token.kind not in ("word", "run"):
+            break
+        words.append(token.text.lower())
+    if "is" not in words or words.index("is") == len(tokens) - 1:
+        return tokens
+    at = words.index("is")
+    return tokens[at + 1 :] if words[at - 1 : at] == ["answer"] and {*words[: at - 1]} <= _BEFORE_ANSWER else tokens
+
+
+def _without_quantifier(tokens: Tokens) -> Tokens:
+    """`f(x) = x for all x` without its end, which says nothing new about a function."""
+    texts = [token.text for token in tokens]
+    start = next(
+        (
+            i
+            for i in range(1, len(texts))
+            if texts[i] == "forall" or texts[i : i + 2] in (["for", "all"], ["for", "any"])
+        ),
+        None,
+    )
+    if start is None or "=" not in texts[:start]:
+        return tokens
+    rest = [
+        token for token in tokens[start:] if token.kind in ("num", "open", "close") or token.text in _RELATIONS - {"in"}
+    ]
+    return tokens if rest else tokens[:start]
+
+
+def _hour(tokens: Tokens) -> int | None:
+    """6 in `6 PM`, `6 p.m.`."""
+    front, half = _half_of_day(tokens)
+    number = front[0] if half and len(front) == 1 else None
+    if number is None or number.value is None or number.value not in range(1, 13):
+        return None
+    return int(number.value)
 
 
 def _half_of_day(tokens: Tokens) -> tuple[Tokens, str]:

@@ -89,6 +89,11 @@ OPERATORS: dict[str, str] = {
 OPENERS = {"lbrace": "{", "langle": "<", "lfloor": "floor", "lceil": "ceil", "lbrack": "[", "lparen": "("}
 CLOSERS = {"rbrace": "}", "rangle": ">", "rfloor": "floor", "rceil": "ceil", "rbrack": "]", "rparen": ")"}
 
+CURRENCY_COMMANDS = {
+    **dict.fromkeys(("cent", "cents", "textcent"), "cents"),
+    **{"euro": "euros", "texteuro": "euros", "pounds": "pounds", "textsterling": "pounds", "yen": "yen"},
+}
+
 TEXT_FONTS = frozenset(
     {
         "text", "mbox", "textbf", "textit", "textrm", "textsf", "texttt", "textnormal", "textsc", "hbox",
@@ -133,6 +138,6 @@ UNICODE: dict[int, str] = {
         "\u202f": " ", "\u3000": " ", "→": r"\to ", "⇒": r"\to ", "“": '"', "”": '"', "¹": "^{1}",
         "²": "^{2}", "³": "^{3}", "⁴": "^{4}", "⁵": "^{5}", "⁶": "^{6}", "⁷": "^{7}", "⁸": "^{8}",
         "⁹": "^{9}", "⁰": "^{0}", "ⁿ": "^{n}", "⁻": "^-", "€": r"\text{euros} ",
-        "£": r"\text{pounds sterling} ", "∠": r"\angle ",
+        "£": r"\text{pounds} ", "¥": r"\text{yen} ", "¢": r"\text{cents} ", "∠": r"\angle ",
     }.items()
 }  # fmt: skip

@@ -23,10 +23,10 @@ second: s sec secs seconds | minute: min mins minutes | hour: h hr hrs hours | d
 year: yr yrs years | millisecond: ms milliseconds
 gram: g grams gramme grammes | kilogram: kg kgs kilograms kilo kilos | milligram: mg milligrams | ton: tons
     tonne tonnes
-ounce: oz ounces | pound: lb lbs pounds
+ounce: oz ounces | pound: lb lbs pounds gbp
 liter: L l liters litre litres | milliliter: ml mL milliliters millilitre millilitres | gallon: gal gallons
 quart: qt quarts | pint: pt pints | cup: cups | tablespoon: tbsp tablespoons | teaspoon: tsp teaspoons
-dollar: dollars usd bucks | cent: cents | euro: euros eur | rupee: rupees rs | yuan: rmb | peso: pesos | yen:
+dollar: dollars usd bucks | cent: cents | euro: euros eur | rupee: rupees rs inr | yuan: rmb | peso: pesos | yen:
     jpy
 penny: pennies pence | nickel: nickels | dime: dimes
 percent: pct percents | degree: degrees deg | radian: rad rads radians | mph: | kph: kmh kmph
@@ -52,6 +52,8 @@ UNITS: dict[str, str] = _table()
 # Spellings that are more likely variables or functions when they stand in plain mathematics.
 _LETTERS = frozenset(spelling for spelling in UNITS if len(spelling) == 1)
 _NOT_PLAIN = _LETTERS | {"min", "deg", "rs", "bit", "cup", "ha", "pt", "Pa", "ms", "mi", "ly", "cal"}
+# Before a number: `USD 12`, the pound sign.
+CURRENCIES = frozenset({"usd", "eur", "euro", "euros", "gbp", "pounds", "yen", "jpy", "rs", "rmb", "dollars", "inr"})
 # Single letters that may follow a bare number and a blank: `5 m`.
 SPACED_LETTERS = frozenset("msghL")
 _FILLER = frozenset(
