@@ -22,7 +22,7 @@ from rewards.maths.answer import (
 )
 from rewards.maths.identity import constant_ratio, same_value
 from rewards.maths.limits import Budget, LimitError, Limits
-from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
+from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables, walk
 from rewards.maths.reader import DOMAINS, is_point, read, read_tokens
 from rewards.maths.reals import as_region, half_lines
 from rewards.maths.regions import same_region
@@ -31,6 +31,8 @@ from rewards.maths.tokens import ambiguous_commas
 from rewards.maths.units import SPACED_LETTERS, UNITS, Unit, compatible
 
 Choice = tuple[str, Tokens]  # a letter and the content beside it
+_COORDINATES = frozenset({"x", "y", "z", "r", "theta"})
+_OF_ONE_THING = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "abs"})
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _PROGRAMMING = re.compile(r"\b(?:np|numpy|math|cmath)\.(?=[a-z])")
 _SCIENTIFIC = re.compile(r"(\d+\.?\d*|\.\d+)[eE]([+-]?\d{1,4})(?![\w.])", re.ASCII)
@@ -75,7 +77,9 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
     if _in_other_domains(tokens, gold_tokens):
         return False
     if plain_text(tokens) == plain_text(gold_tokens) != "":
-        return not isinstance(read_gold, Words) or tokens == gold_tokens or _texts_agree(tokens, gold_tokens)
+        in_words = isinstance(read_answer, Words) or isinstance(read_gold, Words)
+        if in_words or _texts_agree(tokens, gold_tokens, ignore_case=False):
+            return _texts_agree(tokens, gold_tokens, ignore_case=in_words)
     if same(read_answer, read_gold, comparison):
         return True
     choices = split_choice(tokens), split_choice(gold_tokens)
@@ -116,10 +120,10 @@ def _domains(tokens: Tokens) -> dict[str, str]:
     }
 
 
-def _texts_agree(tokens: Tokens, gold: Tokens) -> bool:
-    """Words agree without regard to case, symbols only with it."""
+def _texts_agree(tokens: Tokens, gold: Tokens, *, ignore_case: bool) -> bool:
+    """Words of a text may agree without regard to case; symbols only with it, and in mathematics all letters."""
     return all(
-        left.kind in ("word", "run") or left.text == right.text
+        (ignore_case and left.kind in ("word", "run")) or left.text == right.text
         for left, right in zip(_marks_removed(tokens), _marks_removed(gold), strict=False)
     )
 
@@ -148,6 +152,8 @@ def _same_otherwise(
     tokens, gold_tokens = both
     if isinstance(read_answer, Equation) and isinstance(read_gold, Scalar):
         return _same_result(read_answer, read_gold, comparison)
+    if isinstance(read_gold, Equation) and isinstance(read_answer, Scalar) and _names_a_result(read_gold):
+        return _same_result(read_gold, read_answer, comparison)
     if isinstance(read_gold, Scalar) and (quantity := _with_letter_unit(tokens, limits)) is not None:
         return same(quantity, read_gold, comparison)
     if isinstance(read_answer, Scalar) and (quantity := _with_letter_unit(gold_tokens, limits)) is not None:
@@ -167,6 +173,25 @@ def _same_result(answer: Equation, gold: Scalar, comparison: Comparison) -> bool
         return False
     is_name = len(variables(asked)) > 1 or asked.op in ("call", "apply")
     return is_name and _same_scalar(Scalar(value, answer.unit), gold, comparison)
+
+
+def _names_a_result(gold: Equation) -> bool:
+    r"""Does the gold give a quantity its value: `AB = 5`, `m + n = 5`, `\tan A = 2`, `|z| = 5`? `x + y = 5` is a
+    line, and `\gcd(m, n) = 1` a condition: there the equation is the answer.
+    """
+    asked = gold.left if variables(gold.left) else gold.right
+    if asked.op == "add":
+        return all(part.op == "sym" and part.value not in _COORDINATES for part in asked.args)
+    if asked.op == "call":
+        return asked.value in _OF_ONE_THING and _is_thing(asked.args[0])
+    return asked.op == "mul" and _is_thing(asked)
+
+
+def _is_thing(node: Node) -> bool:
+    """A letter, or a segment or angle by the capital letters of its points."""
+    letters = [str(part.value) for part in walk(node) if part.op == "sym" and part.value != "angle"]
+    product = all(part.op in ("sym", "mul") for part in walk(node))
+    return product and (len(letters) == 1 or all(letter.isupper() for letter in letters))
 
 
 def split_choice(tokens: Tokens) -> Choice | None:

@@ -145,7 +145,7 @@ def _unit_from(tail: Tokens) -> Unit | None:
                 words[-1] = (words[-1][0], words[-1][1] * int(power.value))
         index += 1
     unit = unit_of(words)
-    nouns = [word for word, _ in words if word not in UNITS and word.lower() not in UNITS]
+    nouns = [word for word, _ in words if not is_unit(word, plain=False) or word.lower() in ("squared", "cubed")]
     if (unit is not None and unit.nouns & {"squared", "cubed"}) or any(
         counts_nothing(word) and not _is_spelt_power(word, unit) for word in nouns
     ):

@@ -284,7 +284,7 @@ class _Reader:
         if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
             return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
         if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
-            return plain_text(tokens), ()  # f(2), S_1(101)
+            return plain_text(tokens), ()  # f(2), f(f(2)), S_1(101)
         return "", ()
 
     def order(self, parts: list[Tokens], relations: list[str]) -> Answer:
@@ -488,7 +488,7 @@ def _each_sign(opener: str, items: list[Answer], closer: str, parts: list[Tokens
 
 
 def _is_name_part(node: Node) -> bool:
-    return node.op in ("num", "sym")
+    return node.op in ("num", "sym") or (node.op == "apply" and all(_is_name_part(arg) for arg in node.args))
 
 
 def is_point(listing: Listing) -> bool:
@@ -549,7 +549,7 @@ def _flatten(items: list[Answer]) -> list[Answer]:
 def _choice_letter(tokens: Tokens) -> str:
     """C in `option C`, `option (C)`, `C)`; else ''."""
     labelled = bool(tokens) and tokens[0].kind in ("word", "run") and tokens[0].text.lower() in _LABELS
-    texts = [token.text for token in tokens[labelled:]]
+    texts = [token.text for token in tokens[labelled:] if token.text != "G"]  # the bracket spoils the groups around it
     if labelled and texts[:1] == ["("]:
         texts = texts[1:]
     bracketed = texts[1:] == [")"]

@@ -110,7 +110,20 @@ MATH_FONTS = frozenset(
 # Wrappers whose content stands for itself.
 TRANSPARENT = frozenset(["boxed", "fbox", "underline", "ensuremath", "cancel", "displaylines"])
 ACCENTS = frozenset(
-    ["hat", "bar", "vec", "dot", "ddot", "tilde", "widehat", "widetilde", "overrightarrow", "check", "breve"]
+    [
+        "hat",
+        "bar",
+        "overline",
+        "vec",
+        "dot",
+        "ddot",
+        "tilde",
+        "widehat",
+        "widetilde",
+        "overrightarrow",
+        "check",
+        "breve",
+    ]
 )
 BOARD = {"R": "RR", "Z": "ZZ", "N": "NN", "Q": "QQ", "C": "CC"}
 

@@ -95,7 +95,17 @@ def is_unit(word: str, *, plain: bool) -> bool:
     """Is the word a unit (in plain mathematics: surely one, not a product of variables)?"""
     if plain and word in _NOT_PLAIN:
         return word == "min"
-    return word in UNITS or word.lower() in UNITS or word.lower() in _POWERS or word.lower() in _PLACEHOLDERS
+    return _unit_name(word) is not None or word.lower() in _POWERS or word.lower() in _PLACEHOLDERS
+
+
+def _is_prefixed(word: str) -> bool:
+    """`mJ`, `MW`: short words in which M is mega and m is milli."""
+    return len(word) <= 3 and word[:1] in "mM" and word not in ("mm", "min", "MIN", "Min") and not word.islower()
+
+
+def _unit_name(word: str) -> str | None:
+    """The canonical name; case counts only where it tells milli from mega."""
+    return UNITS.get(word) or (None if _is_prefixed(word) else UNITS.get(word.lower()))
 
 
 def counts_nothing(word: str) -> bool:
@@ -126,7 +136,7 @@ def unit_of(words: list[tuple[str, int]]) -> Unit | None:
             else:
                 pending = _POWERS[lower]
             continue
-        name = UNITS.get(word) or UNITS.get(lower)
+        name = _unit_name(word)
         if name in _SHORTHANDS:
             for part, part_power in _SHORTHANDS[name]:
                 powers[part] = powers.get(part, 0) + part_power
@@ -134,7 +144,7 @@ def unit_of(words: list[tuple[str, int]]) -> Unit | None:
             powers[name] = powers.get(name, 0) + power * pending
             last = name
         elif lower not in _FILLER and lower not in _PLACEHOLDERS:
-            nouns.add(_singular(lower))
+            nouns.add(word if _is_prefixed(word) else _singular(lower))
         pending = 1
     if "celsius" in powers or "fahrenheit" in powers:
         powers.pop("degree", None)  # degrees Celsius
