@@ -83,9 +83,9 @@ NUMBER_WORDS = {word: value for value, word in enumerate(_COUNTING.split())}
 # After a number these change its value, or take it back: the words are no unit, and nothing counted.
 _VALUE_CHANGING = """
 half halves thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths millionths
-squared cubed plus minus negative over times divided factorial pi mille double twice triple point
+squared cubed plus minus negative over divided factorial pi mille double twice triple
 not no never maybe perhaps possibly probably or but instead rather either neither nor if unless
-is isn isnt was are arent wrong incorrect false true answer yes
+is isn isnt was are arent wrong incorrect
 """
 _NO_NOUNS = frozenset({*_VALUE_CHANGING.split(), *NUMBER_WORDS, *MAGNITUDES})
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
