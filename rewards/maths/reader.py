@@ -162,6 +162,8 @@ class _Reader:
             if items and all(_is_plain_words(part) for part in parts):
                 return Listing(tuple(items), kind)
             raise NotMathError("words in a list")
+        if kind != "or" and (between := _between(items)) is not None:
+            return between
         if kind == "or":
             items = _values_as_regions(items)
         regions = [item for item in items if isinstance(item, Region)]
@@ -512,6 +514,22 @@ def _share_unequal(parts: list[Tokens]) -> list[Tokens]:
 
 def _is_plain_words(tokens: Tokens) -> bool:
     return all(token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens)
+
+
+def _between(items: list[Answer]) -> Region | None:
+    """`a < x, x < b` as `a < x < b`."""
+    if len(items) != 2 or not all(isinstance(item, Inequality) for item in items):
+        return None
+    for low, high in (items, items[::-1]):
+        assert isinstance(low, Inequality) and isinstance(high, Inequality)
+        middle = low.right
+        if (
+            middle == high.left
+            and middle.op == "sym"
+            and middle.value not in variables(low.left) | variables(high.right)
+        ):
+            return Region((interval(low.left, low.closed, high.right, high.closed),), str(middle.value))
+    return None
 
 
 def _values_as_regions(items: list[Answer]) -> list[Answer]:
