@@ -389,6 +389,8 @@ def _same_listing(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return list(mapping) == sorted(mapping) and _same_in_order(tuple(named), other.items, c)
     if isinstance(other, Tuple) and listing.kind == "set" and len(listing.items) != 1:
         return False
+    if _are_conditions(listing):
+        return False  # 0 is not `m = 0 or n = 0`
     return listing.kind != "list" and bool(listing.items) and all(same(item, other, c) for item in listing.items)
 
 

@@ -22,12 +22,20 @@ from rewards.maths.limits import Budget, Limits, NotMathError
 from rewards.maths.measures import split_unit, with_commas
 from rewards.maths.node import Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
+from rewards.maths.phrases import (
+    LABELS,
+    RELATIONS,
+    choice_letter,
+    half_of_day,
+    hour_of_day,
+    without_lead_in,
+    without_quantifier,
+)
 from rewards.maths.reals import EVERYTHING, as_region, intersection, interval, solved, without
 from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
 from rewards.maths.tokens import clean, tokenize
 from rewards.maths.units import NUMBER_WORDS, Unit
 
-_RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to", "iff"})
 _ORDER = frozenset({"<", ">", "<=", ">="})
 _CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
 DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
@@ -44,8 +52,6 @@ _EMPTY = frozenset(
         "the empty set",
     }
 )
-_BEFORE_ANSWER = frozenset({"so", "thus", "hence", "the", "my", "our", "final", "correct"})
-_LABELS = frozenset({"option", "choice", "answer"})
 _WHEN = frozenset({"if", "for", "when", "where", "whenever"})
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
@@ -82,7 +88,7 @@ class _Reader:
         self.depth = 0
 
     def answer(self, tokens: Tokens) -> Answer:
-        tokens = strip(_without_quantifier(_without_lead_in(strip(tokens))))
+        tokens = strip(without_quantifier(without_lead_in(strip(tokens))))
         if not tokens:
             raise NotMathError("empty")
         self.depth += 1
@@ -97,11 +103,11 @@ class _Reader:
 
     def words(self, tokens: Tokens) -> Answer | None:
         """An answer that is nothing but words, or a choice letter."""
-        if letter := _choice_letter(tokens):
+        if letter := choice_letter(tokens):
             return Scalar(sym(letter))
         if any(token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens):
             return None
-        if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in _LABELS | _ARTICLES:
+        if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in LABELS | _ARTICLES:
             return None
         if len(tokens) == 1 and tokens[0].text.lower() in NUMBER_WORDS:
             return Scalar(num(NUMBER_WORDS[tokens[0].text.lower()]))
@@ -190,7 +196,7 @@ class _Reader:
     def union(self, tokens: Tokens) -> Answer:
         level = top_level(tokens)
         cups = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "cup"]
-        if any(tokens[i].kind == "op" and tokens[i].text in _RELATIONS for i in level):
+        if any(tokens[i].kind == "op" and tokens[i].text in RELATIONS for i in level):
             orders = [part for part in split_at(tokens, cups) if any(t.text in _ORDER for t in part)]
             if not cups or len(orders) <= len(cups):
                 return self.relation(tokens, level)  # `x < 1 cup x > 2` is a union of relations
@@ -213,7 +219,7 @@ class _Reader:
         return region
 
     def relation(self, tokens: Tokens, level: list[int]) -> Answer:
-        cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in _RELATIONS]
+        cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in RELATIONS]
         signs_found = [tokens[i].text for i in cuts]
         parts = split_at(tokens, cuts)
         if "~~" in signs_found:  # what follows is only a decimal of it
@@ -359,7 +365,7 @@ class _Reader:
         if not inner:
             return Listing((), "set")
         bar = next((i for i in top_level(inner) if inner[i].text in ("mid", "|", ":")), None)
-        if bar is not None and bar > 0 and any(token.text in _RELATIONS for token in inner[bar:]):
+        if bar is not None and bar > 0 and any(token.text in RELATIONS for token in inner[bar:]):
             region = as_region(self.answer(inner[bar + 1 :]))
             if region is not None:
                 return region
@@ -394,10 +400,10 @@ class _Reader:
                 i for i in top_level(line) if line[i].kind == "op" and line[i].text == ","
             ]
             cells = split_at(line, marks[:1])
-            if len(cells) != 2 or not cells[0] or not cells[1] or cells[1][0].text in _RELATIONS:
+            if len(cells) != 2 or not cells[0] or not cells[1] or cells[1][0].text in RELATIONS:
                 return []
             condition = [token for token in strip(cells[1]) if token.kind != "word" or token.text not in _WHEN]
-            if any(token.text in _RELATIONS for token in cells[0]) or not condition:
+            if any(token.text in RELATIONS for token in cells[0]) or not condition:
                 return []
             pairs.append(Tuple("(", (self.answer(cells[0]), read_tokens(condition, self.limits)), ")"))
         return pairs
@@ -419,13 +425,13 @@ class _Reader:
 
     def ratio(self, tokens: Tokens) -> Answer:
         cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text == ":"]
-        if not cuts and (hour := _hour(tokens)) is not None:
-            return Ratio((num(hour), num(0)), _half_of_day(tokens)[1])
+        if not cuts and (hour := hour_of_day(tokens)) is not None:
+            return Ratio((num(hour), num(0)), half_of_day(tokens)[1])
         if not cuts:
             return self.based(tokens) or self.scaled_matrix(tokens) or self.values(tokens)
         if all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
             return self.answer(tokens[cuts[0] + 1 :])  # Total: 42
-        tokens, half = _half_of_day(tokens)
+        tokens, half = half_of_day(tokens)
         return Ratio(tuple(self.end(part) for part in split_at(tokens, cuts)), half)
 
     def based(self, tokens: Tokens) -> Answer | None:
@@ -506,7 +512,7 @@ def _variable(tokens: Tokens) -> str:
 def _share_unequal(parts: list[Tokens]) -> list[Tokens]:
     """`x \\neq 2, 3` as `x \\neq 2, x \\neq 3`."""
     first = [token.text if token.kind == "op" else "" for token in parts[0]] if parts else []
-    if "!=" not in first or any(token.text in _RELATIONS for part in parts[1:] for token in part):
+    if "!=" not in first or any(token.text in RELATIONS for part in parts[1:] for token in part):
         return parts
     front = parts[0][: first.index("!=") + 1]
     return [parts[0], *([*front, *part] for part in parts[1:])]
@@ -562,66 +568,3 @@ def _flatten(items: list[Answer]) -> list[Answer]:
     for item in items:
         flat.extend(item.items if isinstance(item, Listing) and item.kind == "list" else [item])
     return flat
-
-
-def _choice_letter(tokens: Tokens) -> str:
-    """C in `option C`, `option (C)`, `C)`; else ''."""
-    labelled = bool(tokens) and tokens[0].kind in ("word", "run") and tokens[0].text.lower() in _LABELS
-    texts = [token.text for token in tokens[labelled:] if token.text != "G"]  # the bracket spoils the groups around it
-    if labelled and texts[:1] == ["("]:
-        texts = texts[1:]
-    bracketed = texts[1:] == [")"]
-    if (not labelled and not bracketed) or len(texts) not in (1, 2) or (len(texts) == 2 and not bracketed):
-        return ""
-    return texts[0] if len(texts[0]) == 1 and texts[0].isalpha() else ""
-
-
-def _without_lead_in(tokens: Tokens) -> Tokens:
-    """`The answer is 5` as 5."""
-    words = []
-    for token in tokens:
-        if token.kind not in ("word", "run"):
-            break
-        words.append(token.text.lower())
-    if "is" not in words or words.index("is") == len(tokens) - 1:
-        return tokens
-    at = words.index("is")
-    return tokens[at + 1 :] if words[at - 1 : at] == ["answer"] and {*words[: at - 1]} <= _BEFORE_ANSWER else tokens
-
-
-def _without_quantifier(tokens: Tokens) -> Tokens:
-    """`f(x) = x for all x` without its end, which says nothing new about a function."""
-    texts = [token.text for token in tokens]
-    start = next(
-        (
-            i
-            for i in range(1, len(texts))
-            if texts[i] == "forall" or texts[i : i + 2] in (["for", "all"], ["for", "any"])
-        ),
-        None,
-    )
-    if start is None or "=" not in texts[:start]:
-        return tokens
-    rest = [
-        token for token in tokens[start:] if token.kind in ("num", "open", "close") or token.text in _RELATIONS - {"in"}
-    ]
-    return tokens if rest else tokens[:start]
-
-
-def _hour(tokens: Tokens) -> int | None:
-    """6 in `6 PM`, `6 p.m.`."""
-    front, half = _half_of_day(tokens)
-    number = front[0] if half and len(front) == 1 else None
-    if number is None or number.value is None or number.value not in range(1, 13):
-        return None
-    return int(number.value)
-
-
-def _half_of_day(tokens: Tokens) -> tuple[Tokens, str]:
-    """Without a trailing `a.m.` or `PM`, and which it was."""
-    letters = [token for token in tokens if token.kind in ("word", "run", "sym")]
-    text = "".join(token.text for token in letters).lower()
-    if text not in ("am", "pm"):
-        return tokens, ""
-    start = next(i for i, token in enumerate(tokens) if token is letters[0])
-    return tokens[:start], text
