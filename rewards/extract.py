@@ -20,7 +20,7 @@ class Extraction(NamedTuple):
     reason: str = ""
 
 
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}(?:\{|\s(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII)
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}(?:\{|(?:\s|(?=\d))(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII)
 _STATED = re.compile(
     r"(?:\b(?:final |correct |right )?(?:answers?|option|choice)(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?"
     r"\**\s*(?:\b(?:is|are|would be|must be)\b(?:\s+(?:therefore|thus|then|hence|simply|just))?|:|=)"
@@ -28,9 +28,9 @@ _STATED = re.compile(
     r"\**:?\s*",
     re.IGNORECASE,
 )
-_REASON = re.compile(r",?\s(?:which|since|because|where|given|as)\s.*", re.DOTALL)
-_SENTENCE = re.compile(r"[^\d$\\=]{1,120}?\b(?:is|are|equals)\s+([^\n]{1,200})")
-_STATEMENT_END = re.compile(r"\n|\.(?=\s|$)|\.(?=\*\*)|</")
+_REASON = re.compile(r",?\s(?:which|since|because|where|given|as)\s.*|,\s(?:not|rather than|instead of)\s.*", re.DOTALL)
+_SENTENCE = re.compile(r"[^\d$\\=]{1,120}?\b(?:is|are|equals|got|get|obtained|found|has|have)\s+([^\n]{1,200})")
+_STATEMENT_END = re.compile(r"\n|\.(?=\s|$)|\.(?=\*\*)|</|<\|\w{1,30}\|>|\.(?=<\|)")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.ASCII)
 _PLACEHOLDERS = frozenset(
     {"", "...", r"\ldots", r"\dots", r"\cdots", r"\cdot", "…", "ans", "[answer]", "(answer)", "answer here"}

@@ -22,15 +22,17 @@ from rewards.maths.answer import (
 )
 from rewards.maths.identity import constant_ratio, same_value
 from rewards.maths.limits import Budget, LimitError, Limits
-from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
-from rewards.maths.reader import read, read_tokens
-from rewards.maths.reals import as_region
+from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables, walk
+from rewards.maths.reader import DOMAINS, is_point, read, read_tokens
+from rewards.maths.reals import as_region, half_lines
 from rewards.maths.regions import same_region
 from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
-from rewards.maths.units import SPACED_LETTERS, compatible
+from rewards.maths.units import SPACED_LETTERS, UNITS, Unit, compatible
 
 Choice = tuple[str, Tokens]  # a letter and the content beside it
+_COORDINATES = frozenset({"x", "y", "z", "r", "theta"})
+_OF_ONE_THING = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "abs"})
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _PROGRAMMING = re.compile(r"\b(?:np|numpy|math|cmath)\.(?=[a-z])")
 _SCIENTIFIC = re.compile(r"(\d+\.?\d*|\.\d+)[eE]([+-]?\d{1,4})(?![\w.])", re.ASCII)
@@ -72,14 +74,18 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
     comparison = Comparison(Budget(limits), rules.rel_tol)
     read_answer, tokens = _read(answer, rules.programming, limits)
     read_gold, gold_tokens = _read_gold(gold, rules.programming, limits)
+    if _in_other_domains(tokens, gold_tokens):
+        return False
     if plain_text(tokens) == plain_text(gold_tokens) != "":
-        return not isinstance(read_gold, Words) or tokens == gold_tokens or _texts_agree(tokens, gold_tokens)
+        in_words = isinstance(read_answer, Words) or isinstance(read_gold, Words)
+        if in_words or _texts_agree(tokens, gold_tokens, ignore_case=False):
+            return _texts_agree(tokens, gold_tokens, ignore_case=in_words)
     if same(read_answer, read_gold, comparison):
         return True
     choices = split_choice(tokens), split_choice(gold_tokens)
     if choices != (None, None):
         return _same_choice(*choices, read_answer, read_gold, comparison)
-    return _same_otherwise(answer, gold, read_answer, read_gold, tokens, comparison)
+    return _same_otherwise(answer, gold, read_answer, read_gold, (tokens, gold_tokens), comparison)
 
 
 def _same_choice(
@@ -99,10 +105,25 @@ def _without_letter(choice: Choice | None, answer: Answer, comparison: Compariso
     return ("", answer) if choice is None else (choice[0], read_tokens(choice[1], comparison.budget.limits))
 
 
-def _texts_agree(tokens: Tokens, gold: Tokens) -> bool:
-    """Words agree without regard to case, symbols only with it."""
+def _in_other_domains(tokens: Tokens, gold: Tokens) -> bool:
+    r"""`3k, k \in \mathbb{Z}` and the same with k in N; a domain that only one of them names is no difference."""
+    domains, gold_domains = _domains(tokens), _domains(gold)
+    return any(domains[name] != gold_domains[name] for name in domains.keys() & gold_domains.keys())
+
+
+def _domains(tokens: Tokens) -> dict[str, str]:
+    """The number sets that symbols are said to be in."""
+    return {
+        tokens[i - 1].text: "".join(token.text for token in tokens[i + 1 : i + 3])
+        for i in range(1, len(tokens) - 1)
+        if tokens[i].text == "in" and tokens[i].kind == "op" and tokens[i + 1].text in DOMAINS
+    }
+
+
+def _texts_agree(tokens: Tokens, gold: Tokens, *, ignore_case: bool) -> bool:
+    """Words of a text may agree without regard to case; symbols only with it, and in mathematics all letters."""
     return all(
-        left.kind in ("word", "run") or left.text == right.text
+        (ignore_case and left.kind in ("word", "run")) or left.text == right.text
         for left, right in zip(_marks_removed(tokens), _marks_removed(gold), strict=False)
     )
 
@@ -124,15 +145,19 @@ def _read_gold(text: str, programming: bool, limits: Limits) -> tuple[Answer, To
 
 
 def _same_otherwise(
-    answer: str, gold: str, read_answer: Answer, read_gold: Answer, tokens: Tokens, comparison: Comparison
+    answer: str, gold: str, read_answer: Answer, read_gold: Answer, both: tuple[Tokens, Tokens], comparison: Comparison
 ) -> bool:
     """Second readings: an equation that states a result, a unit of one letter, `1,234` as two numbers."""
     limits = comparison.budget.limits
+    tokens, gold_tokens = both
     if isinstance(read_answer, Equation) and isinstance(read_gold, Scalar):
         return _same_result(read_answer, read_gold, comparison)
-    bare = _without_letter_unit(tokens)
-    if bare is not None and isinstance(read_gold, Scalar) and read_gold.node.op in ("num", "div", "mul"):
-        return same(read_tokens(bare, limits), read_gold, comparison)
+    if isinstance(read_gold, Equation) and isinstance(read_answer, Scalar) and _names_a_result(read_gold):
+        return _same_result(read_gold, read_answer, comparison)
+    if isinstance(read_gold, Scalar) and (quantity := _with_letter_unit(tokens, limits)) is not None:
+        return same(quantity, read_gold, comparison)
+    if isinstance(read_answer, Scalar) and (quantity := _with_letter_unit(gold_tokens, limits)) is not None:
+        return same(read_answer, quantity, comparison)
     if ambiguous_commas(answer) != ambiguous_commas(gold):
         if ambiguous_commas(answer) and isinstance(read_gold, Listing):
             return same(read(answer, limits, comma_lists=True)[0], read_gold, comparison)
@@ -148,6 +173,25 @@ def _same_result(answer: Equation, gold: Scalar, comparison: Comparison) -> bool
         return False
     is_name = len(variables(asked)) > 1 or asked.op in ("call", "apply")
     return is_name and _same_scalar(Scalar(value, answer.unit), gold, comparison)
+
+
+def _names_a_result(gold: Equation) -> bool:
+    r"""Does the gold give a quantity its value: `AB = 5`, `m + n = 5`, `\tan A = 2`, `|z| = 5`? `x + y = 5` is a
+    line, and `\gcd(m, n) = 1` a condition: there the equation is the answer.
+    """
+    asked = gold.left if variables(gold.left) else gold.right
+    if asked.op == "add":
+        return all(part.op == "sym" and part.value not in _COORDINATES for part in asked.args)
+    if asked.op == "call":
+        return asked.value in _OF_ONE_THING and _is_thing(asked.args[0])
+    return asked.op == "mul" and _is_thing(asked)
+
+
+def _is_thing(node: Node) -> bool:
+    """A letter, or a segment or angle by the capital letters of its points."""
+    letters = [str(part.value) for part in walk(node) if part.op == "sym" and part.value != "angle"]
+    product = all(part.op in ("sym", "mul") for part in walk(node))
+    return product and (len(letters) == 1 or all(letter.isupper() for letter in letters))
 
 
 def split_choice(tokens: Tokens) -> Choice | None:
@@ -173,12 +217,15 @@ def _is_choice(answer: Answer) -> bool:
     return isinstance(answer, Scalar) and answer.node.op == "sym" and _is_letter(str(answer.node.value))
 
 
-def _without_letter_unit(tokens: Tokens) -> Tokens | None:
-    """`5 m` without its m, where all before it is a number."""
+def _with_letter_unit(tokens: Tokens, limits: Limits) -> Scalar | None:
+    """`5 m` as 5 metres, where all before the m is a number."""
     if len(tokens) < 2 or tokens[-1].kind != "sym" or not tokens[-1].spaced or tokens[-1].text not in SPACED_LETTERS:
         return None
+    number = read_tokens(tokens[:-1], limits)
     plain = all(token.kind == "num" or token.text in "+-./" for token in tokens[:-1])
-    return tokens[:-1] if plain else None
+    if not plain or not isinstance(number, Scalar):
+        return None
+    return number._replace(unit=Unit(((UNITS[tokens[-1].text], 1),)))
 
 
 # --- pairs of kinds
@@ -208,6 +255,8 @@ def same(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return _same_tuple(answer, gold, c)
     if isinstance(answer, Inequality) and isinstance(gold, Inequality):
         return _same_inequality(answer, gold, c)
+    if isinstance(answer, Inequality | Tuple) and isinstance(gold, Inequality | Tuple):
+        return _same_regions(answer, gold, c)  # x > a and (a, \infty)
     if isinstance(answer, Ratio) or isinstance(gold, Ratio):
         return _same_ratio(answer, gold, c)
     return isinstance(answer, Based) and answer == gold
@@ -308,10 +357,9 @@ def _renamed(named: Assign, parameters: tuple[str, ...]) -> Assign:
 
 def _points(listing: Listing) -> dict[str, Answer] | None:
     """`x = 1, y = 2` as a mapping; None when it is not that."""
-    if len(listing.items) < 2 or not all(isinstance(item, Assign) and not item.parameters for item in listing.items):
+    if not is_point(listing):
         return None
-    mapping = {item.name: item.value for item in listing.items if isinstance(item, Assign)}
-    return mapping if len(mapping) == len(listing.items) else None
+    return {item.name: item.value for item in listing.items if isinstance(item, Assign)}
 
 
 def _same_points(named: Assign, listing: Listing, c: Comparison) -> bool:
@@ -341,10 +389,14 @@ def _same_listing(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return list(mapping) == sorted(mapping) and _same_in_order(tuple(named), other.items, c)
     if isinstance(other, Tuple) and listing.kind == "set" and len(listing.items) != 1:
         return False
+    if _are_conditions(listing):
+        return False  # 0 is not `m = 0 or n = 0`
     return listing.kind != "list" and bool(listing.items) and all(same(item, other, c) for item in listing.items)
 
 
 def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
+    if (answer.kind == "or") != (gold.kind == "or") and (_are_conditions(answer) or _are_conditions(gold)):
+        return False
     mappings = _points(answer), _points(gold)
     if (mappings[0] is None) != (mappings[1] is None):  # names on one side only: the order decides
         values = [
@@ -354,6 +406,16 @@ def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
     if answer.kind == gold.kind == "list":
         return len(answer.items) == len(gold.items) and _matched(answer.items, gold.items, c)
     return _covered(answer.items, gold.items, c) and _covered(gold.items, answer.items, c)
+
+
+def _are_conditions(listing: Listing) -> bool:
+    """Conditions on several things, which may hold together or not: `x > 0, y > 0`; `x_1 = 1, x_2 = 2` are two
+    values of one x.
+    """
+    if any(isinstance(item, Inequality) or (isinstance(item, Region) and item.variable) for item in listing.items):
+        return True
+    names = {item.name.partition("_")[0] for item in listing.items if isinstance(item, Assign) and not item.parameters}
+    return len(names) > 1
 
 
 def _matched(answers: tuple[Answer, ...], golds: tuple[Answer, ...], c: Comparison) -> bool:
@@ -406,6 +468,10 @@ def _entries(matrix: Matrix, point: Tuple) -> tuple[Answer, ...]:
 
 
 def _same_regions(answer: Answer, gold: Answer, c: Comparison) -> bool:
+    if isinstance(answer, Inequality):
+        return any(_same_regions(region, gold, c) for region in half_lines(answer))
+    if isinstance(gold, Inequality):
+        return any(_same_regions(answer, region, c) for region in half_lines(gold))
     left, right = as_region(answer), as_region(gold)
     if left is None or right is None:
         return False
@@ -431,6 +497,8 @@ def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return all(same_value(left, right, c.budget) for left, right in crossed)
     ratio, other = (answer, gold) if isinstance(answer, Ratio) else (gold, answer)
     assert isinstance(ratio, Ratio)
+    if ratio.half and isinstance(other, Scalar) and other.unit is None:  # 6 PM, where 6 is asked for
+        return _is_zero(ratio.parts[-1], c) and same_value(ratio.parts[0], other.node, c.budget)
     if len(ratio.parts) != 2 or ratio.half or not isinstance(other, Scalar) or other.unit is not None:
         return False
     return same_value(Node("div", ratio.parts), other.node, c.budget)

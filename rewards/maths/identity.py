@@ -3,7 +3,9 @@
 Rationals are compared exactly. Other numbers are compared at two precisions: two forms of one number differ
 by rounding, which shrinks when digits are added; different numbers keep their distance. Functions are
 compared at fixed pseudo-random points (Schwartz-Zippel), so no identity has to be known and no rule has to
-terminate.
+terminate. A few points tell smooth functions apart. |x|, max, floor, gcd and the like agree with simpler
+functions on whole stretches, so where they occur many more points follow: of both signs and parities, in both
+orders, with common factors, around the constants of the two sides, and large ones.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.maths.functions import Value
-from rewards.maths.limits import Budget, UndefinedError
+from rewards.maths.limits import Budget, LimitError, UndefinedError
 from rewards.maths.node import Node, variables, walk
 from rewards.maths.numeric import Evaluator
 
 _DIGITS = 30
 _POINTS_NEEDED, _POINTS_TRIED = 4, 16
-_INTEGER_CALLS = frozenset({"factorial", "factorial2", "binom", "floor", "ceil", "gcd", "lcm", "mod"})
+_ROUGH_POINTS = 30
+_INTEGER_CALLS = frozenset({"factorial", "factorial2", "binom", "gcd", "lcm", "mod"})
+_ROUNDING = frozenset({"floor", "ceil"})
+_ROUGH_CALLS = _ROUNDING | {"abs", "sgn", "min", "max", "gcd", "lcm", "mod", "binom"}
+_INTEGER_LETTERS = frozenset("ijklmnpqN")  # by custom, in \lfloor n/2 \rfloor; x is a real number
+_MAX_LANDMARKS, _LARGEST_LANDMARK = 6, 10**5
 _SCALES = (2.0, 0.6, 3.5, 0.25, 1.3, 0.8, 5.0, 0.45)
 
 
@@ -33,6 +40,8 @@ def same_value(left: Node, right: Node, budget: Budget, rel_tol: float = 0.0) ->
     if left == right:
         return True
     names = variables(left) | variables(right)
+    if "oo" in names:
+        return False  # infinity is equal to itself only; nothing can be calculated with it
     if any(_is_bare_log(part) for side in (left, right) for part in walk(side)):
         return any(_same(left, right, names, budget, rel_tol, log_ten) for log_ten in (False, True))
     return _same(left, right, names, budget, rel_tol, log_ten=False)
@@ -49,8 +58,9 @@ def _same(left: Node, right: Node, names: frozenset[str], budget: Budget, rel_to
         except UndefinedError:
             return False
     allow_complex = any(part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side))
+    whole = _whole_names(left) | _whole_names(right)
     agreed = 0
-    for point in points(names, integers=_wants_integers(left) or _wants_integers(right)):
+    for point in points(names, whole):
         try:
             if not _same_at(point, left, right, budget, 0.0, allow_complex=allow_complex, log_ten=log_ten):
                 return False
@@ -58,8 +68,29 @@ def _same(left: Node, right: Node, names: frozenset[str], budget: Budget, rel_to
             continue
         agreed += 1
         if agreed == _POINTS_NEEDED:
-            return True
-    return False
+            break
+    if not (_is_rough(left) or _is_rough(right)):
+        return agreed == _POINTS_NEEDED
+    for evaluator in _rough_evaluators((left, right), whole, budget, allow_complex=allow_complex, log_ten=log_ten):
+        try:
+            if _grossly_different(evaluator.value(left), evaluator.value(right), evaluator):
+                return False
+        except UndefinedError:
+            continue
+        except LimitError:
+            if budget.left < 0:
+                raise
+            continue  # 900! at this point, which is large for an extra one
+        agreed += 1
+    return agreed >= _POINTS_NEEDED
+
+
+def _rough_evaluators(
+    sides: tuple[Node, Node], whole: frozenset[str], budget: Budget, *, allow_complex: bool, log_ten: bool = False
+) -> Iterator[Evaluator]:
+    """At the extra points of functions that are not smooth. One precision is enough: they differ grossly or not."""
+    for point in rough_points(variables(sides[0]) | variables(sides[1]), whole, _landmarks(*sides)):
+        yield Evaluator(budget, _DIGITS, point, allow_complex=allow_complex, log_ten=log_ten)
 
 
 def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
@@ -74,7 +105,8 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
         return 0  # numbers have a ratio always; it says nothing
     ratios: list[Value] = []
     allow_complex = any(part.op == "sym" and part.value == "i" for side in (left, right) for part in walk(side))
-    for point in points(names, integers=_wants_integers(left) or _wants_integers(right)):
+    whole = _whole_names(left) | _whole_names(right)
+    for point in points(names, whole):
         evaluator = Evaluator(budget, 2 * _DIGITS, point, allow_complex=allow_complex)
         try:
             above, below = evaluator.value(left), evaluator.value(right)
@@ -87,9 +119,22 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
             return 0
         ratios.append(ratio)
         if len(ratios) == _POINTS_NEEDED + 1:
-            first = ratios[0]
-            return 2 if isinstance(first, evaluator.context.mpc) else (1 if first > 0 else -1)
-    return 0
+            break
+    if len(ratios) <= _POINTS_NEEDED:
+        return 0
+    first = ratios[0]
+    if _is_rough(left) or _is_rough(right):
+        scaled = Node("div", (left, right))
+        for evaluator in _rough_evaluators((left, right), whole, budget, allow_complex=allow_complex):
+            try:
+                if _grossly_different(evaluator.value(scaled), first, evaluator):
+                    return 0
+            except UndefinedError:
+                continue
+            except LimitError:
+                if budget.left < 0:
+                    raise
+    return 2 if isinstance(first, evaluator.context.mpc) else (1 if first > 0 else -1)
 
 
 def sign(node: Node, budget: Budget) -> int | None:
@@ -119,24 +164,80 @@ def _coordinate(name: str, attempt: int, integers: bool) -> Fraction:
     return -size if attempt % 2 and generator.random() < 0.6 else size
 
 
-def points(names: frozenset[str], *, integers: bool) -> Iterator[dict[str, Fraction]]:
-    """Fixed pseudo-random points; even ones are positive, small positive integers where those are asked for."""
-    for attempt in range(_POINTS_TRIED * (3 if integers else 1)):
-        yield {name: _coordinate(name, attempt, integers) for name in sorted(names)}
+@lru_cache(maxsize=4096)
+def _rough_coordinate(name: str, attempt: int, integers: bool, landmarks: tuple[Fraction, ...]) -> Fraction:
+    """Attempts take turns: small, middling, around a constant of the expressions, large."""
+    generator = random.Random(f"{name}/rough/{attempt}")
+    kind = (attempt + generator.randint(0, 1)) % 5
+    if kind == 3 and landmarks:
+        size = abs(generator.choice(landmarks)) + Fraction(generator.randint(-1_009, 1_009), 1_009)
+        if integers:
+            return Fraction(max(1, round(size) + generator.randint(-1, 2)))
+    elif integers:
+        return Fraction(generator.randint(1, (6, 13, 30, 60, 900)[kind]))
+    else:
+        size = Fraction(generator.randint(1, 1_009) * (1, 4, 15, 40, 300)[kind], 1_009)
+    return size * generator.choice((-1, 1))
 
 
-def _wants_integers(node: Node) -> bool:
-    """Factorials and the like, and powers of a negative constant, are about integer variables."""
+def points(names: frozenset[str], whole: frozenset[str]) -> Iterator[dict[str, Fraction]]:
+    """Fixed pseudo-random points; even ones are positive, small positive integers for the `whole` names."""
+    for attempt in range(_POINTS_TRIED * (3 if whole else 1)):
+        yield {name: _coordinate(name, attempt, name in whole) for name in sorted(names)}
+
+
+def rough_points(
+    names: frozenset[str], whole: frozenset[str], landmarks: tuple[Fraction, ...]
+) -> Iterator[dict[str, Fraction]]:
+    """Fixed pseudo-random points of both signs and all sizes, positive integers for the `whole` names."""
+    for attempt in range(_ROUGH_POINTS):
+        yield {name: _rough_coordinate(name, attempt, name in whole, landmarks) for name in sorted(names)}
+
+
+def _landmarks(left: Node, right: Node) -> tuple[Fraction, ...]:
+    """Constants of both sides: |x - 10| bends at 10."""
+    found = {part.value for side in (left, right) for part in walk(side) if part.op == "num"}
+    sizes = sorted({abs(value) for value in found if isinstance(value, Fraction)})
+    return tuple(size for size in sizes if size <= _LARGEST_LANDMARK)[-_MAX_LANDMARKS:]
+
+
+def _is_rough(node: Node) -> bool:
+    """Does it hold a function that is not smooth, of something that varies?"""
+    return any(variables(part) and (_is_kinked(part) or _alternates(part)) for part in walk(node))
+
+
+def _is_kinked(part: Node) -> bool:
+    """Absolute values, roundings, gcds; roots too, since \sqrt{x^2} is |x|."""
+    if part.op == "call":
+        return part.value in _ROUGH_CALLS or (part.value == "root" and bool(variables(part.args[0])))
+    exponent = part.args[1] if part.op == "pow" else None
+    if exponent is None or variables(exponent) or not variables(part.args[0]):
+        return False
+    return exponent.op == "div" or (exponent.op == "num" and exponent.value.denominator > 1)  # type: ignore[union-attr]
+
+
+def _alternates(part: Node) -> bool:
+    """A power of a negative constant to a variable, as (-1)^n."""
+    if part.op != "pow" or not variables(part.args[1]) or part.args[0].op not in ("num", "mul"):
+        return False
+    base = part.args[0]
+    return (base.op == "num" and base.value < 0) or (base.op == "mul" and not variables(base))  # type: ignore[operator]
+
+
+def _whole_names(node: Node) -> frozenset[str]:
+    """The names that stand for integers: in factorials and the like, in the limits of sums, in exponents of a
+    negative constant; in floors only those that are integers by custom.
+    """
+    names: frozenset[str] = frozenset()
     for part in walk(node):
-        if not variables(part):
-            continue
         if part.op in ("sum", "prod") or (part.op == "call" and part.value in _INTEGER_CALLS):
-            return True
-        if part.op == "pow" and variables(part.args[1]) and part.args[0].op in ("num", "mul"):
-            base = part.args[0]
-            if (base.op == "num" and base.value < 0) or (base.op == "mul" and not variables(base)):  # type: ignore[operator]
-                return True
-    return False
+            names |= variables(part)
+        elif _alternates(part):
+            names |= variables(part.args[1])
+        elif part.op == "call" and part.value in _ROUNDING:
+            names |= frozenset(name for name in variables(part) if name[0] in _INTEGER_LETTERS)
+    # beside them n, m, k are integers too: n - \gcd(m, k)
+    return names | frozenset(name for name in variables(node) if name[0] in _INTEGER_LETTERS) if names else names
 
 
 def _same_at(
@@ -154,11 +255,12 @@ def _same_at(
     first, second = coarse.value(left), coarse.value(right)
     if _both_exact(first, second):
         return first == second or (rel_tol > 0 and abs(first - second) <= Fraction(rel_tol) * abs(second))
+    different = _grossly_different(first, second, coarse)
     first, second = coarse.inexact(first), coarse.inexact(second)
-    gap, size = abs(first - second), max(abs(first), abs(second))
+    gap = abs(first - second)
     if rel_tol > 0:
         return bool(gap <= rel_tol * abs(second))
-    if gap > size * 1e-8 and size > 1e-12:
+    if different:
         return False
     digits = 2 * max(digits, coarse.digits_needed)
     fine = Evaluator(budget, digits, point, allow_complex=allow_complex, log_ten=log_ten)
@@ -168,6 +270,15 @@ def _same_at(
     if fine_gap <= max(abs(first), abs(second)) * ten ** (15 - digits):
         return True
     return bool(gap > 0 and fine_gap <= gap * ten ** (-digits // 3))
+
+
+def _grossly_different(first: Value, second: Value, evaluator: Evaluator) -> bool:
+    """More apart than rounding can explain."""
+    if _both_exact(first, second):
+        return bool(first != second)
+    first, second = evaluator.inexact(first), evaluator.inexact(second)
+    size = max(abs(first), abs(second))
+    return bool(abs(first - second) > size * 1e-8 and size > 1e-12)
 
 
 def _both_exact(first: Value, second: Value) -> bool:

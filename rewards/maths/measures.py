@@ -8,7 +8,7 @@ from fractions import Fraction
 from rewards.maths.limits import NotMathError
 from rewards.maths.stretches import Tokens
 from rewards.maths.tokens import Token
-from rewards.maths.units import MAGNITUDES, UNITS, Unit, is_unit, unit_of
+from rewards.maths.units import CURRENCIES, MAGNITUDES, UNITS, Unit, counts_nothing, is_unit, unit_of
 
 
 def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
@@ -20,7 +20,7 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
             rest, unit, factor = split_unit(rest)
             return rest, unit or Unit((("dollar", 1),)), factor
         raise NotMathError("currency")
-    tokens = _flat_powers(_without_brackets(tokens))
+    tokens = _flat_powers(_without_brackets(_currency_last(tokens)))
     start = len(tokens)
     while start > 1 and _may_be_unit(tokens, start - 1):
         start -= 1
@@ -34,7 +34,33 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
     while tail and tail[0].text.lower() in MAGNITUDES:
         factor *= MAGNITUDES[tail[0].text.lower()]
         tail = tail[1:]
-    return expression, _unit_from(tail) if tail else None, factor
+    unit = _unit_from(tail) if tail else None
+    if unit is not None and unit.nouns and len(expression) == 1 and expression[0].kind != "num":
+        raise NotMathError("words after a letter")  # `C maybe D` counts no D
+    return expression, unit, factor
+
+
+def _currency_last(tokens: Tokens) -> Tokens:
+    """`USD 12` as `12 USD`."""
+    first = tokens[0] if tokens else None
+    if first is None or first.kind not in ("word", "run") or first.text.lower() not in CURRENCIES:
+        return tokens
+    rest = tokens[2:] if [token.text for token in tokens[1:2]] == ["."] else tokens[1:]
+    return [*rest, first] if rest and rest[0].kind == "num" else tokens
+
+
+def with_commas(tokens: Tokens) -> Tokens:
+    """`7 minutes 5 seconds` as `7 minutes, 5 seconds`: a number after a unit begins another quantity."""
+    parts: Tokens = []
+    for token in tokens:
+        if token.kind == "num" and len(parts) > 1 and _ends_unit(parts[-1]):
+            parts.append(Token("op", ","))
+        parts.append(token)
+    return parts
+
+
+def _ends_unit(token: Token) -> bool:
+    return token.kind in ("word", "run") and is_unit(token.text, plain=token.kind == "run")
 
 
 def _without_brackets(tokens: Tokens) -> Tokens:
@@ -119,6 +145,14 @@ def _unit_from(tail: Tokens) -> Unit | None:
                 words[-1] = (words[-1][0], words[-1][1] * int(power.value))
         index += 1
     unit = unit_of(words)
-    if unit is not None and unit.nouns & {"squared", "cubed"}:
-        raise NotMathError("a power in words")
+    nouns = [word for word, _ in words if not is_unit(word, plain=False) or word.lower() in ("squared", "cubed")]
+    if (unit is not None and unit.nouns & {"squared", "cubed"}) or any(
+        counts_nothing(word) and not _is_spelt_power(word, unit) for word in nouns
+    ):
+        raise NotMathError("words that change the value")
     return unit
+
+
+def _is_spelt_power(word: str, unit: Unit | None) -> bool:
+    """`squared` that belongs to a unit before it: `5 meters squared`."""
+    return word.lower() in ("squared", "cubed") and unit is not None and bool(unit.known)

@@ -205,6 +205,9 @@ class Evaluator:
             root = exact_root(base, exponent.denominator, self.budget)
             if root is not None:
                 return self._integer_power(root, exponent.numerator)
+        if exponent.denominator == 2:  # far cheaper than a general power
+            self.budget.spend(self.cost)
+            return self._integer_power(self.context.sqrt(self.inexact(base)), exponent.numerator)
         return self._general_power(self.inexact(base), self.inexact(exponent))
 
     def _general_power(self, base: Value, exponent: Value) -> Value:

@@ -299,9 +299,10 @@ class _Parser:
 
     def letters(self, run: str) -> Node:
         """`xy` is a product. A longer run that is not in alphabetical order is one name, so `east` is not
-        `seat`.
+        `seat`, and three capitals alone are one, so `HHT` is not `THH`.
         """
-        if len(run) > 3 and list(run) != sorted(set(run)):
+        is_sequence = len(run) == 3 and run.isupper() and len(self.tokens) == 1
+        if is_sequence or (len(run) > 3 and list(run) != sorted(set(run))):
             return sym(run)
         self.position -= 1
         self.tokens[self.position : self.position + 1] = [Token("sym", letter) for letter in run]

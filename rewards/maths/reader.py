@@ -12,7 +12,6 @@ from rewards.maths.answer import (
     Inequality,
     Listing,
     Matrix,
-    Piece,
     Ratio,
     Region,
     Scalar,
@@ -20,47 +19,28 @@ from rewards.maths.answer import (
     Words,
 )
 from rewards.maths.limits import Budget, Limits, NotMathError
-from rewards.maths.measures import split_unit
+from rewards.maths.measures import split_unit, with_commas
 from rewards.maths.node import Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
+from rewards.maths.phrases import (
+    LABELS,
+    RELATIONS,
+    choice_letter,
+    half_of_day,
+    hour_of_day,
+    without_lead_in,
+    without_quantifier,
+)
 from rewards.maths.reals import EVERYTHING, as_region, intersection, interval, solved, without
 from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
 from rewards.maths.tokens import clean, tokenize
-from rewards.maths.units import Unit
+from rewards.maths.units import NUMBER_WORDS, Unit
 
-_RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to"})
 _ORDER = frozenset({"<", ">", "<=", ">="})
-_DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
+_CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
+DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
 _ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcases"})
-_NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-}
 _EMPTY = frozenset(
     {
         "no solution",
@@ -72,7 +52,7 @@ _EMPTY = frozenset(
         "the empty set",
     }
 )
-_LABELS = frozenset({"option", "choice", "answer"})
+_WHEN = frozenset({"if", "for", "when", "where", "whenever"})
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
 MAX_ITEMS = 200
@@ -108,7 +88,7 @@ class _Reader:
         self.depth = 0
 
     def answer(self, tokens: Tokens) -> Answer:
-        tokens = strip(tokens)
+        tokens = strip(without_quantifier(without_lead_in(strip(tokens))))
         if not tokens:
             raise NotMathError("empty")
         self.depth += 1
@@ -122,15 +102,15 @@ class _Reader:
     # --- words
 
     def words(self, tokens: Tokens) -> Answer | None:
-        """An answer that is nothing but words."""
+        """An answer that is nothing but words, or a choice letter."""
+        if letter := choice_letter(tokens):
+            return Scalar(sym(letter))
         if any(token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens):
             return None
-        if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in _LABELS | _ARTICLES:
+        if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in LABELS | _ARTICLES:
             return None
-        if len(tokens) == 2 and tokens[0].text.lower() in _LABELS and len(tokens[1].text) == 1:
-            return Scalar(sym(tokens[1].text))  # option C
-        if len(tokens) == 1 and tokens[0].text.lower() in _NUMBER_WORDS:
-            return Scalar(num(_NUMBER_WORDS[tokens[0].text.lower()]))
+        if len(tokens) == 1 and tokens[0].text.lower() in NUMBER_WORDS:
+            return Scalar(num(NUMBER_WORDS[tokens[0].text.lower()]))
         if len(tokens) == 1 and tokens[0].kind == "run" and len(tokens[0].text) < 4:
             return None  # xy
         if any(token.text.lower() in ("and", "or") for token in tokens) or len(tokens[0].text) == 1:
@@ -145,25 +125,40 @@ class _Reader:
     # --- lists
 
     def listing(self, tokens: Tokens) -> Answer:
-        cuts, kind = [], "list"
+        tokens, cuts, kind = with_commas(tokens), [], "list"
         for index in top_level(tokens):
             token = tokens[index]
             if token.kind == "op" and token.text in (",", ";", "row"):
                 cuts.append(index)
-            elif token.kind in ("word", "run") and token.text.lower() in ("and", "or"):
+            elif token.kind in ("word", "run", "op") and token.text.lower() in _CONJUNCTIONS:
                 cuts.append(index)
-                kind = token.text.lower() if kind != "or" else kind
+                kind = _CONJUNCTIONS[token.text.lower()] if kind != "or" else kind
         if not cuts:
             return self.union(tokens)
+        if kind == "or" and (points := self.points(tokens, cuts)):
+            return Listing(tuple(points), "or")
         parts = _share_unequal([part for part in split_at(tokens, cuts) if part])
         if len(parts) > MAX_ITEMS:
             raise NotMathError("too many items")
         items = [self.answer(part) for part in parts if not self.is_condition(part) or len(parts) == 1]
+        if any(tokens[i].text in ("land", "lor") and tokens[i].kind == "op" for i in cuts) and any(
+            isinstance(item, Scalar) for item in items
+        ):
+            raise NotMathError("propositional logic")
         return self.combine(items, kind, parts)
+
+    def points(self, tokens: Tokens, cuts: list[int]) -> list[Answer]:
+        """`x = 1, y = 2 or x = 3, y = 4` as two points; nothing where it is not that."""
+        groups = split_at(tokens, [i for i in cuts if tokens[i].text.lower() in ("or", "lor")])
+        if any(sum(token.text == "=" for token in group) < 2 for group in groups):
+            return []
+        items = [self.answer(group) for group in groups]
+        are_points = all(isinstance(item, Listing) and is_point(item) for item in items)
+        return items if are_points else []
 
     def is_condition(self, tokens: Tokens) -> bool:
         r"""`k \in \mathbb{Z}` after a list says where k lives; it is no further answer."""
-        return len(tokens) == 3 and tokens[0].kind == "sym" and tokens[1].text == "in" and tokens[2].text in _DOMAINS
+        return len(tokens) == 3 and tokens[0].kind == "sym" and tokens[1].text == "in" and tokens[2].text in DOMAINS
 
     def combine(self, items: list[Answer], kind: str, parts: list[Tokens]) -> Answer:
         """One answer out of several: a region, a common `x =`, or a list."""
@@ -173,6 +168,10 @@ class _Reader:
             if items and all(_is_plain_words(part) for part in parts):
                 return Listing(tuple(items), kind)
             raise NotMathError("words in a list")
+        if kind != "or" and (between := _between(items)) is not None:
+            return between
+        if kind == "or":
+            items = _values_as_regions(items)
         regions = [item for item in items if isinstance(item, Region)]
         if len(regions) == len(items) and len({region.variable for region in regions}) == 1:
             return self.joined(regions, kind)
@@ -181,21 +180,23 @@ class _Reader:
         return shared[0] if len(shared) == 1 else Listing(tuple(shared), kind)
 
     def joined(self, regions: list[Region], kind: str) -> Region:
-        """`x > 0 and x <= 2` is what they share; `x < 1 or x > 2`, as all that share nothing, a union."""
+        """`x > 0 and x <= 2` is what they share, `x < 1 or x > 2` a union, and so is a bare comma list of what
+        shares nothing.
+        """
         union = Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
         if kind == "or":
             return union
         shared = regions[0]
         for region in regions[1:]:
             shared = intersection(shared, region, Budget(self.limits))
-        return shared if shared.pieces else union
+        return union if kind == "list" and not shared.pieces else shared
 
     # --- unions, relations
 
     def union(self, tokens: Tokens) -> Answer:
         level = top_level(tokens)
         cups = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "cup"]
-        if any(tokens[i].kind == "op" and tokens[i].text in _RELATIONS for i in level):
+        if any(tokens[i].kind == "op" and tokens[i].text in RELATIONS for i in level):
             orders = [part for part in split_at(tokens, cups) if any(t.text in _ORDER for t in part)]
             if not cups or len(orders) <= len(cups):
                 return self.relation(tokens, level)  # `x < 1 cup x > 2` is a union of relations
@@ -218,7 +219,7 @@ class _Reader:
         return region
 
     def relation(self, tokens: Tokens, level: list[int]) -> Answer:
-        cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in _RELATIONS]
+        cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in RELATIONS]
         signs_found = [tokens[i].text for i in cuts]
         parts = split_at(tokens, cuts)
         if "~~" in signs_found:  # what follows is only a decimal of it
@@ -265,6 +266,9 @@ class _Reader:
     def name(self, tokens: Tokens) -> tuple[str, tuple[str, ...]]:
         """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else ''."""
         tokens = strip(tokens)
+        if [token.text for token in tokens[1:6]] == ["^", "G", "-", "1", "G"] and tokens[0].kind == "sym":
+            name, parameters = self.name([tokens[0], *tokens[6:]])  # f^{-1}(x)
+            return (f"{name}^-1", parameters) if parameters else ("", ())
         if len(tokens) > 1 and tokens[0].text in ("angle", "triangle"):
             tokens = tokens[1:]
         if tokens and all(token.kind == "word" for token in tokens) and len(plain_text(tokens)) > 1:
@@ -288,7 +292,7 @@ class _Reader:
         if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
             return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
         if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
-            return plain_text(tokens), ()  # f(2), S_1(101)
+            return plain_text(tokens), ()  # f(2), f(f(2)), S_1(101)
         return "", ()
 
     def order(self, parts: list[Tokens], relations: list[str]) -> Answer:
@@ -300,7 +304,7 @@ class _Reader:
         closed = [sign == "<=" for sign in relations]
         nodes = [self.end(part) for part in parts]
         names = [self.name(part)[0] for part in parts]
-        if len(parts) == 3 and names[1] and not variables(nodes[0]) and not variables(nodes[2]):
+        if len(parts) == 3 and names[1] and names[1] not in variables(nodes[0]) | variables(nodes[2]):
             return Region((interval(nodes[0], closed[0], nodes[2], closed[1]),), _variable(parts[1]))
         if len(parts) == 2 and names[0] and not variables(nodes[1]):
             return Region((interval(neg(sym("oo")), False, nodes[1], closed[0]),), _variable(parts[0]))
@@ -318,8 +322,8 @@ class _Reader:
     def unequal(self, parts: list[Tokens]) -> Answer:
         for variable, other in ((0, 1), (1, 0)):
             if self.name(parts[variable])[0] and not variables(self.end(parts[other])):
-                point = self.end(parts[other])
-                region = Region((Piece(None, False, point, False), Piece(point, False, None, False)))
+                points = tuple(Scalar(node) for node in signs(self.end(parts[other])))
+                region = without(EVERYTHING, Listing(points), Budget(self.limits))
                 return region._replace(variable=_variable(parts[variable]))
         left, right = self.end(parts[0]), self.end(parts[1])
         return Assign("!=", (), Equation(left, right))
@@ -350,17 +354,18 @@ class _Reader:
             raise NotMathError("an empty place in a tuple")
         if closer == "}" or closer == "G":
             raise NotMathError("brackets")
-        items = tuple(self.answer(part) for part in parts)
+        items = [self.answer(part) for part in parts]
         if any(isinstance(item, Words) and not _is_plain_words(part) for item, part in zip(items, parts, strict=True)):
             raise NotMathError("words in a tuple")
-        return Tuple("(" if opener == "<" else opener, items, ")" if closer == ">" else closer)
+        opener, closer = "(" if opener == "<" else opener, ")" if closer == ">" else closer
+        return _each_sign(opener, items, closer, parts)
 
     def braces(self, inner: Tokens) -> Answer:
         """A set: its elements, or `{x | condition}`."""
         if not inner:
             return Listing((), "set")
         bar = next((i for i in top_level(inner) if inner[i].text in ("mid", "|", ":")), None)
-        if bar is not None and bar > 0 and any(token.text in _RELATIONS for token in inner[bar:]):
+        if bar is not None and bar > 0 and any(token.text in RELATIONS for token in inner[bar:]):
             region = as_region(self.answer(inner[bar + 1 :]))
             if region is not None:
                 return region
@@ -378,11 +383,30 @@ class _Reader:
         if end is None or end != len(tokens) - 2:
             raise NotMathError("environment")
         inner = tokens[2:end]
+        if kind in ("cases", "rcases") and (pieces := self.cases(inner)):
+            return Listing(tuple(pieces), "set")
         if kind in _ROWS_ONLY:
             return self.answer([token for token in inner if token.text != "&"])
         if kind not in _MATRICES:
             raise NotMathError(kind)
         return Matrix(self.rows(inner))
+
+    def cases(self, inner: Tokens) -> list[Answer]:
+        """The (value, condition) pairs of a function by cases; nothing for a system of equations, aligned or not."""
+        lines = [line for line in split_at(inner, [i for i in top_level(inner) if inner[i].text == "row"]) if line]
+        pairs: list[Answer] = []
+        for line in lines:
+            marks = [i for i in top_level(line) if line[i].text == "&"] or [
+                i for i in top_level(line) if line[i].kind == "op" and line[i].text == ","
+            ]
+            cells = split_at(line, marks[:1])
+            if len(cells) != 2 or not cells[0] or not cells[1] or cells[1][0].text in RELATIONS:
+                return []
+            condition = [token for token in strip(cells[1]) if token.kind != "word" or token.text not in _WHEN]
+            if any(token.text in RELATIONS for token in cells[0]) or not condition:
+                return []
+            pairs.append(Tuple("(", (self.answer(cells[0]), read_tokens(condition, self.limits)), ")"))
+        return pairs
 
     def rows(self, inner: Tokens) -> tuple[tuple[Node, ...], ...]:
         level = top_level(inner)
@@ -401,11 +425,13 @@ class _Reader:
 
     def ratio(self, tokens: Tokens) -> Answer:
         cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text == ":"]
+        if not cuts and (hour := hour_of_day(tokens)) is not None:
+            return Ratio((num(hour), num(0)), half_of_day(tokens)[1])
         if not cuts:
             return self.based(tokens) or self.scaled_matrix(tokens) or self.values(tokens)
         if all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
             return self.answer(tokens[cuts[0] + 1 :])  # Total: 42
-        tokens, half = _half_of_day(tokens)
+        tokens, half = half_of_day(tokens)
         return Ratio(tuple(self.end(part) for part in split_at(tokens, cuts)), half)
 
     def based(self, tokens: Tokens) -> Answer | None:
@@ -416,7 +442,7 @@ class _Reader:
         negative = tokens[0].text == "-"
         digits = "".join(token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G"))
         base = "".join(token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G"))
-        base = str(_NUMBER_WORDS.get(base.lower(), base))
+        base = str(NUMBER_WORDS.get(base.lower(), base))
         if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(r"[0-9]{1,2}", base):
             return None
         if base == "10":
@@ -459,8 +485,24 @@ class _Reader:
         return Scalar(node, unit)
 
 
+def _each_sign(opener: str, items: list[Answer], closer: str, parts: list[Tokens]) -> Answer:
+    r"""The tuple; `(\pm 1, 0)` as the two that it stands for. With more signs it is not said which go together."""
+    found = [k for k, part in enumerate(parts) if any(t.kind == "op" and t.text in ("pm", "mp") for t in part)]
+    both = items[found[0]] if len(found) == 1 else None
+    if not isinstance(both, Listing) or both.kind != "list":
+        return Tuple(opener, tuple(items), closer)
+    at = found[0]
+    return Listing(tuple(Tuple(opener, (*items[:at], value, *items[at + 1 :]), closer) for value in both.items))
+
+
 def _is_name_part(node: Node) -> bool:
-    return node.op in ("num", "sym")
+    return node.op in ("num", "sym") or (node.op == "apply" and all(_is_name_part(arg) for arg in node.args))
+
+
+def is_point(listing: Listing) -> bool:
+    """`x = 1, y = 2`: values of different names that hold together."""
+    names = {item.name for item in listing.items if isinstance(item, Assign) and not item.parameters}
+    return listing.kind != "or" and len(names) == len(listing.items) > 1
 
 
 def _variable(tokens: Tokens) -> str:
@@ -470,7 +512,7 @@ def _variable(tokens: Tokens) -> str:
 def _share_unequal(parts: list[Tokens]) -> list[Tokens]:
     """`x \\neq 2, 3` as `x \\neq 2, x \\neq 3`."""
     first = [token.text if token.kind == "op" else "" for token in parts[0]] if parts else []
-    if "!=" not in first or any(token.text in _RELATIONS for part in parts[1:] for token in part):
+    if "!=" not in first or any(token.text in RELATIONS for part in parts[1:] for token in part):
         return parts
     front = parts[0][: first.index("!=") + 1]
     return [parts[0], *([*front, *part] for part in parts[1:])]
@@ -478,6 +520,34 @@ def _share_unequal(parts: list[Tokens]) -> list[Tokens]:
 
 def _is_plain_words(tokens: Tokens) -> bool:
     return all(token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens)
+
+
+def _between(items: list[Answer]) -> Region | None:
+    """`a < x, x < b` as `a < x < b`."""
+    if len(items) != 2 or not all(isinstance(item, Inequality) for item in items):
+        return None
+    for low, high in (items, items[::-1]):
+        assert isinstance(low, Inequality) and isinstance(high, Inequality)
+        middle = low.right
+        if (
+            middle == high.left
+            and middle.op == "sym"
+            and middle.value not in variables(low.left) | variables(high.right)
+        ):
+            return Region((interval(low.left, low.closed, high.right, high.closed),), str(middle.value))
+    return None
+
+
+def _values_as_regions(items: list[Answer]) -> list[Answer]:
+    """`x = 0 or x >= 1` as two regions of x."""
+    names = {item.variable for item in items if isinstance(item, Region)}
+    if len(names) != 1 or not all(
+        isinstance(item, Region) or (isinstance(item, Assign) and item.name in names and not item.parameters)
+        for item in items
+    ):
+        return items
+    regions = [as_region(item) for item in items]
+    return [region._replace(variable=max(names)) for region in regions if region is not None]
 
 
 def _share_name(items: list[Answer], kind: str) -> list[Answer]:
@@ -498,13 +568,3 @@ def _flatten(items: list[Answer]) -> list[Answer]:
     for item in items:
         flat.extend(item.items if isinstance(item, Listing) and item.kind == "list" else [item])
     return flat
-
-
-def _half_of_day(tokens: Tokens) -> tuple[Tokens, str]:
-    """Without a trailing `a.m.` or `PM`, and which it was."""
-    letters = [token for token in tokens if token.kind in ("word", "run", "sym")]
-    text = "".join(token.text for token in letters).lower()
-    if text not in ("am", "pm"):
-        return tokens, ""
-    start = next(i for i, token in enumerate(tokens) if token is letters[0])
-    return tokens[:start], text

@@ -7,7 +7,7 @@ from fractions import Fraction
 from rewards.maths.answer import Answer, Assign, Inequality, Listing, Piece, Region, Scalar, Tuple
 from rewards.maths.identity import sign
 from rewards.maths.limits import Budget, NotMathError, UndefinedError
-from rewards.maths.node import MINUS_ONE, Node, neg, num, sym, variables
+from rewards.maths.node import MINUS_ONE, TWO, Node, call, neg, num, sym, variables
 from rewards.maths.numeric import Evaluator
 
 EVERYTHING = Region((Piece(None, False, None, False),))
@@ -37,6 +37,17 @@ def as_region(answer: Answer) -> Region | None:
     return None
 
 
+def half_lines(inequality: Inequality) -> list[Region]:
+    """`x > a` as (a, infinity) in x, and as (-infinity, x) in a."""
+    left, right, closed = inequality
+    regions = []
+    if right.op == "sym" and right.value not in variables(left):
+        regions.append(Region((Piece(left, closed, None, False),), str(right.value)))
+    if left.op == "sym" and left.value not in variables(right):
+        regions.append(Region((Piece(None, False, right, closed),), str(left.value)))
+    return regions
+
+
 def interval(low: Node, low_closed: bool, high: Node, high_closed: bool) -> Piece:
     """The interval between two ends, which may be infinite.
 
@@ -50,9 +61,10 @@ def interval(low: Node, low_closed: bool, high: Node, high_closed: bool) -> Piec
 
 
 def intersection(first: Region, second: Region, budget: Budget) -> Region:
-    """What two regions share; without pieces where that is nothing, or where ends cannot be ordered.
+    """What two regions share; without pieces where that is nothing. From a to b is taken to be an interval.
 
     Raises:
+        NotMathError: ends with variables cannot be ordered.
         LimitError: an end is too costly to evaluate.
     """
     pieces = []
@@ -61,7 +73,7 @@ def intersection(first: Region, second: Region, budget: Budget) -> Region:
             low, low_closed = _inner(a.low, a.low_closed, b.low, b.low_closed, budget, larger=True)
             high, high_closed = _inner(a.high, a.high_closed, b.high, b.high_closed, budget, larger=False)
             width = 1 if low is None or high is None else _order(high, low, budget)
-            if width == 1 or (width == 0 and low_closed and high_closed):
+            if width in (1, None) or (width == 0 and low_closed and high_closed):
                 pieces.append(Piece(low, low_closed, high, high_closed))
     return Region(tuple(pieces), first.variable)
 
@@ -72,7 +84,9 @@ def _inner(
     """The end that cuts off more: the larger of two lower ends, the smaller of two upper ones."""
     if a is None or b is None:
         return (b, b_closed) if a is None else (a, a_closed)
-    order = _order(a, b, budget)
+    order = 0 if a == b else _order(a, b, budget)
+    if order is None:
+        raise NotMathError("the order of two ends is not known")
     if order == 0:
         return a, a_closed and b_closed
     return (a, a_closed) if (order == 1) == larger else (b, b_closed)
@@ -83,7 +97,8 @@ def _order(left: Node, right: Node, budget: Budget) -> int | None:
 
 
 def solved(inequality: Inequality, budget: Budget) -> Region | None:
-    """The region of a linear inequality in one variable with rational coefficients; None for any other.
+    """The region of a linear or quadratic inequality in one variable with rational coefficients, or of `|...| < 2`
+    with a linear inside; None for any other.
 
     Raises:
         LimitError: a side is too costly to evaluate.
@@ -92,8 +107,29 @@ def solved(inequality: Inequality, budget: Budget) -> Region | None:
     if len(names) != 1:
         return None
     [name] = names
+    coefficients = _quadratic(_without_bars(inequality, budget), name, budget)
+    if coefficients is None:
+        return None
+    pieces = _positive(*coefficients, closed=inequality.closed)
+    return None if pieces is None else Region(pieces, name)
+
+
+def _without_bars(inequality: Inequality, budget: Budget) -> Inequality:
+    """|u| < c as u^2 < c^2, where c is a constant that is not negative."""
+    left, right = inequality.left, inequality.right
+    bars, bound = (left, right) if left.op == "call" and left.value == "abs" else (right, left)
+    if bars.op != "call" or bars.value != "abs" or sign(bound, budget) not in (0, 1):
+        return inequality
+    inner = bars.args[0]
+    if bars is left:
+        return inequality._replace(left=Node("mul", (inner, inner)), right=Node("mul", (bound, bound)))
+    return inequality._replace(left=Node("mul", (bound, bound)), right=Node("mul", (inner, inner)))
+
+
+def _quadratic(inequality: Inequality, name: str, budget: Budget) -> tuple[Fraction, Fraction, Fraction] | None:
+    """a, b, c where the inequality says 0 < a x^2 + b x + c; None where it says something else."""
     values = []
-    for at in (0, 1, 2, 5):
+    for at in (0, 1, 2, 5, -3):
         evaluator = Evaluator(budget, 30, {name: Fraction(at)}, allow_complex=False)
         try:
             left, right = evaluator.value(inequality.left), evaluator.value(inequality.right)
@@ -102,20 +138,34 @@ def solved(inequality: Inequality, budget: Budget) -> Region | None:
         if not isinstance(left, Fraction) or not isinstance(right, Fraction):
             return None
         values.append(right - left)
-    start, slope = values[0], values[1] - values[0]
-    if slope == 0 or values[2] != start + 2 * slope or values[3] != start + 5 * slope:
-        return None
-    root = num(-start / slope)
-    if slope > 0:
-        return Region((Piece(root, inequality.closed, None, False),), name)
-    return Region((Piece(None, False, root, inequality.closed),), name)
+    c = values[0]
+    a = (values[2] - 2 * values[1] + c) / 2
+    b = values[1] - a - c
+    return (a, b, c) if values[3] == 25 * a + 5 * b + c and values[4] == 9 * a - 3 * b + c else None
+
+
+def _positive(a: Fraction, b: Fraction, c: Fraction, *, closed: bool) -> tuple[Piece, ...] | None:
+    """Where a x^2 + b x + c is positive, or not negative when `closed`; None for a constant."""
+    if a == 0:
+        if b == 0:
+            return None
+        root = num(-c / b)
+        return (Piece(root, closed, None, False),) if b > 0 else (Piece(None, False, root, closed),)
+    inside = b * b - 4 * a * c
+    if inside < 0:
+        return EVERYTHING.pieces if a > 0 else ()
+    width = call("root", num(inside / (4 * a * a)), TWO)  # half of the distance of the roots
+    low, high = (Node("add", (num(-b / (2 * a)), end)) for end in (neg(width), width))
+    if a < 0:
+        return (Piece(low, closed, high, closed),)
+    return Piece(None, False, low, closed), Piece(high, closed, None, False)
 
 
 def without(region: Region, removed: Answer, budget: Budget) -> Region:
     """The region less finitely many points.
 
     Raises:
-        NotMathError: more than points shall be removed.
+        NotMathError: more than points shall be removed, or it is not known where they lie.
         LimitError: an end is too costly to evaluate.
     """
     points = as_region(removed)

@@ -77,7 +77,10 @@ OPERATORS: dict[str, str] = {
     **dict.fromkeys(("cup", "bigcup"), "cup"),
     **dict.fromkeys(("cap", "bigcap"), "cap"),
     **dict.fromkeys(("setminus", "smallsetminus", "backslash"), "setminus"),
-    **dict.fromkeys(("to", "rightarrow", "Rightarrow", "implies", "longrightarrow", "iff", "mapsto"), "to"),
+    **dict.fromkeys(("to", "rightarrow", "Rightarrow", "implies", "longrightarrow", "mapsto"), "to"),
+    **dict.fromkeys(("iff", "Leftrightarrow", "leftrightarrow", "Longleftrightarrow"), "iff"),
+    **dict.fromkeys(("land", "wedge"), "land"),
+    **dict.fromkeys(("lor", "vee"), "lor"),
     **dict.fromkeys(("lvert", "rvert"), "|"),
     **{"degree": "deg", "prime": "'", "cr": "row", "newline": "row", "lnot": "not", "neg": "not"},
     **{"bmod": "mod", "mod": "mod", "pmod": "pmod"},
@@ -85,6 +88,11 @@ OPERATORS: dict[str, str] = {
 
 OPENERS = {"lbrace": "{", "langle": "<", "lfloor": "floor", "lceil": "ceil", "lbrack": "[", "lparen": "("}
 CLOSERS = {"rbrace": "}", "rangle": ">", "rfloor": "floor", "rceil": "ceil", "rbrack": "]", "rparen": ")"}
+
+CURRENCY_COMMANDS = {
+    **dict.fromkeys(("cent", "cents", "textcent"), "cents"),
+    **{"euro": "euros", "texteuro": "euros", "pounds": "pounds", "textsterling": "pounds", "yen": "yen"},
+}
 
 TEXT_FONTS = frozenset(
     {
@@ -102,7 +110,20 @@ MATH_FONTS = frozenset(
 # Wrappers whose content stands for itself.
 TRANSPARENT = frozenset(["boxed", "fbox", "underline", "ensuremath", "cancel", "displaylines"])
 ACCENTS = frozenset(
-    ["hat", "bar", "vec", "dot", "ddot", "tilde", "widehat", "widetilde", "overrightarrow", "check", "breve"]
+    [
+        "hat",
+        "bar",
+        "overline",
+        "vec",
+        "dot",
+        "ddot",
+        "tilde",
+        "widehat",
+        "widetilde",
+        "overrightarrow",
+        "check",
+        "breve",
+    ]
 )
 BOARD = {"R": "RR", "Z": "ZZ", "N": "NN", "Q": "QQ", "C": "CC"}
 
@@ -130,6 +151,6 @@ UNICODE: dict[int, str] = {
         "\u202f": " ", "\u3000": " ", "→": r"\to ", "⇒": r"\to ", "“": '"', "”": '"', "¹": "^{1}",
         "²": "^{2}", "³": "^{3}", "⁴": "^{4}", "⁵": "^{5}", "⁶": "^{6}", "⁷": "^{7}", "⁸": "^{8}",
         "⁹": "^{9}", "⁰": "^{0}", "ⁿ": "^{n}", "⁻": "^-", "€": r"\text{euros} ",
-        "£": r"\text{pounds sterling} ", "∠": r"\angle ",
+        "£": r"\text{pounds} ", "¥": r"\text{yen} ", "¢": r"\text{cents} ", "∠": r"\angle ",
     }.items()
 }  # fmt: skip

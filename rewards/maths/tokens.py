@@ -11,6 +11,7 @@ from rewards.maths.symbols import (
     ACCENTS,
     BOARD,
     CLOSERS,
+    CURRENCY_COMMANDS,
     FUNCTIONS,
     GREEK,
     MATH_FONTS,
@@ -39,6 +40,7 @@ _SPACING = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?![\d])"
     r"|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|limits|nolimits|thinspace|enspace|hfill|notag|nonumber"
     r"|noindent|centering|hline|,)(?![A-Za-z])"
+    r"|\\(?:text)?color\s*\{[^{}]*\}"
     r"|\\[,;:!> \n]|~|\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label)\*?\s*\{[^{}]*\}"
 )
 _EDGES = re.compile(r"^(?:\\[,;:! ]|\s)+|(?<!\\)(?:\\[,;:! ]|\s)+$", re.ASCII)
@@ -48,6 +50,7 @@ _DEGREE = re.compile(r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![
 _SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|,\\,)\s*(?=\d{3}(?!\d))", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?!\w|\.\d)", re.ASCII)
 _COMMA_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)", re.ASCII)
+_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])", re.ASCII)
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
@@ -265,6 +268,8 @@ def _command(
     """Append what the command stands for; returns the index after it and what it took."""
     if name in TEXT_FONTS or name in MATH_FONTS or name in TRANSPARENT or name == "mathbb":
         group = group_at(text, position)
+        if group is None and name == "mathbb" and (letter := _LETTER.match(text, position)):
+            group = letter[1], letter.end()
         if group is None:  # \bf 5, \mathrm R: it only changes the face
             return position
         content, position = group
@@ -314,8 +319,6 @@ def _named(name: str, spaced: bool) -> Token:
     ):  # fmt: skip
         if name in table and name != "sqrt":
             return Token(kind, table[name], None, spaced)
-    if name in ("land", "wedge"):
-        return Token("word", "and", None, spaced)
-    if name in ("lor", "vee"):
-        return Token("word", "or", None, spaced)
+    if name in CURRENCY_COMMANDS:
+        return Token("word", CURRENCY_COMMANDS[name], None, spaced)
     return Token("cmd", name, None, spaced)

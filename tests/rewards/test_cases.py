@@ -9,11 +9,13 @@ import pytest
 from rewards import accuracy_reward
 from tests.rewards.table import DIFFERENT, EQUAL, Case
 
-# An equation may state what was asked for, but a gold that is an equation asks for it.
-# `5 m` is 5 metres where 5 is asked for; a gold `5 m` may as well be a variable. A choice is known by its
-# gold.
-ONE_WAY = {"5 m", "C) 12", "C: 12", "(C) 12", r"\textbf{(C)}\ 12", "m+n=5", "AB = 12", "5 = m + n"}
-ONE_WAY |= {r"|AB| = 12\text{ cm}", r"\angle ABC = 30^\circ", r"\sin\theta = \frac12"}
+# A choice is known by its gold.
+ONE_WAY = {
+    "C) 12",
+    "C: 12",
+    "(C) 12",
+    r"\textbf{(C)}\ 12",
+}
 PLACEHOLDERS = {"answer", r"\ldots"}  # in a box they are an echo of the prompt, no answer
 
 
@@ -53,3 +55,9 @@ def test_different_answers_are_wrong_both_ways(kind: str, cases: list[Case]):
 def test_every_side_is_equal_to_itself(table: list[Case]):
     sides = {side for _, answer, gold in table for side in (answer, gold) if side not in PLACEHOLDERS}
     assert [side for side in sides if not graded(side, side)] == []
+
+
+@pytest.mark.parametrize("gold", ["x + y = 5", r"\gcd(m + 1, n) = 5", "x^2 + y^2 = 5", "3x + 2y = 5"])
+def test_a_gold_that_is_an_equation_or_a_condition_asks_for_it(gold: str):
+    """Unlike the gold `m + n = 5`, which gives the value that was asked for."""
+    assert not graded("5", gold)
