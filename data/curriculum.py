@@ -15,17 +15,44 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from data.types import Problem
 
 Probabilities = Callable[[float], Sequence[float]]  # progress u in [0, 1] -> [K] probability of each bucket
+Schedule = Literal["classic", "balanced", "cosine", "gaussian"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurriculumSpec:
+    """How training draws its problems: a kind, and the settings that it looks at."""
+
+    kind: Literal["uniform", "weighted", "easy_to_hard", "prioritised"] = "uniform"
+    weights: Mapping[str, float] = field(default_factory=dict)  # weighted: by source; none: the data's own `weight`
+    schedule: Schedule = "gaussian"  # easy_to_hard
+    num_levels: int | None = None  # easy_to_hard: levels made from `pass_rate`; None: the data's own `level`
+    beta: float = 0.5  # gaussian: below 1 leaves the easy levels sooner
+    sigma: float = 0.5  # gaussian: width in levels
+    min_weight: float = 0.05  # prioritised: what is always solved is still drawn with this weight
+
+    def __post_init__(self) -> None:
+        if self.weights and self.kind != "weighted":
+            raise ValueError(f"weights are of kind weighted, and kind={self.kind}; set one or remove the other")
+        if any(not math.isfinite(weight) or weight < 0 for weight in self.weights.values()):
+            raise ValueError(f"weights={dict(self.weights)}: a weight is a number that is not negative")
+        if self.num_levels is not None and self.num_levels < 1:
+            raise ValueError(f"num_levels={self.num_levels}: must be at least 1")
+        for name in ("beta", "sigma", "min_weight"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: must be greater than 0")
 
 
 class Curriculum(Protocol):
     """What the trainer needs: the next problems, and a cursor that can be saved."""
 
     def draw(self, count: int) -> list[Problem]: ...
+    def update(self, success: Mapping[str, float]) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
@@ -54,6 +81,9 @@ class Bucketed:
         self.step += 1
         return [self._next(bucket) for bucket in slots]
 
+    def update(self, success: Mapping[str, float]) -> None:
+        """Nothing: success does not move these draws."""
+
     def state_dict(self) -> dict[str, Any]:
         """The cursor, as plain values."""
         return {
@@ -78,7 +108,7 @@ class Bucketed:
         epoch, position = divmod(self.drawn[bucket], len(problems))
         if self._orders[bucket][0] != epoch:
             order = list(range(len(problems)))
-            random.Random(f"order/{self.seed}/{bucket}/{epoch}").shuffle(order)
+            random.Random(f"{self.seed}/{epoch}").shuffle(order)
             self._orders[bucket] = (epoch, order)
         self.drawn[bucket] += 1
         return problems[self._orders[bucket][1][position]]
@@ -99,7 +129,7 @@ class Prioritised:
         self.seed = seed
         self.floor = floor
         self.step = 0
-        self.success = {p.id: float(p.extra["pass_rate"]) for p in problems if "pass_rate" in p.extra}
+        self.success = {p.id: _pass_rate(p) for p in problems if "pass_rate" in p.extra}
 
     def weights(self) -> list[float]:
         """[N] unnormalised probability of each problem."""
@@ -133,6 +163,22 @@ class Prioritised:
         self.step, self.success = int(state["step"]), dict(state["success"])
 
 
+def make_curriculum(spec: CurriculumSpec, problems: Sequence[Problem], *, seed: int, num_steps: int) -> Curriculum:
+    """The curriculum that a recipe asks for.
+
+    Raises:
+        ValueError: problems without what it needs: levels, pass rates, sources with a weight.
+    """
+    if spec.kind == "weighted":
+        return weighted(problems, seed=seed, weights=spec.weights or None)
+    if spec.kind == "easy_to_hard":
+        buckets = levels_by_rate(problems, spec.num_levels) if spec.num_levels else by_level(problems)
+        return easy_to_hard(buckets, spec.schedule, seed=seed, num_steps=num_steps, beta=spec.beta, sigma=spec.sigma)
+    if spec.kind == "prioritised":
+        return Prioritised(problems, seed=seed, floor=spec.min_weight)
+    return uniform(problems, seed=seed)
+
+
 def uniform(problems: Sequence[Problem], *, seed: int) -> Bucketed:
     """Every problem equally often, in epochs."""
     return Bucketed([problems], lambda progress: [1.0], seed=seed, num_steps=1)
@@ -152,9 +198,7 @@ def weighted(problems: Sequence[Problem], *, seed: int, weights: Mapping[str, fl
         by_source.setdefault(problem.source, []).append(problem)
     if weights is not None and (unknown := sorted(set(by_source) ^ set(weights))):
         raise ValueError(f"weights and sources do not match in {unknown[0]!r}; sources: {', '.join(sorted(by_source))}")
-    shares = {
-        name: float(weights[name] if weights else rows[0].extra.get("weight", 1.0)) for name, rows in by_source.items()
-    }
+    shares = {name: weights[name] if weights else _weight(rows[0]) for name, rows in by_source.items()}
     names = sorted(name for name in by_source if shares[name] > 0)
     if not names:
         raise ValueError("all weights are zero")
@@ -167,8 +211,8 @@ def weighted(problems: Sequence[Problem], *, seed: int, weights: Mapping[str, fl
 
 
 def easy_to_hard(
-    problems: Sequence[Problem],
-    schedule: Literal["classic", "balanced", "cosine", "gaussian"],
+    levels: Sequence[Sequence[Problem]],
+    schedule: Schedule,
     *,
     seed: int,
     num_steps: int,
@@ -178,18 +222,10 @@ def easy_to_hard(
 ) -> Bucketed:
     """E2H Reasoner (section 14): levels from easy to hard, with probabilities that move with progress.
 
-    Raises:
-        ValueError: a problem without a level.
+    Args:
+        levels: as `by_level` or `levels_by_rate` makes them.
     """
-    by_level: dict[str, list[Problem]] = {}
-    for problem in problems:
-        if problem.level is None:
-            raise ValueError(
-                f"problem {problem.id} has no level; give levels in the data or bin pass rates into levels"
-            )
-        by_level.setdefault(problem.level, []).append(problem)
-    buckets = [by_level[level] for level in sorted(by_level, key=_level_order)]
-    count = len(buckets)
+    count = len(levels)
     schedules: dict[str, Probabilities] = {
         "classic": lambda u: classic(u, count),
         "balanced": lambda u: [1.0 / count] * count,
@@ -198,7 +234,23 @@ def easy_to_hard(
     }
     if schedule not in schedules:
         raise ValueError(f"curriculum {schedule!r} is not known; there are {', '.join(schedules)}")
-    return Bucketed(buckets, schedules[schedule], seed=seed, num_steps=num_steps)
+    return Bucketed(levels, schedules[schedule], seed=seed, num_steps=num_steps)
+
+
+def by_level(problems: Sequence[Problem]) -> list[list[Problem]]:
+    """Problems by their `level`, the lowest first.
+
+    Raises:
+        ValueError: a problem without a level.
+    """
+    levels: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if problem.level is None:
+            raise ValueError(
+                f"problem {problem.id} has no level; give levels in the data or bin pass rates into levels"
+            )
+        levels.setdefault(problem.level, []).append(problem)
+    return [levels[level] for level in sorted(levels, key=_level_order)]
 
 
 def levels_by_rate(problems: Sequence[Problem], count: int) -> list[list[Problem]]:
@@ -211,7 +263,7 @@ def levels_by_rate(problems: Sequence[Problem], count: int) -> list[list[Problem
         raise ValueError(f"{len(missing)} problems have no pass_rate, the first is {missing[0]}")
     if len(problems) < count:
         raise ValueError(f"{len(problems)} problems cannot make {count} levels")
-    ordered = sorted(problems, key=lambda problem: -problem.extra["pass_rate"])
+    ordered = sorted(problems, key=_pass_rate, reverse=True)
     cuts = [round(len(ordered) * k / count) for k in range(count + 1)]
     return [ordered[a:b] for a, b in itertools.pairwise(cuts)]
 
@@ -237,6 +289,20 @@ def gaussian(u: float, count: int, beta: float = 0.5, sigma: float = 0.5, floor:
     bell = [math.exp(-((i - centre) ** 2) / (2 * sigma**2)) for i in range(count)]
     least = 2 / (count * (count + 1)) if floor and count > 1 else 0.0
     return [least + (1 - count * least) * height / sum(bell) for height in bell]
+
+
+def _weight(problem: Problem) -> float:
+    weight = problem.extra.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise ValueError(f"problem {problem.id} has weight {weight!r}: a number that is not negative is needed")
+    return weight
+
+
+def _pass_rate(problem: Problem) -> float:
+    rate = problem.extra["pass_rate"]
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        raise ValueError(f"problem {problem.id} has pass_rate {rate!r}: a share in [0, 1] is needed")
+    return rate
 
 
 def _level_order(level: str) -> tuple[int, float, str]:

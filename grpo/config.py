@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.arithmetic import ArithmeticSpec
+from data.curriculum import CurriculumSpec
 from data.mappings import MAPPINGS
 from data.templates import TEMPLATES, Template
 from grpo import strict
@@ -54,6 +55,7 @@ class DataConfig:
     train: SourceConfig
     held_out: SourceConfig
     template: str = "r1_zero"
+    curriculum: CurriculumSpec = field(default_factory=CurriculumSpec)  # which training problems a step draws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -376,6 +378,8 @@ def _conflicts(config: TrainConfig) -> list[str]:
         resolve_mode(config.tracking.wandb)
     except ValueError as error:
         problems.append(str(error))
+    if config.data.curriculum.kind == "prioritised" and "accuracy" not in config.rewards.components:
+        problems.append("data.curriculum.kind=prioritised: failure rates come from the reward accuracy; add it")
     for name, source in (("train", config.data.train), ("held_out", config.data.held_out)):
         problems += _source_problems(f"data.{name}", source)
     return problems

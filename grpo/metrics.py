@@ -42,6 +42,15 @@ def rate(score: Score, component: str) -> float:
     return float(reward.details.get("ungated_score", reward.score))
 
 
+def success_rates(groups: Iterable[ScoredGroup]) -> dict[str, float]:
+    """Share of right answers by problem id; none where accuracy is no reward of the recipe."""
+    return {
+        group.group.prompt.problem.id: fmean(rate(score, "accuracy") for score in group.scores)
+        for group in groups
+        if "accuracy" in group.scores[0].components
+    }
+
+
 def evaluation_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """What an evaluation reports: rates and mean length, and for arithmetic how the answers were reached."""
     keys = ("reward", "accuracy", "format", "response_length", "truncation_share", "generated_tokens")

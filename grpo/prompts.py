@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data import arithmetic
+from data.curriculum import make_curriculum
 from data.errors import DataError
 from data.loading import load_file
-from data.order import draw
 from data.templates import Template
 from data.types import Problem
-from grpo.config import SourceConfig
+from grpo.config import SourceConfig, TrainConfig
 from grpo.errors import UserError
 from grpo.types import Prompt
 
@@ -86,13 +86,26 @@ def check_lengths(prompts: Iterable[Prompt], limits: Mapping[str, int], context:
 
 
 class PromptStream:
-    """Prompts in a new order each epoch. `cursor` is all of its state."""
+    """Prompts in the order of the recipe's curriculum.
 
-    def __init__(self, prompts: list[Prompt], seed: int, cursor: int = 0) -> None:
-        self.prompts, self.seed, self.cursor = prompts, seed, cursor
+    Raises:
+        UserError: problems without what the curriculum needs.
+    """
+
+    def __init__(self, config: TrainConfig, prompts: Sequence[Prompt]) -> None:
+        self.prompts = {prompt.problem.id: prompt for prompt in prompts}
+        problems = [prompt.problem for prompt in prompts]
+        try:
+            self.curriculum = make_curriculum(
+                config.data.curriculum, problems, seed=config.seed, num_steps=config.trainer.max_steps
+            )
+        except ValueError as error:
+            raise UserError(f"data.curriculum.kind={config.data.curriculum.kind}: {error}") from None
 
     def next(self, count: int) -> list[Prompt]:
-        """The next `count` prompts; all different as long as an epoch has that many left."""
-        indices = draw(len(self.prompts), self.seed, self.cursor, count)
-        self.cursor += count
-        return [self.prompts[i] for i in indices]
+        """The prompts of the next step."""
+        return [self.prompts[problem.id] for problem in self.curriculum.draw(count)]
+
+    def update(self, success: Mapping[str, float]) -> None:
+        """Tell the curriculum how problems went: success rates by problem id."""
+        self.curriculum.update(success)

@@ -74,6 +74,9 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
     started = time.perf_counter()
     output_dir = new_output_dir(recipe, config)
     inputs = load_inputs(config, say)
+    from grpo.prompts import PromptStream
+
+    stream = PromptStream(config, inputs.prompts)
     say("starting the cluster")
     from grpo.runtime.cluster import reserve
     from grpo.tracking import open_run
@@ -86,7 +89,7 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
         from grpo.trainer import train
 
         scorer = scorer or config.rewards.scorer()
-        outcome = train(config, inputs.prompts, inputs.held_out, rollouts, learner, scorer, run)
+        outcome = train(config, stream, inputs.held_out, rollouts, learner, scorer, run)
         run.status("saving the policy")
         sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
         run.close(summary(outcome, time.perf_counter() - started, sha256))

@@ -35,7 +35,7 @@ class Outcome:
 
 def train(
     config: TrainConfig,
-    prompts: Sequence[Prompt],
+    stream: PromptStream,
     held_out: Sequence[Prompt],
     rollouts: RolloutPool,
     learner: LearnerGroup,
@@ -43,7 +43,6 @@ def train(
     run: Run,
 ) -> Outcome:
     """Pure on-policy GRPO from the weights that the learner holds, with evaluations before, between and after."""
-    stream = PromptStream(list(prompts), config.seed)
     learner.connect(rollouts)
     learner.push_weights(version=0)
     base = _evaluate(config, 0, held_out, rollouts, scorer, run)
@@ -62,6 +61,7 @@ def train(
         learner.push_weights(version=step)
         clock.lap("transfer")
 
+        stream.update(metrics.success_rates(collected.groups))
         numbers = metrics.rollout_metrics(collected.groups)
         generated_tokens += int(numbers["generated_tokens"])
         run.log_rollouts(step, metrics.rollout_rows(step, collected.groups, advantages_PG))

@@ -10,12 +10,15 @@ import pytest
 from data.curriculum import (
     Bucketed,
     Curriculum,
+    CurriculumSpec,
     Prioritised,
+    by_level,
     classic,
     cosine,
     easy_to_hard,
     gaussian,
     levels_by_rate,
+    make_curriculum,
     uniform,
     weighted,
 )
@@ -60,7 +63,7 @@ def test_classic_takes_one_level_after_the_other() -> None:
 
 
 def test_level_slots_follow_the_schedule() -> None:
-    curriculum = easy_to_hard(problems(400), "cosine", seed=1, num_steps=4)
+    curriculum = easy_to_hard(by_level(problems(400)), "cosine", seed=1, num_steps=4)
     for step, u in enumerate((0.0, 0.25, 0.5, 0.75)):
         assert curriculum.step == step
         counts = Counter(p.level for p in curriculum.draw(20_000))
@@ -69,9 +72,9 @@ def test_level_slots_follow_the_schedule() -> None:
 
 
 def test_a_draw_is_decided_by_seed_and_step() -> None:
-    first, second = (easy_to_hard(problems(40), "gaussian", seed=7, num_steps=10) for _ in range(2))
+    first, second = (easy_to_hard(by_level(problems(40)), "gaussian", seed=7, num_steps=10) for _ in range(2))
     assert [first.draw(8) for _ in range(5)] == [second.draw(8) for _ in range(5)]
-    assert easy_to_hard(problems(40), "gaussian", seed=8, num_steps=10).draw(8) != second.draw(8)
+    assert easy_to_hard(by_level(problems(40)), "gaussian", seed=8, num_steps=10).draw(8) != second.draw(8)
 
 
 def _make(kind: str) -> Curriculum:
@@ -82,7 +85,7 @@ def _make(kind: str) -> Curriculum:
         return uniform(rows, seed=3)
     if kind == "weighted":
         return weighted(rows, seed=3, weights={"s0": 3.0, "s1": 1.0})
-    return easy_to_hard(rows, kind, seed=3, num_steps=12)  # type: ignore[arg-type]
+    return easy_to_hard(by_level(rows), kind, seed=3, num_steps=12)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["uniform", "weighted", "classic", "balanced", "cosine", "gaussian", "prioritised"])
@@ -152,7 +155,59 @@ def test_levels_can_be_made_from_pass_rates() -> None:
 
 def test_levels_are_ordered_as_numbers() -> None:
     rows = [problem(level, level=level) for level in ("10", "9", "hard")]
-    curriculum = easy_to_hard(rows, "classic", seed=0, num_steps=3)
+    curriculum = easy_to_hard(by_level(rows), "classic", seed=0, num_steps=3)
     assert [curriculum.draw(1)[0].level for _ in range(3)] == ["9", "10", "hard"]
     with pytest.raises(ValueError, match="problem x has no level"):
-        easy_to_hard([problem("x")], "classic", seed=0, num_steps=3)
+        by_level([problem("x")])
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_a_draw_that_spans_epochs_goes_on_where_the_last_one_stopped(size: int) -> None:
+    whole = uniform(problems(7), seed=3).draw(100)
+    parts = uniform(problems(7), seed=3)
+    assert [p for _ in range(100 // size) for p in parts.draw(size)] == whole[: 100 // size * size]
+    assert uniform(problems(7), seed=4).draw(100) != whole
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        ({"kind": "weighted", "weights": {"s0": 0.0, "s1": 1.0}}, {"q1", "q3", "q5", "q7"}),
+        ({"kind": "easy_to_hard", "schedule": "classic"}, {"q0", "q4"}),
+        ({"kind": "easy_to_hard", "schedule": "classic", "num_levels": 2}, {"q4", "q5", "q6", "q7"}),
+        ({"kind": "prioritised", "min_weight": 1e-9}, {f"q{i}" for i in range(7)}),
+    ],
+)
+def test_a_recipe_names_its_curriculum(settings: dict[str, object], first: set[str]) -> None:
+    rows = [problem(f"q{i}", level=str(i % 4), source=f"s{i % 2}", extra={"pass_rate": i / 7}) for i in range(8)]
+    curriculum = make_curriculum(CurriculumSpec(**settings), rows, seed=0, num_steps=100)  # type: ignore[arg-type]
+    assert {p.id for _ in range(12) for p in curriculum.draw(3)} == first
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": {"a": 1.0}}, "kind=uniform"),
+        ({"kind": "weighted", "weights": {"a": -1.0}}, "not negative"),
+        ({"num_levels": 0}, "num_levels=0"),
+        ({"sigma": 0.0}, "sigma=0.0"),
+        ({"min_weight": float("nan")}, "min_weight=nan"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CurriculumSpec(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("column", [{"pass_rate": "high"}, {"pass_rate": 1.5}, {"pass_rate": True}])
+def test_a_pass_rate_that_is_no_share_is_named(column: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="problem x has pass_rate"):
+        Prioritised([problem("x", extra=column)], seed=0)
+    with pytest.raises(ValueError, match="problem x has pass_rate"):
+        levels_by_rate([problem("x", extra=column)], 1)
+
+
+@pytest.mark.parametrize("weight", ["2", -1.0, float("inf")])
+def test_a_weight_that_is_no_number_is_named(weight: object) -> None:
+    with pytest.raises(ValueError, match="problem x has weight"):
+        weighted([problem("x", extra={"weight": weight})], seed=0)

@@ -20,6 +20,10 @@ def test_every_recipe_loads(recipe):
     [
         ("trainer.max_stepz=5", "trainer.max_stepz: unknown key; did you mean 'max_steps'?"),
         ("bach.num_prompts=5", "bach: unknown key; did you mean 'batch'?"),
+        ("data.curriculum.kind=easy", "data.curriculum.kind: 'easy' is not one of"),
+        ("data.curriculum.sigma=0", "data.curriculum: sigma=0.0: must be greater than 0"),
+        ("data.curriculum.weights={a: 1}", "data.curriculum: weights are of kind weighted"),
+        ("data.curriculum={kind: weighted, weights: {a: many}}", "data.curriculum.weights.a: expected a number"),
         ("optimizer.lr=fast", "optimizer.lr: expected a number, got 'fast'"),
         ("batch.num_samples=2.5", "batch.num_samples: expected a whole number, got 2.5"),
         ("sampling.seeded=1", "sampling.seeded: expected true or false, got 1"),
@@ -100,3 +104,9 @@ def test_the_command_refuses_a_typo_in_two_seconds_without_importing_torch():
     assert done.returncode == 78
     assert "did you mean 'max_steps'?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_failure_rates_need_the_reward_that_measures_them():
+    overrides = ["data.curriculum.kind=prioritised", "rewards={components: {format: {weight: 1.0}}}"]
+    with pytest.raises(RecipeError, match="failure rates come from the reward accuracy"):
+        load_config("tiny", overrides)

@@ -1,20 +1,14 @@
-from data.order import draw
+import pytest
+
 from data.templates import TEMPLATES
 from data.types import Problem
+from grpo.config import load_config
+from grpo.errors import UserError
+from grpo.metrics import success_rates
+from grpo.prompts import PromptStream
 from grpo.sampling import SamplePlan, make_requests
-from grpo.types import Prompt, sample_seed
-
-
-def test_each_epoch_draws_every_problem_once_and_in_another_order():
-    first, second = draw(50, seed=1, cursor=0, count=50), draw(50, seed=1, cursor=50, count=50)
-    assert sorted(first) == sorted(second) == list(range(50))
-    assert first != second
-
-
-def test_a_draw_is_a_function_of_the_cursor_alone():
-    whole = draw(7, seed=3, cursor=0, count=40)
-    assert [i for cursor in range(0, 40, 4) for i in draw(7, 3, cursor, 4)] == whole
-    assert draw(7, seed=4, cursor=0, count=40) != whole
+from grpo.types import Group, Prompt, ScoredGroup, sample_seed
+from rewards import Reward, Score
 
 
 def test_sample_seeds_differ_in_every_part_of_their_key():
@@ -72,6 +66,26 @@ def test_a_problem_that_is_drawn_twice_in_a_step_gets_other_samples():
     seeds = [request.seed for request in make_requests(twice, plan)]
     assert len(set(seeds)) == 12
     assert seeds[:4] == [request.seed for request in make_requests([once], plan)]
+
+
+def test_a_step_tells_the_curriculum_which_problems_went_well():
+    config = load_config("tiny", ["data.curriculum.kind=prioritised", "data.curriculum.min_weight=1e-9"])
+    stream = PromptStream(config, [prompt("a"), prompt("b"), prompt("c")])
+    groups = [scored("a", 1.0, 1.0), scored("b", 0.0, 1.0)]
+    assert success_rates(groups) == {"a": 1.0, "b": 0.5}
+    stream.update(success_rates(groups))
+    assert {p.problem.id for _ in range(50) for p in stream.next(1)} == {"b", "c"}
+
+
+def test_problems_without_levels_are_refused_before_anything_starts():
+    config = load_config("tiny", ["data.curriculum.kind=easy_to_hard"])
+    with pytest.raises(UserError, match=r"data\.curriculum\.kind=easy_to_hard: problem a has no level"):
+        PromptStream(config, [prompt("a")])
+
+
+def scored(name, *accuracies):
+    scores = [Score(total=a, components={"accuracy": Reward(a, "", {})}) for a in accuracies]
+    return ScoredGroup(Group(prompt(name), []), scores)
 
 
 def prompt(name):
