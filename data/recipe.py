@@ -97,6 +97,7 @@ def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     if not (folder / f"{name}.yaml").is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
@@ -106,7 +107,7 @@ def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]
     try:
         with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
             composed = OmegaConf.to_container(hydra_compose(name, forced), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         cause = error.__cause__ or error
         raise DataError(f"recipe {name}: {' '.join(str(cause).split())[:400]}") from error
     assert isinstance(composed, dict)

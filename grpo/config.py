@@ -254,6 +254,7 @@ def _compose(name: str, overrides: list[str], folder: Path) -> Any:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     if not (folder / f"{name}.yaml").is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml"))
@@ -271,7 +272,7 @@ def _compose(name: str, overrides: list[str], folder: Path) -> Any:
             else:
                 OmegaConf.update(tree, override.key_or_group, override.value(), merge=False, force_add=True)
         return OmegaConf.to_container(tree, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"cannot read recipe {name!r} with overrides {overrides}: {error}") from None
 
 

@@ -17,12 +17,19 @@ from data.types import Problem
 from rewards import accuracy_reward
 
 _ASKS_PROOF = re.compile(
-    r"\b(?:prove|disprove)\b|\bshow\s+that\b|\b(?:give|write|provide)\s+an?\s+(?:\w+\s+)?proof\b", re.I
+    r"\b(?:prove|disprove)\b|\bshow\s+(?:\w+\s+){0,3}that\b|\b(?:give|write|provide)\s+an?\s+(?:\w+\s+)?proof\b"
+    r"|\bruler\s+and\s+compass\b|\b(?:démontre[rz]|montre[rz]|prouve[rz])\b|证明|求证|證明"
+    # as a request only: `to verify that` and `we deduce that` inside a sentence ask for nothing
+    r"|(?:^|[.;:!?)$]\s+|\b(?:and|then|hence)\s+)(?:verify|demonstrate|deduce|establish|justify)\s+(?:\w+\s+){0,2}that\b"
+    r"|(?:^|[.;:!?)$]\s+)explain\s+(?:why|how)\b",
+    re.I,
 )
+# Words that ask for a value wherever they stand, but `we find that`; and questions, which end in a question mark.
+# `the number of` or `the maximum` alone may as well be what the proof is about.
 _ASKS_VALUE = re.compile(
-    r"\b(?:find|determine|comput\w*|calculat\w*|evaluat\w*|simplif\w*|solve|express"
-    r"|how (?:many|much|long|far|old|often)|what(?:'s)?|which|who|when|where"
-    r"|maximum|minimum|largest|smallest|greatest|least|value|number of)\b",
+    r"(?<!\bwe )(?<!\bcan )(?<!\bone )(?<!\bto )"
+    r"\b(?:find|determine|comput(?:e|ing)|calculat(?:e|ing)|evaluate|simplify|solve|express)\b"
+    r"|\bwhat(?:'s)?\b|\bhow (?:many|much|long|far|old|often)\b|\b(?:which|who|when|where)\b[^.?!]*\?|_{3,}|求(?!证)",
     re.I,
 )
 _PROOF_WORDS = re.compile(
@@ -42,27 +49,39 @@ _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 # a word stands between blanks or punctuation; `abc` of `abc+bcd` is a product
 _WORD = re.compile(r"(?<![^\s.,:;!?\"'($])[A-Za-z][A-Za-z'’]*[A-Za-z](?![^\s.,:;!?\"')$])")
 _NO_ANSWER = re.compile(
-    r"[\s.?*_-]*|n/?a|(?:answers?|solutions?|results?) (?:may |will |can )?var(?:y|ies)|various"
-    r"|unknown|open[- ]ended|(?:please )?(?:see|refer to|cf\.?) .*|not (?:given|provided|available)"
-    r"|no answer(?: given)?|depends.*",
+    "|".join(
+        (
+            r"[\s.?*_—–-]*|[A-Za-z]\s*=|!\[.*|n/?a|nan|null|tbd|todo|略|unknown|various|open[- ]ended|depends.*",
+            r"(?:the )?(?:answer|solution|proof)s?:?|(?:(?:answer|solution|figure|proof)s? (?:is |are )?)?omitted",
+            r"(?:please )?(?:see|refer to|cf\.?) .*|(?:as )?shown(?: .*)?|(?:the )?(?:figure|diagram|image)(?: \d+)?",
+            r"(?:(?:answers?|solutions?|results?) )?(?:may |will |can )?var(?:y|ies)",
+            r"not (?:given|provided|available)|no answer(?: given)?",
+        )
+    ),
     re.I | re.S,
 )
-# `(a) 5`, `b)7`, `Part (i): 3`, `Q1: 4`, `2. x`; but not the 1. of 1.5
+# `(a) 5`, `b)7`, `1a) 3`, `[2] 5`, `Part (i): 3`, `Q1: 4`, `2. x`; but not the 1. of 1.5
 _LABEL = r"([a-e]|i{1,3}|iv|v|[1-5])"
 _PART = re.compile(
-    rf"(?:^|(?<=[\s;,.:$]))\(?(?:(?:part\s|question\s|q)\s*\(?{_LABEL}[).:]+\s*|\(?{_LABEL}(?:\)[.:]*\s*|[.:]\s+))(?=\S)",
+    rf"(?:^|(?<=[\s;,.:$]))[(\[]?(?:(?:part\s|question\s|q)\s*\(?{_LABEL}[).:]+\s*"
+    rf"|\(?\d?{_LABEL}(?:\)[.:]*\s*|[.:]\s+)|(?<=\[){_LABEL}\]\s*)(?=\S)",
     re.I,
 )
-_CIRCLED = {ord("①") + k: f" ({k + 1}) " for k in range(20)}
+_NUMERALS = {ord("①") + k: f" ({k + 1}) " for k in range(20)} | {
+    ord(first) + k: numeral for first in "Ⅰⅰ" for k, numeral in enumerate(("i", "ii", "iii", "iv", "v"))
+}
+_MARKDOWN = re.compile(r"\*\*|__|`")
+_ITEMS = re.compile(r"\\item\b.*\\item\b", re.S)
 _BRACKET = re.compile(r"\([^()]{4,}\)|\([^()]*,[^()]*\)")
 _NAMED = re.compile(r"[A-Za-z]{3,}[A-Za-z ]*[:=]\s*[^,;:=]+[,;]\s*(?:and\s+)?[A-Za-z]{3,}[A-Za-z ]*[:=]")
-_NAME_AND_NUMBER = re.compile(r"\s*([A-Za-z]{3,}(?:\s+[A-Za-z]+)*)\s+\$?-?\d")  # `maximum 5`
+_NAME_AND_VALUE = re.compile(r"\s*([A-Za-z]{3,}(?:\s+[A-Za-z]+)*)\s+\$?(?:[a-z]\s*=\s*)?-?[\d@]")  # `maximum 5`
 _ORDINALS = re.compile(r"\b(?:first|part \w)\b.*\b(?:second|part \w)\b", re.I | re.S)
 _BLOCKS = re.compile(r"\\\]\s*\\\[|\$\$\s*\n\s*\$\$|\n[ \t]*\n")  # formulas one below the other
 # verbs and conjunctions of sentences; a value has none of them
 _SENTENCE = re.compile(
     r"(?<![^\s.,:;(])(?:because|since|where|when(?:ever)?|such that|therefore|thus|hence|which|whose"
-    r"|otherwise|provided|arbitrary|is|are|was|has|have|can(?:not)?|does|do|exists?|equals?|must)(?![^\s.,:;)])",
+    r"|otherwise|provided|arbitrary|is|are|was|has|have|can(?:not)?|does|do|exists?|equals?|must)(?![^\s.,:;)])"
+    r"|^\s*(?:it|he|she|they)\s+[a-z]{2}",
     re.I,
 )
 _LABELS = (("a", "b"), ("i", "ii"), ("1", "2"))
@@ -91,7 +110,17 @@ _UNITS = _words(
 )
 _SHORT_WORDS = _words("is no if we of to by be it as at on so")
 _MAX_CHARACTERS = 500
-_REAL_LINE = r"(-\infty, \infty)"
+# Sentences that the grader reads as a value, or that are said in these words only
+_AS_VALUE = (r"(-\infty, \infty)", r"\emptyset")
+_STANDARD = re.compile(
+    r"(?:it )?(?:does not exist|is undefined|diverges|(?:cannot|can not|can't) be determined)|not enough information"
+    r"|(?:there (?:is|are) )?(?:no (?:\w+ )?(?:solutions?|roots?)|infinitely many(?: solutions)?)",
+    re.I,
+)
+_LEAD_IN = re.compile(
+    r"^\W*(?:so|thus|hence|therefore)?,?\s*(?:the|our|my)?\s*(?:final |correct )?answer\s*(?:is|:)\s*", re.I
+)
+_ARTICLE = re.compile(r"^\W*(?:the|an?)\s+(?=[A-Za-z]{2})", re.I)
 _PROSE_WORDS = 3  # "no solution" can be graded as a text; three words of prose have too many equals
 
 
@@ -117,7 +146,7 @@ def why_not_gradable(question: str, answer: str) -> str | None:
     """The reason why this answer cannot be graded by rule, or None when it can."""
     if _is_proof(question, answer):
         return "proof"
-    if _NO_ANSWER.fullmatch(_TEXT_COMMAND.sub(r"\1", answer).strip(" .$")):
+    if _NO_ANSWER.fullmatch(_TEXT_COMMAND.sub(r"\1", answer).strip(" .$()[]")):
         return "no_answer"
     if _DRAWING.search(answer):
         return "not_an_expression"
@@ -136,16 +165,17 @@ def why_not_gradable(question: str, answer: str) -> str | None:
 
 
 def _is_prose_text(answer: str) -> bool:
-    if prose_words(answer) < _PROSE_WORDS and not _SENTENCE.search(_outside_commands(answer)):
+    plain = _LEAD_IN.sub("", _outside_commands(answer)).strip(" .$")
+    if _STANDARD.fullmatch(plain) or (prose_words(plain) < _PROSE_WORDS and not _SENTENCE.search(plain)):
         return False
     # "all real numbers" is an interval to the grader, and so it is no prose
-    return accuracy_reward(rf"<answer>{_REAL_LINE}</answer>", answer).score < 1
+    return all(accuracy_reward(f"<answer>{value}</answer>", answer).score < 1 for value in _AS_VALUE)
 
 
 def prose_words(answer: str) -> int:
-    """Most words of ordinary language in one element of a comma list; units and variables do not count."""
+    """Most words of ordinary language in one element of a comma list; units, variables and an article do not count."""
     elements = re.split(r"[,;]", _outside_commands(answer))
-    return max(sum(map(_is_prose, _WORD.findall(element))) for element in elements)
+    return max(sum(map(_is_prose, _WORD.findall(_ARTICLE.sub("", element)))) for element in elements)
 
 
 def _outside_commands(answer: str) -> str:
@@ -176,25 +206,25 @@ def _is_proof(question: str, answer: str) -> bool:
 
 
 def _has_parts(answer: str) -> bool:
-    plain = _TEXT_COMMAND.sub(r" \1 ", answer).translate(_CIRCLED)
-    if _BLOCKS.search(answer) or _ORDINALS.search(_COMMAND.sub(" ", plain)):
+    plain = _MARKDOWN.sub("", _TEXT_COMMAND.sub(r" \1 ", answer).translate(_NUMERALS))
+    if _BLOCKS.search(answer) or _ITEMS.search(answer) or _ORDINALS.search(_COMMAND.sub(" ", plain)):
         return True
     # tuples and products such as (2, 1) or 3(x + 2) are values, and their brackets no labels
-    plain = _BRACKET.sub(" ", plain)
+    plain = _BRACKET.sub(" @ ", plain)
     words = _COMMAND.sub(" ", plain)
     return _NAMED.search(words) is not None or _names_each_value(words) or _has_labels(plain)
 
 
 def _names_each_value(answer: str) -> bool:
-    """`maximum 5, minimum 2`: a list in which every number has a name of its own."""
-    found = [_NAME_AND_NUMBER.match(element) for element in re.split(r"[,;]|\band\b", answer)]
+    """`maximum 5, minimum 2`: a list in which every value has a name of its own."""
+    found = [_NAME_AND_VALUE.match(element) for element in re.split(r"[,;]|\band\b", answer)]
     names = [match[1].lower() for match in found if match]
     return len(found) == len(set(names)) > 1 and _FUNCTIONS.isdisjoint(names)
 
 
 def _has_labels(answer: str) -> bool:
     found = list(_PART.finditer(answer))
-    names = [(match[1] or match[2]).lower() for match in found]
+    names = [(match[1] or match[2] or match[3]).lower() for match in found]
     for first, second in _LABELS:
         if first not in names or second not in names[names.index(first) + 1 :]:
             continue

@@ -161,6 +161,12 @@ def test_a_recipe_takes_flags_and_overrides(tmp_path: Path) -> None:
     assert str(config.dropped) == "o.dropped.jsonl"
 
 
+def test_a_recipe_that_is_no_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("sources:\n  a: {path: [x\noutput: y\n")
+    with pytest.raises(DataError, match=r"recipe broken: .*line 2"):
+        from_recipe("broken", [], str(tmp_path), {}, [])
+
+
 def test_overrides_may_follow_files_and_a_file_may_look_like_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

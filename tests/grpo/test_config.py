@@ -106,6 +106,12 @@ def test_the_command_refuses_a_typo_in_two_seconds_without_importing_torch():
     assert "Traceback" not in done.stderr
 
 
+def test_a_recipe_that_is_no_yaml_is_named_with_its_line(tmp_path):
+    (tmp_path / "broken.yaml").write_text("trainer: {max_steps: [5\nseed: 1\n")
+    with pytest.raises(UserError, match=r"(?s)cannot read recipe 'broken'.*line 2"):
+        load_config("broken", [], tmp_path)
+
+
 def test_failure_rates_need_the_reward_that_measures_them():
     overrides = ["data.curriculum.kind=prioritised", "rewards={components: {format: {weight: 1.0}}}"]
     with pytest.raises(RecipeError, match="failure rates come from the reward accuracy"):
