@@ -41,10 +41,13 @@ class Piece(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A union of intervals of real numbers, with the variable it was written in, if any."""
+    """A union of intervals, of real numbers or of those of a `domain` (ZZ, NN, QQ), with the variable it was
+    written in, if any.
+    """
 
     pieces: tuple[Piece, ...]
     variable: str = ""
+    domain: str = ""
 
 
 class Assign(NamedTuple):
@@ -84,6 +87,14 @@ class Ratio(NamedTuple):
     half: str = ""  # am or pm
 
 
+class Congruence(NamedTuple):
+    """name = residues modulo `modulus`; without a name, classes alone."""
+
+    name: str
+    residues: tuple[Answer, ...]
+    modulus: Node
+
+
 class Based(NamedTuple):
     """Digits in a base that was written as a subscript."""
 
@@ -97,4 +108,6 @@ class Words(NamedTuple):
     text: str
 
 
-Answer = Scalar | Listing | Tuple | Region | Assign | Equation | Inequality | Matrix | Ratio | Based | Words
+Answer = (
+    Scalar | Listing | Tuple | Region | Assign | Equation | Inequality | Matrix | Ratio | Congruence | Based | Words
+)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 from rewards.maths.answer import (
     Answer,
     Assign,
     Based,
+    Congruence,
     Equation,
     Inequality,
     Listing,
@@ -20,10 +22,12 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.identity import constant_ratio, same_value
+from rewards.maths.identity import INTEGER_LETTERS, constant_ratio, same_value
+from rewards.maths.labels import renamed_parameter, values_within
 from rewards.maths.limits import Budget, LimitError, Limits
 from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables, walk
-from rewards.maths.reader import DOMAINS, is_point, read, read_tokens
+from rewards.maths.phrases import number_set_at, takes_back
+from rewards.maths.reader import is_point, read, read_tokens
 from rewards.maths.reals import as_region, half_lines
 from rewards.maths.regions import same_region
 from rewards.maths.stretches import Tokens, plain_text, strip
@@ -113,11 +117,9 @@ def _in_other_domains(tokens: Tokens, gold: Tokens) -> bool:
 
 def _domains(tokens: Tokens) -> dict[str, str]:
     """The number sets that symbols are said to be in."""
-    return {
-        tokens[i - 1].text: "".join(token.text for token in tokens[i + 1 : i + 3])
-        for i in range(1, len(tokens) - 1)
-        if tokens[i].text == "in" and tokens[i].kind == "op" and tokens[i + 1].text in DOMAINS
-    }
+    places = [i for i in range(1, len(tokens) - 1) if tokens[i].text == "in" and tokens[i].kind == "op"]
+    found = {tokens[i - 1].text: number_set_at(tokens, i + 1) for i in places}
+    return {name: domain for name, domain in found.items() if domain}
 
 
 def _texts_agree(tokens: Tokens, gold: Tokens, *, ignore_case: bool) -> bool:
@@ -150,10 +152,21 @@ def _same_otherwise(
     """Second readings: an equation that states a result, a unit of one letter, `1,234` as two numbers."""
     limits = comparison.budget.limits
     tokens, gold_tokens = both
-    if isinstance(read_answer, Equation) and isinstance(read_gold, Scalar):
-        return _same_result(read_answer, read_gold, comparison)
+    if _is_choice(read_gold):
+        return False  # `A = D` picks no letter
+    if any(
+        same(value, read_gold, comparison) for value in values_within(tokens, read_answer, read_gold, comparison.budget)
+    ):
+        return True
     if isinstance(read_gold, Equation) and isinstance(read_answer, Scalar) and _names_a_result(read_gold):
         return _same_result(read_gold, read_answer, comparison)
+    if not isinstance(read_gold, Equation) and any(
+        same(read_answer, value, comparison)
+        for value in values_within(gold_tokens, read_gold, read_answer, comparison.budget)
+    ):
+        return True
+    if renamed := renamed_parameter(tokens, gold_tokens):
+        return same(read_tokens(renamed, limits), read_gold, comparison)
     if isinstance(read_gold, Scalar) and (quantity := _with_letter_unit(tokens, limits)) is not None:
         return same(quantity, read_gold, comparison)
     if isinstance(read_answer, Scalar) and (quantity := _with_letter_unit(gold_tokens, limits)) is not None:
@@ -204,7 +217,11 @@ def split_choice(tokens: Tokens) -> Choice | None:
     if (start == 1 and mark != ")") or (start == 0 and mark not in (")", ".", ":")):
         return None
     rest = strip(tokens[start + 2 :])
-    if not rest or any(_is_letter(t.text) and t.kind in ("sym", "word") for t in rest if t.text != texts[start]):
+    if (
+        not rest
+        or takes_back(rest)
+        or any(_is_letter(t.text) and t.kind in ("sym", "word") for t in rest if t.text != texts[start])
+    ):
         return None
     return texts[start], rest
 
@@ -259,7 +276,33 @@ def same(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return _same_regions(answer, gold, c)  # x > a and (a, \infty)
     if isinstance(answer, Ratio) or isinstance(gold, Ratio):
         return _same_ratio(answer, gold, c)
+    if isinstance(answer, Congruence) and isinstance(gold, Congruence):
+        return _same_classes(answer, gold, c)
     return isinstance(answer, Based) and answer == gold
+
+
+def _same_classes(answer: Congruence, gold: Congruence, c: Comparison) -> bool:
+    """The same residues, up to multiples of the same modulus; a class may be given without its variable."""
+    if answer.name and gold.name and answer.name != gold.name:
+        return False
+    if not _equal(answer.modulus, gold.modulus, c):
+        return False
+    reduced = [_reduced(side) for side in (answer, gold)]
+    if None not in reduced:
+        return reduced[0] == reduced[1]
+    return _covered(answer.residues, gold.residues, c) and _covered(gold.residues, answer.residues, c)
+
+
+def _reduced(classes: Congruence) -> set[Fraction] | None:
+    """Least residues that are not negative, where all is in plain numbers."""
+    values = [
+        item.node.value if isinstance(item, Scalar) and item.node.op == "num" else None for item in classes.residues
+    ]
+    modulus = classes.modulus.value if classes.modulus.op == "num" else None
+    if not isinstance(modulus, Fraction) or modulus <= 0:
+        return None
+    found = {value % modulus for value in values if isinstance(value, Fraction)}
+    return found if all(isinstance(value, Fraction) for value in values) else None
 
 
 def _equal(left: Node, right: Node, c: Comparison) -> bool:
@@ -309,6 +352,8 @@ def _named_and_bare(named: Assign, bare: Answer, c: Comparison) -> bool:
         return isinstance(named.value, Scalar) and _same_equation(_as_equation(named), bare, c)
     if isinstance(bare, Region) and bare.variable and bare.variable != named.name:
         return False
+    if _is_choice(bare) and _is_letter(named.name):
+        return False  # `A = D` is no choice of D
     if isinstance(bare, Listing) and _points(bare) is not None:
         return _same_points(named, bare, c)
     if isinstance(named.value, Listing) and len(named.value.items) == 1:
@@ -336,7 +381,8 @@ def _is_wordy(named: Assign) -> bool:
 
 
 def _plain_name(name: str) -> str:
-    return re.sub(r"[\s{}]", "", name)
+    """Without blanks and braces, the colon of a label, and the `min` of an extremal value."""
+    return re.sub(r"[\s{}]|:$|_G?(?:min|max)G?$", "", name)
 
 
 def _as_equation(named: Assign) -> Equation:
@@ -391,10 +437,14 @@ def _same_listing(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return False
     if _are_conditions(listing):
         return False  # 0 is not `m = 0 or n = 0`
+    if listing.kind == "set" and ((isinstance(other, Tuple) and other.opener == "[") or _holds_sets(listing)):
+        return False  # the set of an interval or of a set is not that
     return listing.kind != "list" and bool(listing.items) and all(same(item, other, c) for item in listing.items)
 
 
 def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
+    if _holds_sets(answer) != _holds_sets(gold):
+        return False
     if (answer.kind == "or") != (gold.kind == "or") and (_are_conditions(answer) or _are_conditions(gold)):
         return False
     mappings = _points(answer), _points(gold)
@@ -406,6 +456,10 @@ def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
     if answer.kind == gold.kind == "list":
         return len(answer.items) == len(gold.items) and _matched(answer.items, gold.items, c)
     return _covered(answer.items, gold.items, c) and _covered(gold.items, answer.items, c)
+
+
+def _holds_sets(listing: Listing) -> bool:
+    return any(isinstance(item, Region) or (isinstance(item, Listing) and item.kind == "set") for item in listing.items)
 
 
 def _are_conditions(listing: Listing) -> bool:
@@ -477,7 +531,20 @@ def _same_regions(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return False
     if left.variable and right.variable and left.variable != right.variable:
         return False
+    if left.domain != right.domain and not _is_whole_by_custom(left, right):
+        return False
     return same_region(left, right, c.budget)
+
+
+def _is_whole_by_custom(left: Region, right: Region) -> bool:
+    """`n > 2` of a whole number, which the other side says too."""
+    said = {region.domain for region in (left, right) if region.domain}
+    silent = [region for region in (left, right) if not region.domain]
+    return (
+        len(said) == 1
+        and said <= {"ZZ", "NN"}
+        and all(r.variable[:1] in INTEGER_LETTERS and r.variable for r in silent)
+    )
 
 
 def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:

@@ -5,7 +5,7 @@ by rounding, which shrinks when digits are added; different numbers keep their d
 compared at fixed pseudo-random points (Schwartz-Zippel), so no identity has to be known and no rule has to
 terminate. A few points tell smooth functions apart. |x|, max, floor, gcd and the like agree with simpler
 functions on whole stretches, so where they occur many more points follow: of both signs and parities, in both
-orders, with common factors, around the constants of the two sides, and large ones.
+orders, with common factors, whole ones and zero, around the constants of the two sides, and large ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from rewards.maths.functions import Value
 from rewards.maths.limits import Budget, LimitError, UndefinedError
-from rewards.maths.node import Node, variables, walk
+from rewards.maths.node import Node, num, variables, walk
 from rewards.maths.numeric import Evaluator
 
 _DIGITS = 30
@@ -25,9 +25,10 @@ _POINTS_NEEDED, _POINTS_TRIED = 4, 16
 _ROUGH_POINTS = 30
 _INTEGER_CALLS = frozenset({"factorial", "factorial2", "binom", "gcd", "lcm", "mod"})
 _ROUNDING = frozenset({"floor", "ceil"})
-_ROUGH_CALLS = _ROUNDING | {"abs", "sgn", "min", "max", "gcd", "lcm", "mod", "binom"}
-_INTEGER_LETTERS = frozenset("ijklmnpqN")  # by custom, in \lfloor n/2 \rfloor; x is a real number
-_MAX_LANDMARKS, _LARGEST_LANDMARK = 6, 10**5
+_ROUGH_CALLS = _ROUNDING | {"abs", "sgn", "min", "max", "gcd", "lcm", "mod", "binom", "arcsin", "arccos", "arctan"}
+INTEGER_LETTERS = frozenset("ijklmnpqN")  # by custom, in \lfloor n/2 \rfloor; x is a real number
+_MAX_LANDMARKS, _LARGEST_LANDMARK = 6, 10**12
+_AROUND_LANDMARK = (1, 1, 3, -1)  # points per landmark, as multiples of it
 _SCALES = (2.0, 0.6, 3.5, 0.25, 1.3, 0.8, 5.0, 0.45)
 
 
@@ -89,7 +90,7 @@ def _rough_evaluators(
     sides: tuple[Node, Node], whole: frozenset[str], budget: Budget, *, allow_complex: bool, log_ten: bool = False
 ) -> Iterator[Evaluator]:
     """At the extra points of functions that are not smooth. One precision is enough: they differ grossly or not."""
-    for point in rough_points(variables(sides[0]) | variables(sides[1]), whole, _landmarks(*sides)):
+    for point in rough_points(variables(sides[0]) | variables(sides[1]), whole, _landmarks(*sides, budget)):
         yield Evaluator(budget, _DIGITS, point, allow_complex=allow_complex, log_ten=log_ten)
 
 
@@ -112,6 +113,8 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
             above, below = evaluator.value(left), evaluator.value(right)
         except UndefinedError:
             continue
+        if not above and not below:
+            continue  # both vanish here, which is a coincidence if they differ
         if not above or not below:
             return 0
         ratio = above / below if _both_exact(above, below) else evaluator.inexact(above) / evaluator.inexact(below)
@@ -160,24 +163,31 @@ def _coordinate(name: str, attempt: int, integers: bool) -> Fraction:
     generator = random.Random(f"{name}/{attempt}")  # seeded by text: the same in every process
     if integers:
         return Fraction(generator.randint(2, 14 + 6 * attempt))
-    size = Fraction(generator.randint(200, 1_000), 1_009) * Fraction(_SCALES[attempt % len(_SCALES)])
+    # so many numerators that no two names are in a simple ratio: where x = 2 y, they satisfy an equation
+    size = Fraction(generator.randint(200_000, 1_000_000), 1_000_003) * Fraction(_SCALES[attempt % len(_SCALES)])
     return -size if attempt % 2 and generator.random() < 0.6 else size
 
 
 @lru_cache(maxsize=4096)
-def _rough_coordinate(name: str, attempt: int, integers: bool, landmarks: tuple[Fraction, ...]) -> Fraction:
-    """Attempts take turns: small, middling, around a constant of the expressions, large."""
+def _rough_coordinate(name: str, attempt: int, integers: bool) -> Fraction:
+    """Attempts take turns: small, middling, large, whole."""
     generator = random.Random(f"{name}/rough/{attempt}")
     kind = (attempt + generator.randint(0, 1)) % 5
-    if kind == 3 and landmarks:
-        size = abs(generator.choice(landmarks)) + Fraction(generator.randint(-1_009, 1_009), 1_009)
-        if integers:
-            return Fraction(max(1, round(size) + generator.randint(-1, 2)))
-    elif integers:
+    if integers:
         return Fraction(generator.randint(1, (6, 13, 30, 60, 900)[kind]))
-    else:
-        size = Fraction(generator.randint(1, 1_009) * (1, 4, 15, 40, 300)[kind], 1_009)
-    return size * generator.choice((-1, 1))
+    if kind == 3:
+        return Fraction(generator.randint(-6, 6), 2)
+    return Fraction(generator.randint(1, 1_009) * (1, 4, 15, 0, 300)[kind], 1_009) * generator.choice((-1, 1))
+
+
+@lru_cache(maxsize=4096)
+def _near(name: str, landmark: Fraction, attempt: int, integers: bool) -> Fraction:
+    """A coordinate next to a landmark, or to a multiple of it."""
+    generator = random.Random(f"{name}/near/{landmark}/{attempt}")
+    size = landmark * _AROUND_LANDMARK[attempt]
+    if integers:
+        return Fraction(max(1, round(abs(size)) + generator.randint(-1, 2)))
+    return size + Fraction(generator.randint(1, 1_009), 1_009) * (-1) ** attempt
 
 
 def points(names: frozenset[str], whole: frozenset[str]) -> Iterator[dict[str, Fraction]]:
@@ -191,14 +201,31 @@ def rough_points(
 ) -> Iterator[dict[str, Fraction]]:
     """Fixed pseudo-random points of both signs and all sizes, positive integers for the `whole` names."""
     for attempt in range(_ROUGH_POINTS):
-        yield {name: _rough_coordinate(name, attempt, name in whole, landmarks) for name in sorted(names)}
+        yield {name: _rough_coordinate(name, attempt, name in whole) for name in sorted(names)}
+    for landmark in landmarks:
+        for attempt in range(len(_AROUND_LANDMARK)):
+            yield {name: _near(name, landmark, attempt, name in whole) for name in sorted(names)}
 
 
-def _landmarks(left: Node, right: Node) -> tuple[Fraction, ...]:
-    """Constants of both sides: |x - 10| bends at 10."""
-    found = {part.value for side in (left, right) for part in walk(side) if part.op == "num"}
-    sizes = sorted({abs(value) for value in found if isinstance(value, Fraction)})
-    return tuple(size for size in sizes if size <= _LARGEST_LANDMARK)[-_MAX_LANDMARKS:]
+def _landmarks(left: Node, right: Node, budget: Budget) -> tuple[Fraction, ...]:
+    """Constants of both sides, also those to be calculated: |x - 10| bends at 10, |x - 10^3| at 1000."""
+    evaluator = Evaluator(budget, _DIGITS, {}, allow_complex=False)
+    found = {abs(value) for side in (left, right) for value in _constants(side, evaluator)}
+    return tuple(size for size in sorted(found) if 0 < size <= _LARGEST_LANDMARK)[-_MAX_LANDMARKS:]
+
+
+def _constants(node: Node, evaluator: Evaluator) -> Iterator[Fraction]:
+    """Values of the largest parts without variables, where they are rational."""
+    if variables(node) or node.op in ("sum", "prod"):
+        for arg in node.args:
+            yield from _constants(arg, evaluator)
+        return
+    try:
+        value = evaluator.value(node)
+    except (UndefinedError, LimitError):
+        return
+    if isinstance(value, Fraction):
+        yield value
 
 
 def _is_rough(node: Node) -> bool:
@@ -211,6 +238,8 @@ def _is_kinked(part: Node) -> bool:
     if part.op == "call":
         return part.value in _ROUGH_CALLS or (part.value == "root" and bool(variables(part.args[0])))
     exponent = part.args[1] if part.op == "pow" else None
+    if part.op == "pow" and part.args[0] == num(0):
+        return True
     if exponent is None or variables(exponent) or not variables(part.args[0]):
         return False
     return exponent.op == "div" or (exponent.op == "num" and exponent.value.denominator > 1)  # type: ignore[union-attr]
@@ -235,9 +264,9 @@ def _whole_names(node: Node) -> frozenset[str]:
         elif _alternates(part):
             names |= variables(part.args[1])
         elif part.op == "call" and part.value in _ROUNDING:
-            names |= frozenset(name for name in variables(part) if name[0] in _INTEGER_LETTERS)
+            names |= frozenset(name for name in variables(part) if name[0] in INTEGER_LETTERS)
     # beside them n, m, k are integers too: n - \gcd(m, k)
-    return names | frozenset(name for name in variables(node) if name[0] in _INTEGER_LETTERS) if names else names
+    return names | frozenset(name for name in variables(node) if name[0] in INTEGER_LETTERS) if names else names
 
 
 def _same_at(

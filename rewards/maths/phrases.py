@@ -1,12 +1,28 @@
-"""Phrases around an answer: `the answer is`, `option C`, `for all x`, `p.m.`."""
+"""Phrases around an answer: `the answer is`, `option C`, `for all x`, `where k is an integer`, `p.m.`."""
 
 from __future__ import annotations
 
-from rewards.maths.stretches import Tokens
+import re
 
+from rewards.maths.limits import NotMathError
+from rewards.maths.stretches import Tokens, closing, is_tuple, opening, plain_text, top_level
+from rewards.maths.tokens import Token
+
+DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
+_PLAIN_DOMAINS = {"Z": "ZZ", "N": "NN", "Q": "QQ", "R": "RR"}
 RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "equiv", "to", "iff"})
 _BEFORE_ANSWER = frozenset({"so", "thus", "hence", "the", "my", "our", "final", "correct"})
 LABELS = frozenset({"option", "choice", "answer"})
+# Before a value these say that it is not the value meant, or not quite.
+_TAKES_BACK = re.compile(
+    r"\b(?:not?|never|isn|neither|nor|none|except|unless|if|but|wrong|false|incorrect|mistake|anything|approximately"
+    r"|maybe|perhaps|possibly|probably|guess|at (?:least|most)|(?:more|less|greater|smaller|bigger|larger) than"
+    r"|(?:upper|lower) bound"
+    r"|rejected|excluded|eliminated|(?:half|square|negative|opposite|reciprocal) of (?:it|the answer)"
+    r"|(?:half|twice|double|triple) (?:it|the answer))\b"
+    r"|^(?:the )?(?:negative|minus|reciprocal|square of)$"
+)
+_CONDITION_WORDS = frozenset({"for", "where", "with"})
 
 
 def choice_letter(tokens: Tokens) -> str:
@@ -22,7 +38,9 @@ def choice_letter(tokens: Tokens) -> str:
 
 
 def without_lead_in(tokens: Tokens) -> Tokens:
-    """`The answer is 5` as 5."""
+    """`The answer is 5` as 5, `all n > 3` as `n > 3`."""
+    if len(tokens) > 3 and tokens[0].text.lower() in ("all", "any") and tokens[2].text in RELATIONS:
+        return tokens[1:]
     words = []
     for token in tokens:
         if token.kind not in ("word", "run"):
@@ -34,9 +52,139 @@ def without_lead_in(tokens: Tokens) -> Tokens:
     return tokens[at + 1 :] if words[at - 1 : at] == ["answer"] and {*words[: at - 1]} <= _BEFORE_ANSWER else tokens
 
 
+def takes_back(tokens: Tokens) -> bool:
+    """Do the words of a label deny or bound what follows: `not`, `upper bound`, `half of`?"""
+    return _TAKES_BACK.search(plain_text(tokens)) is not None
+
+
+def numbered_statements(tokens: Tokens) -> list[int]:
+    """1 and 4 in `(1)(4)`, which lists statements and is no product; else nothing."""
+    numbers = [token.value for token in tokens[1::3]]
+    alternate = [token.text for token in tokens[::3]], [token.text for token in tokens[2::3]]
+    brackets = len(tokens) % 3 == 0 and {*alternate[0]} == {"("} and {*alternate[1]} == {")"}
+    if len(numbers) < 2 or not brackets or not all(n is not None and n.denominator == 1 for n in numbers):
+        return []
+    statements = [int(n) for n in numbers if n is not None]
+    return statements if statements == sorted(set(statements)) and statements[0] > 0 and statements[-1] < 20 else []
+
+
+def point_name(tokens: Tokens) -> int:
+    """How many tokens the name of a point before its coordinates has, as in `A(1, 2)` or `F_1(0, 3)`; C(4, 2) is a
+    binomial.
+    """
+    if not tokens or tokens[0].kind != "sym" or len(tokens[0].text) != 1 or not tokens[0].text.isupper():
+        return 0
+    length = 3 if [token.text for token in tokens[1:2]] == ["_"] else 1
+    if length == 3 and tokens[2:3] and tokens[2].text == "G":
+        length = (closing(tokens, 2) or len(tokens)) + 1
+    while tokens[length : length + 1] and tokens[length].text == "'":
+        length += 1
+    return 0 if length == 1 and tokens[0].text == "C" else length
+
+
+def without_transpose(tokens: Tokens) -> Tokens:
+    """`(1, 2)^T` as `(1, 2)`; nothing where no row is transposed."""
+    texts = [token.text for token in tokens[-4:]]
+    front = tokens[:-4] if texts == ["^", "G", "T", "G"] else tokens[:-2] if texts[-2:] == ["^", "T"] else []
+    is_matrix = len(front) > 3 and front[0].text == "begin" and closing(front, 0) == len(front) - 2
+    return front if is_matrix or is_tuple(front) else []
+
+
+def split_modulus(tokens: Tokens, *, bare: bool) -> tuple[Tokens, Tokens]:
+    """`3 (mod 7)` as 3 and 7; no modulus where there is none. Without brackets, `n mod 7` may also be a remainder: a
+    modulus only if `bare`.
+    """
+    at = next((i for i, token in enumerate(tokens) if token.text in ("mod", "pmod") and token.kind != "sym"), None)
+    if at is None:
+        return tokens, []
+    front, modulus = tokens[:at], tokens[at + 1 :]
+    if front and front[-1].text == "(" and modulus and modulus[-1].text == ")":
+        return front[:-1], modulus[:-1]
+    return (front, modulus) if tokens[at].text == "pmod" or bare else (tokens, [])
+
+
+def number_set(tokens: Tokens) -> str:
+    """The set of numbers that tokens name, `RR+` for the positive ones; else ''."""
+    name = _PLAIN_DOMAINS.get(tokens[0].text, tokens[0].text) if tokens else ""
+    rest = [token.text for token in tokens[1:] if token.text != "G"]
+    rest = ["^", "+"] if rest == ["_", ">", "0"] else rest
+    if name not in DOMAINS or (rest and (rest[0] not in ("^", "_") or not {*rest[1:]} <= {"+", "*", "-"})):
+        return ""
+    if "+" in rest:
+        return "NN" if name in ("ZZ", "NN") else name + "+"
+    return name + "-" if "-" in rest else name
+
+
+def number_set_at(tokens: Tokens, start: int) -> str:
+    """The set of numbers that is named from `start` on."""
+    end = start + 1
+    if [token.text for token in tokens[end : end + 1]] in (["^"], ["_"]):
+        end += 2
+        if tokens[end - 1 : end] and tokens[end - 1].text == "G":
+            end = (closing(tokens, end - 1) or end) + 1
+    return number_set(tokens[start:end])
+
+
+def domain_of(tokens: Tokens) -> str:
+    r"""ZZ for `k \in \mathbb{Z}`, which says where k lives and is no further answer; else ''."""
+    tokens = _integer_said(tokens)
+    is_membership = len(tokens) > 2 and tokens[0].kind == "sym" and tokens[1].text == "in"
+    return number_set(tokens[2:]) if is_membership else ""
+
+
+def with_comma(tokens: Tokens) -> Tokens:
+    r"""`k \pi (k \in Z)`, `k \pi for k \in Z` and `k \pi where k is an integer` as `k \pi, k \in Z`."""
+    try:
+        front, condition = _condition(tokens)
+    except NotMathError:  # brackets that do not match
+        return tokens
+    while front and front[-1].text == ",":
+        front = front[:-1]
+    return [*front, Token("op", ","), *condition] if front and condition else tokens
+
+
+def _condition(tokens: Tokens) -> tuple[Tokens, Tokens]:
+    """What holds, and the condition that trails it."""
+    tokens = _integer_said(tokens)
+    if tokens and tokens[-1].text == ")":
+        opener = opening(tokens)
+        is_event = tokens[opener - 1].kind == "sym" and tokens[opener - 1].text.isupper()  # P(X > 4)
+        if opener > 0 and not is_event and _is_relation(tokens[opener + 1 : -1]):
+            return tokens[:opener], tokens[opener + 1 : -1]
+    level = top_level(tokens)
+    for i in level[1:]:
+        if (
+            tokens[i].kind in ("word", "run")
+            and tokens[i].text.lower() in _CONDITION_WORDS
+            and _is_relation(tokens[i + 1 :])
+        ):
+            return tokens[:i], tokens[i + 1 :]
+    for i in level[2:]:
+        apart = tokens[i - 1].spaced and tokens[i - 2].kind in ("num", "sym", "close")
+        if tokens[i].text == "in" and apart and domain_of(tokens[i - 1 :]):
+            return tokens[: i - 1], tokens[i - 1 :]
+    return tokens, []
+
+
+def _integer_said(tokens: Tokens) -> Tokens:
+    r"""`k is an integer` as `k \\in \\mathbb{Z}`."""
+    words = [token.text.lower() for token in tokens[-3:]]
+    if len(tokens) > 3 and words[0] == "is" and words[1] in ("an", "any") and words[2] == "integer":
+        return [*tokens[:-3], Token("op", "in"), Token("sym", "ZZ")]
+    return tokens
+
+
+def _is_relation(tokens: Tokens) -> bool:
+    level = [tokens[i] for i in top_level(tokens)]
+    several = any(token.text.lower() in ("or", "and") for token in level)
+    return not several and any(token.kind == "op" and token.text in RELATIONS for token in level)
+
+
 def without_quantifier(tokens: Tokens) -> Tokens:
-    """`f(x) = x for all x` without its end, which says nothing new about a function."""
+    """`f(x) = x for all x` and `y = C e^x where C is a constant` without their ends, which say nothing new."""
     texts = [token.text for token in tokens]
+    if texts[-1:] and texts[-1].lower() in ("constant", "constants") and "where" in texts:
+        return tokens[: texts.index("where")]
     start = next(
         (
             i

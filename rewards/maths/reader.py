@@ -8,6 +8,7 @@ from rewards.maths.answer import (
     Answer,
     Assign,
     Based,
+    Congruence,
     Equation,
     Inequality,
     Listing,
@@ -23,22 +24,30 @@ from rewards.maths.measures import split_unit, with_commas
 from rewards.maths.node import Node, neg, num, signs, sym, variables
 from rewards.maths.parser import parse_expression
 from rewards.maths.phrases import (
+    DOMAINS,
     LABELS,
     RELATIONS,
     choice_letter,
+    domain_of,
     half_of_day,
     hour_of_day,
+    number_set,
+    numbered_statements,
+    point_name,
+    split_modulus,
+    takes_back,
+    with_comma,
     without_lead_in,
     without_quantifier,
+    without_transpose,
 )
-from rewards.maths.reals import EVERYTHING, as_region, intersection, interval, solved, without
-from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
+from rewards.maths.reals import EVERYTHING, as_region, integers_in, intersection, interval, is_reversed, solved, without
+from rewards.maths.stretches import Tokens, closing, is_tuple, plain_text, split_at, strip, top_level, usual_brackets
 from rewards.maths.tokens import clean, tokenize
 from rewards.maths.units import NUMBER_WORDS, Unit
 
 _ORDER = frozenset({"<", ">", "<=", ">="})
 _CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
-DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
 _ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcases"})
 _EMPTY = frozenset(
@@ -52,7 +61,14 @@ _EMPTY = frozenset(
         "the empty set",
     }
 )
-_WHEN = frozenset({"if", "for", "when", "where", "whenever"})
+_REALS = {
+    "RR": EVERYTHING,
+    "RR+": Region((interval(num(0), False, sym("oo"), False),)),
+    "RR-": Region((interval(neg(sym("oo")), False, num(0), False),)),
+}
+_GAPPY = frozenset({"ZZ", "NN", "QQ"})  # subsets of the reals that are no intervals
+_SHORT_WORDS = frozenset({"yes", "no", "odd"})
+_WHEN = frozenset({"if", "for", "when", "where", "whenever", "is"})
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
 MAX_ITEMS = 200
@@ -88,7 +104,7 @@ class _Reader:
         self.depth = 0
 
     def answer(self, tokens: Tokens) -> Answer:
-        tokens = strip(without_quantifier(without_lead_in(strip(tokens))))
+        tokens = strip(with_comma(without_quantifier(without_lead_in(strip(usual_brackets(tokens))))))
         if not tokens:
             raise NotMathError("empty")
         self.depth += 1
@@ -112,12 +128,16 @@ class _Reader:
         if len(tokens) == 1 and tokens[0].text.lower() in NUMBER_WORDS:
             return Scalar(num(NUMBER_WORDS[tokens[0].text.lower()]))
         if len(tokens) == 1 and tokens[0].kind == "run" and len(tokens[0].text) < 4:
-            return None  # xy
+            return Words(text) if (text := tokens[0].text.lower()) in _SHORT_WORDS else None  # xy is a product
+        if len(tokens) == 1 and tokens[0].text.lower() == "infinity":
+            return Scalar(sym("oo"))
+        if len(tokens) > 1 and tokens[0].kind == "word" and tokens[0].text.lower() in _ARTICLES:
+            tokens = tokens[1:]
         if any(token.text.lower() in ("and", "or") for token in tokens) or len(tokens[0].text) == 1:
             return None
         if tokens[0].text.lower() in _ARTICLES and len(tokens) > 1:
             tokens = tokens[1:]
-        text = plain_text(tokens)
+        text = plain_text(tokens).removeprefix("there are ").removeprefix("there is ")
         if text in _EMPTY:
             return Listing((), "set")
         return EVERYTHING if text in _ALL_REALS else Words(text)
@@ -125,6 +145,8 @@ class _Reader:
     # --- lists
 
     def listing(self, tokens: Tokens) -> Answer:
+        if statements := numbered_statements(tokens):
+            return Listing(tuple(Scalar(num(number)) for number in statements))
         tokens, cuts, kind = with_commas(tokens), [], "list"
         for index in top_level(tokens):
             token = tokens[index]
@@ -133,19 +155,20 @@ class _Reader:
             elif token.kind in ("word", "run", "op") and token.text.lower() in _CONJUNCTIONS:
                 cuts.append(index)
                 kind = _CONJUNCTIONS[token.text.lower()] if kind != "or" else kind
-        if not cuts:
-            return self.union(tokens)
+        if not cuts or (tokens[cuts[0]].text != "or" and split_modulus(tokens, bare=False)[1]):
+            return self.union(tokens)  # the residues of n = 1, 5 (mod 6) share their modulus
         if kind == "or" and (points := self.points(tokens, cuts)):
             return Listing(tuple(points), "or")
         parts = _share_unequal([part for part in split_at(tokens, cuts) if part])
         if len(parts) > MAX_ITEMS:
             raise NotMathError("too many items")
-        items = [self.answer(part) for part in parts if not self.is_condition(part) or len(parts) == 1]
+        items = [self.answer(part) for part in parts if not domain_of(part) or len(parts) == 1]
         if any(tokens[i].text in ("land", "lor") and tokens[i].kind == "op" for i in cuts) and any(
             isinstance(item, Scalar) for item in items
         ):
             raise NotMathError("propositional logic")
-        return self.combine(items, kind, parts)
+        domains = "".join(domain_of(part) for part in parts)
+        return self.within(self.combine(items, kind, parts), domains)
 
     def points(self, tokens: Tokens, cuts: list[int]) -> list[Answer]:
         """`x = 1, y = 2 or x = 3, y = 4` as two points; nothing where it is not that."""
@@ -156,9 +179,16 @@ class _Reader:
         are_points = all(isinstance(item, Listing) and is_point(item) for item in items)
         return items if are_points else []
 
-    def is_condition(self, tokens: Tokens) -> bool:
-        r"""`k \in \mathbb{Z}` after a list says where k lives; it is no further answer."""
-        return len(tokens) == 3 and tokens[0].kind == "sym" and tokens[1].text == "in" and tokens[2].text in DOMAINS
+    def within(self, answer: Answer, domain: str) -> Answer:
+        """`x > 2, x \\in \\mathbb{Z}`: not all real numbers, and a set of single ones where both ends are known."""
+        if isinstance(answer, Assign) and isinstance(answer.value, Tuple) and domain in _GAPPY:
+            answer = as_region(answer) or answer
+        if not isinstance(answer, Region) or domain not in _GAPPY:
+            return answer
+        numbers = integers_in(answer) if domain != "QQ" else None
+        if numbers is None:
+            return answer._replace(domain=domain)
+        return Listing(tuple(Scalar(num(number)) for number in numbers if number >= 0 or domain == "ZZ"), "set")
 
     def combine(self, items: list[Answer], kind: str, parts: list[Tokens]) -> Answer:
         """One answer out of several: a region, a common `x =`, or a list."""
@@ -195,26 +225,51 @@ class _Reader:
 
     def union(self, tokens: Tokens) -> Answer:
         level = top_level(tokens)
+        if [tokens[i].text for i in level[1:2]] == ["|"] and tokens[0].kind == "sym" and len(level) > 2:
+            return self.braces(tokens)  # {x | x > 1}, where the braces were not escaped
         cups = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "cup"]
         if any(tokens[i].kind == "op" and tokens[i].text in RELATIONS for i in level):
             orders = [part for part in split_at(tokens, cups) if any(t.text in _ORDER for t in part)]
             if not cups or len(orders) <= len(cups):
                 return self.relation(tokens, level)  # `x < 1 cup x > 2` is a union of relations
-        minus = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "setminus"]
-        if minus:
-            whole, removed = split_at(tokens, minus[:1])
-            return without(self.region(whole), self.answer(removed), Budget(self.limits))
-        if cups:
-            regions = [self.region(part) for part in split_at(tokens, cups)]
-            names = {region.variable for region in regions if region.variable}
-            if len(names) > 1:
-                raise NotMathError("a union over several variables")
-            return Region(tuple(piece for region in regions for piece in region.pieces), "".join(names))
+        if operations := [i for i in level if self.is_set_operation(tokens, i)]:
+            return self.sets(split_at(tokens, operations), [tokens[i].text for i in operations])
         return self.bracketed(tokens)
+
+    def is_set_operation(self, tokens: Tokens, index: int) -> bool:
+        """`\\cup`, `\\cap`, `\\setminus`, and the minus of `R - {1}`."""
+        token = tokens[index]
+        if token.kind != "op" or token.text not in ("cup", "cap", "setminus", "-"):
+            return False
+        return token.text != "-" or (
+            tokens[index - 1].text == "RR"
+            and tokens[index + 1 : index + 2] != []
+            and (tokens[index + 1].kind == "open" and tokens[index + 1].text == "{")
+        )
+
+    def sets(self, parts: list[Tokens], operations: list[str]) -> Answer:
+        """Unions, intersections and differences, from left to right."""
+        budget = Budget(self.limits)
+        region = self.region(parts[0])
+        for operation, part in zip(operations, parts[1:], strict=True):
+            if operation == "cap" and part and part[0].text in DOMAINS and len(part) == 1:
+                return self.within(region, part[0].text)
+            other = self.region(part)
+            names = {side.variable for side in (region, other) if side.variable}
+            if len(names) > 1 or region.domain or other.domain:
+                raise NotMathError("sets over several variables")
+            if operation == "cup":
+                region = region._replace(pieces=region.pieces + other.pieces)
+            elif operation == "cap":
+                region = intersection(region, other, budget)
+            else:
+                region = without(region, other, budget)
+            region = region._replace(variable="".join(names))
+        return region
 
     def region(self, tokens: Tokens) -> Region:
         region = as_region(self.answer(tokens))
-        if region is None:
+        if region is None or is_reversed(region, Budget(self.limits)):
             raise NotMathError("not a set of reals")
         return region
 
@@ -222,20 +277,41 @@ class _Reader:
         cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in RELATIONS]
         signs_found = [tokens[i].text for i in cuts]
         parts = split_at(tokens, cuts)
-        if "~~" in signs_found:  # what follows is only a decimal of it
-            first = signs_found.index("~~")
-            return self.answer(tokens[: cuts[first]])
         if any(not part for part in parts):
             raise NotMathError("a relation without a side")
+        if "equiv" in signs_found:
+            return self.congruence(parts, signs_found)
+        if "~~" in signs_found:
+            return self.approximation(parts, signs_found)
         if set(signs_found) == {"="}:
             return self.equality(parts)
         if set(signs_found) <= _ORDER:
             return self.order(parts, signs_found)
-        if signs_found == ["in"] or (signs_found == ["="] and len(parts) == 2):
-            return Assign(self.name(parts[0])[0], (), self.answer(parts[1]))
+        if signs_found == ["in"] and (name := self.name(parts[0])[0]):
+            return Assign(name, (), self.answer(parts[1]))
         if signs_found == ["!="]:
             return self.unequal(parts)
         raise NotMathError("relation")
+
+    def approximation(self, parts: list[Tokens], signs_found: list[str]) -> Answer:
+        r"""`x \approx 2.5` names a value; what follows `\frac{5}{2} \approx` is only a decimal of it."""
+        first = signs_found.index("~~")
+        if first == 0 and len(parts) == 2 and (name := self.name(parts[0])[0]):
+            return Assign(name, (), self.answer(parts[1]))
+        if not set(signs_found[:first]) <= {"="}:
+            raise NotMathError("an approximation in a condition")
+        return self.equality(parts[: first + 1]) if first else self.answer(parts[0])
+
+    def congruence(self, parts: list[Tokens], signs_found: list[str]) -> Answer:
+        r"""`x \equiv 3 \pmod 7`; without a modulus, `f(x) \equiv 0` is `f(x) = 0`."""
+        residues, modulus = split_modulus(parts[-1], bare=True)
+        if not modulus:
+            return self.equality(parts) if set(signs_found) <= {"=", "equiv"} else self.unequal(parts)
+        if len(parts) != 2:
+            raise NotMathError("a chain of congruences")
+        found = self.answer(residues)
+        items = found.items if isinstance(found, Listing) else (found,)
+        return Congruence(plain_text(parts[0]), tuple(items), self.end(modulus))
 
     def equality(self, parts: list[Tokens]) -> Answer:
         """`x = 5`, `f(x) = ...`, an equation, or a chain of equal values."""
@@ -266,6 +342,8 @@ class _Reader:
     def name(self, tokens: Tokens) -> tuple[str, tuple[str, ...]]:
         """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else ''."""
         tokens = strip(tokens)
+        if takes_back(tokens):
+            raise NotMathError("a label that takes the value back")
         if [token.text for token in tokens[1:6]] == ["^", "G", "-", "1", "G"] and tokens[0].kind == "sym":
             name, parameters = self.name([tokens[0], *tokens[6:]])  # f^{-1}(x)
             return (f"{name}^-1", parameters) if parameters else ("", ())
@@ -289,6 +367,8 @@ class _Reader:
             return str(node.value), ()
         if node.op == "apply" and all(arg.op == "sym" for arg in node.args):
             return str(node.value), tuple(str(arg.value) for arg in node.args)
+        if node.op == "mul" and tokens[-1].text == ")" and tokens[-2].text.isupper():
+            return plain_text(tokens), ()  # P(A): A is no parameter
         if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
             return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
         if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
@@ -332,7 +412,16 @@ class _Reader:
 
     def bracketed(self, tokens: Tokens) -> Answer:
         first = tokens[0]
-        if first.kind == "cmd" and first.text == "begin":
+        if first.kind == "op" and first.text in ("pm", "-") and is_tuple(tokens[1:]):
+            point = self.bracketed(tokens[1:])
+            assert isinstance(point, Tuple)
+            opposite = point._replace(items=tuple(_opposite(item) for item in point.items))
+            return opposite if first.text == "-" else Listing((point, opposite))
+        if (length := point_name(tokens)) and is_tuple(tokens[length:]):
+            return Assign(plain_text(tokens[:length]), (), self.bracketed(tokens[length:]))  # A(1, 2)
+        if transposed := without_transpose(tokens):
+            return _transposed(self.bracketed(transposed))
+        if first.kind == "cmd" and first.text == "begin" and closing(tokens, 0) == len(tokens) - 2:
             return self.environment(tokens)
         if first.kind == "open" and first.text in "([{<" and closing(tokens, 0) == len(tokens) - 1:
             inner, closer = tokens[1:-1], tokens[-1].text
@@ -343,7 +432,8 @@ class _Reader:
                 return self.tuple_of(first.text, inner, closer)
             if inner and inner[0].text == "begin" and inner[-2].text == "end":
                 return self.environment(inner)
-            if any(inner[i].text in ("cup", "=") or inner[i].kind in ("word", "run") for i in level):
+            operations = ("cup", "cap", "setminus", "=")
+            if is_tuple(inner) or any(inner[i].text in operations or inner[i].kind in ("word", "run") for i in level):
                 return self.answer(inner)
         return self.ratio(tokens)
 
@@ -365,18 +455,27 @@ class _Reader:
         if not inner:
             return Listing((), "set")
         bar = next((i for i in top_level(inner) if inner[i].text in ("mid", "|", ":")), None)
-        if bar is not None and bar > 0 and any(token.text in RELATIONS for token in inner[bar:]):
-            region = as_region(self.answer(inner[bar + 1 :]))
-            if region is not None:
-                return region
+        if bar and any(token.text in RELATIONS for token in inner[bar:]):
+            return self.comprehension(inner[:bar], inner[bar + 1 :])
         answer = self.answer(inner)
         if isinstance(answer, Assign) and isinstance(answer.value, Listing):
             return answer._replace(value=answer.value._replace(kind="set"))
-        if isinstance(answer, Listing):
+        if isinstance(answer, Listing) and answer.kind != "set":
             return answer._replace(kind="set")
         if isinstance(answer, Words):
             raise NotMathError("words in a set")
         return Listing((answer,), "set")
+
+    def comprehension(self, head: Tokens, condition: Tokens) -> Answer:
+        r"""`{x | x > 2}` is a region; `{2k | k \in Z}` is known by its term and its condition."""
+        name, domain = head, domain_of(head)
+        if [token.text for token in head[1:2]] == ["in"] and (domain or head[2:3] == []):
+            name = head[:1]
+        if len(name) == 1 and name[0].kind == "sym":
+            region = as_region(self.answer(condition))
+            if region is not None:
+                return self.within(region._replace(variable=""), domain or region.domain)
+        return Tuple("{|", (self.answer(head), read_tokens(condition, self.limits)), "}")
 
     def environment(self, tokens: Tokens) -> Answer:
         kind, end = tokens[1].text, closing(tokens, 0)
@@ -385,7 +484,7 @@ class _Reader:
         inner = tokens[2:end]
         if kind in ("cases", "rcases") and (pieces := self.cases(inner)):
             return Listing(tuple(pieces), "set")
-        if kind in _ROWS_ONLY:
+        if kind in _ROWS_ONLY or (kind == "array" and _is_column_of_statements(inner)):
             return self.answer([token for token in inner if token.text != "&"])
         if kind not in _MATRICES:
             raise NotMathError(kind)
@@ -423,14 +522,26 @@ class _Reader:
 
     # --- ratios, bases, numbers with units
 
+    def classes(self, tokens: Tokens) -> Congruence | None:
+        """`3 (mod 7)`, a class of residues."""
+        residues, modulus = split_modulus(tokens, bare=False)
+        return Congruence("", (self.answer(residues),), self.end(modulus)) if modulus else None
+
     def ratio(self, tokens: Tokens) -> Answer:
-        cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text == ":"]
+        cuts = [
+            i
+            for i in top_level(tokens)
+            if (tokens[i].kind == "op" and tokens[i].text == ":")
+            or (tokens[i].text == "to" and 0 < i < len(tokens) - 1)
+        ]
         if not cuts and (hour := hour_of_day(tokens)) is not None:
             return Ratio((num(hour), num(0)), half_of_day(tokens)[1])
         if not cuts:
-            return self.based(tokens) or self.scaled_matrix(tokens) or self.values(tokens)
+            return self.based(tokens) or self.matrices(tokens) or self.classes(tokens) or self.values(tokens)
         if all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
-            return self.answer(tokens[cuts[0] + 1 :])  # Total: 42
+            if takes_back(tokens[: cuts[0]]):
+                raise NotMathError("a label that takes the value back")
+            return Assign(plain_text(tokens[: cuts[0]]) + ":", (), self.answer(tokens[cuts[0] + 1 :]))  # Total: 42
         tokens, half = half_of_day(tokens)
         return Ratio(tuple(self.end(part) for part in split_at(tokens, cuts)), half)
 
@@ -452,23 +563,41 @@ class _Reader:
         except ValueError:  # a digit that the base does not have
             raise NotMathError("digit") from None
 
-    def scaled_matrix(self, tokens: Tokens) -> Answer | None:
-        begin = next((i for i, token in enumerate(tokens) if token.kind == "cmd" and token.text == "begin"), None)
-        if begin is None or begin == 0:
+    def matrices(self, tokens: Tokens) -> Answer | None:
+        """A multiple of a matrix, or a sum of such: a line is a point and multiples of a direction."""
+        if not any(token.kind == "cmd" and token.text == "begin" for token in tokens):
             return None
+        cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text in "+-"]
+        signs_found = [tokens[i].text for i in cuts]
+        parts = split_at(tokens, cuts)
+        if not parts[0]:
+            parts = parts[1:]
+        else:
+            signs_found = ["+", *signs_found]
+        found = [self.scaled_matrix(part) for part in parts]
+        total = _scaled(num(-1), found[0]) if signs_found[0] == "-" else found[0]
+        for sign, matrix in zip(signs_found[1:], found[1:], strict=True):
+            total = _sum(total, matrix if sign == "+" else _scaled(num(-1), matrix))
+        return total
+
+    def scaled_matrix(self, tokens: Tokens) -> Matrix:
+        begin = next((i for i in range(len(tokens)) if tokens[i].kind == "cmd" and tokens[i].text == "begin"), None)
+        if begin is None:
+            raise NotMathError("a number beside a matrix")
         matrix = self.bracketed(tokens[begin:])
         if not isinstance(matrix, Matrix):
             raise NotMathError("matrix")
         front = tokens[:begin]
-        if front[-1].text == "*":
+        if front and front[-1].text == "*":
             front = front[:-1]
-        scale = num(-1) if [token.text for token in front] == ["-"] else self.end(front)
-        return Matrix(tuple(tuple(Node("mul", (scale, entry)) for entry in row) for row in matrix.rows))
+        return _scaled(self.end(front), matrix) if front else matrix
 
     def values(self, tokens: Tokens) -> Answer:
         """A scalar, two or more of them with a plus-minus sign, or a named set."""
-        if len(tokens) == 1 and tokens[0].text in ("RR", "emptyset"):
-            return EVERYTHING if tokens[0].text == "RR" else Listing((), "set")
+        if len(tokens) == 1 and tokens[0].text == "emptyset":
+            return Listing((), "set")
+        if tokens[0].text == "RR" and (name := number_set(tokens)) in _REALS:
+            return _REALS[name]
         scalar = self.scalar(tokens)
         both = signs(scalar.node)
         if len(both) == 1:
@@ -493,6 +622,32 @@ def _each_sign(opener: str, items: list[Answer], closer: str, parts: list[Tokens
         return Tuple(opener, tuple(items), closer)
     at = found[0]
     return Listing(tuple(Tuple(opener, (*items[:at], value, *items[at + 1 :]), closer) for value in both.items))
+
+
+def _is_column_of_statements(tokens: Tokens) -> bool:
+    level = [tokens[i].text for i in top_level(tokens)]
+    return "&" not in level and ("row" not in level or any(text in RELATIONS for text in level))
+
+
+def _opposite(answer: Answer) -> Answer:
+    if not isinstance(answer, Scalar):
+        raise NotMathError("the opposite of no number")
+    return answer._replace(node=neg(answer.node))
+
+
+def _scaled(scale: Node, matrix: Matrix) -> Matrix:
+    return Matrix(tuple(tuple(Node("mul", (scale, entry)) for entry in row) for row in matrix.rows))
+
+
+def _sum(left: Matrix, right: Matrix) -> Matrix:
+    if [len(row) for row in left.rows] != [len(row) for row in right.rows]:
+        raise NotMathError("matrices of two shapes")
+    pairs = zip(left.rows, right.rows, strict=True)
+    return Matrix(tuple(tuple(Node("add", both) for both in zip(*rows, strict=True)) for rows in pairs))
+
+
+def _transposed(answer: Answer) -> Answer:
+    return Matrix(tuple(zip(*answer.rows, strict=True))) if isinstance(answer, Matrix) else answer
 
 
 def _is_name_part(node: Node) -> bool:
@@ -556,7 +711,9 @@ def _share_name(items: list[Answer], kind: str) -> list[Answer]:
     first = items[0]
     if not isinstance(first, Assign) or first.parameters or len(set(names)) != 1:
         return items
-    if not all(isinstance(item, Assign | Scalar | Listing) for item in items):
+    if not all(
+        isinstance(item, Assign | Scalar | Listing) or (kind == "or" and isinstance(item, Tuple)) for item in items
+    ):
         return items
     values = [item.value if isinstance(item, Assign) else item for item in items]
     return [Assign(first.name, (), Listing(tuple(_flatten(values)), kind))]

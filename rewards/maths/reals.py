@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from rewards.maths.answer import Answer, Assign, Inequality, Listing, Piece, Region, Scalar, Tuple
@@ -10,6 +11,7 @@ from rewards.maths.limits import Budget, NotMathError, UndefinedError
 from rewards.maths.node import MINUS_ONE, TWO, Node, call, neg, num, sym, variables
 from rewards.maths.numeric import Evaluator
 
+_MAX_INTEGERS = 100
 EVERYTHING = Region((Piece(None, False, None, False),))
 
 
@@ -175,3 +177,25 @@ def without(region: Region, removed: Answer, budget: Budget) -> Region:
         around = Region((Piece(None, False, point.low, False), Piece(point.low, False, None, False)))
         region = intersection(region, around, budget)
     return region
+
+
+def is_reversed(region: Region, budget: Budget) -> bool:
+    """Does a piece end before it begins, as (5, 4) does?"""
+    return any(
+        piece.low is not None and piece.high is not None and _order(piece.high, piece.low, budget) == -1
+        for piece in region.pieces
+    )
+
+
+def integers_in(region: Region) -> list[int] | None:
+    """The whole numbers of a region, the smallest first; None where they are too many or its ends are not plain."""
+    numbers: set[int] = set()
+    for piece in region.pieces:
+        ends = [end.value if end is not None and end.op == "num" else None for end in (piece.low, piece.high)]
+        if not isinstance(ends[0], Fraction) or not isinstance(ends[1], Fraction) or ends[1] - ends[0] > _MAX_INTEGERS:
+            return None
+        first, last = math.ceil(ends[0]), math.floor(ends[1])
+        first += not piece.low_closed and first == ends[0]
+        last -= not piece.high_closed and last == ends[1]
+        numbers.update(range(first, last + 1))
+    return sorted(numbers)

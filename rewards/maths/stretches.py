@@ -48,6 +48,16 @@ def closing(tokens: Tokens, start: int) -> int | None:
     return None
 
 
+def opening(tokens: Tokens) -> int:
+    """Index of the bracket that the last token closes; -1 where there is none."""
+    depth = 0
+    for index in range(len(tokens) - 1, -1, -1):
+        depth += _depth_change(tokens[index])
+        if depth == 0:
+            return index
+    return -1
+
+
 def _depth_change(token: Token) -> int:
     if token.kind == "open" or (token.kind == "cmd" and token.text == "begin"):
         return 1
@@ -79,3 +89,31 @@ def split_at(tokens: Tokens, cuts: list[int]) -> list[Tokens]:
     """The stretches between the cuts."""
     edges = [-1, *cuts, len(tokens)]
     return [tokens[a + 1 : b] for a, b in pairwise(edges)]
+
+
+def is_tuple(tokens: Tokens) -> bool:
+    """Is it one pair of brackets around several places?"""
+    if (
+        not tokens
+        or tokens[0].text not in ("(", "<")
+        or tokens[0].kind != "open"
+        or closing(tokens, 0) != len(tokens) - 1
+    ):
+        return False
+    inner = tokens[1:-1]
+    return any(inner[i].kind == "op" and inner[i].text == "," for i in top_level(inner))
+
+
+def usual_brackets(tokens: Tokens) -> Tokens:
+    """`]0, 1[` as `(0, 1)`."""
+    if not tokens or not (tokens[0].text == "]" or tokens[-1].text == "["):
+        return tokens
+    depth, turned = 0, []
+    for token in tokens:
+        if token.text == "]" and depth == 0:
+            token = token._replace(kind="open", text="(")
+        elif token.text == "[" and depth == 1:
+            token = token._replace(kind="close", text=")")
+        depth += _depth_change(token)
+        turned.append(token)
+    return turned

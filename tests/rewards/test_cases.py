@@ -61,3 +61,26 @@ def test_every_side_is_equal_to_itself(table: list[Case]):
 def test_a_gold_that_is_an_equation_or_a_condition_asks_for_it(gold: str):
     """Unlike the gold `m + n = 5`, which gives the value that was asked for."""
     assert not graded("5", gold)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("AB = a + b", "a + b"),
+        ("[ABC] = 24n", "24n"),
+        ("|S| = 2n + 1", "2n + 1"),
+        (r"\frac{N}{M} = 2^{k-n}", "2^{k-n}"),
+        ("f^{-1}(5) = 3", "3"),
+        (r"\tan^2 A = 12", "12"),
+        (r"x^2 + \frac{1}{x^2} = 12", "12"),
+        (r"\frac{CM}{BC} = \frac{8}{13}", "8 : 13"),
+        ("(x - 1)(x + 1) = x^2 - 1", "x^2 - 1"),
+    ],
+)
+def test_an_answer_may_say_what_it_answers(answer: str, gold: str):
+    """The other way round the gold is an equation, which the question may have asked for."""
+    assert graded(answer, gold)
+
+
+def test_an_equation_of_letters_picks_no_choice():
+    assert not graded("A = D", "D")
