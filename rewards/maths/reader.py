@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
-import re
-
 from rewards.maths.answer import (
     Answer,
     Assign,
-    Based,
-    Congruence,
-    Equation,
     Inequality,
     Listing,
     Matrix,
-    Ratio,
     Region,
     Scalar,
     Tuple,
     Words,
 )
+from rewards.maths.leaves import MAX_ITEMS
 from rewards.maths.limits import Budget, Limits, NotMathError
-from rewards.maths.measures import split_unit, with_commas
-from rewards.maths.node import Node, neg, num, signs, sym, variables
-from rewards.maths.parser import parse_expression
+from rewards.maths.measures import with_commas
+from rewards.maths.node import neg, num, sym, variables
 from rewards.maths.phrases import (
     DOMAINS,
     LABELS,
     RELATIONS,
     choice_letter,
     domain_of,
-    half_of_day,
-    hour_of_day,
-    number_set,
     numbered_statements,
     point_name,
     split_modulus,
-    takes_back,
     with_comma,
     without_lead_in,
     without_quantifier,
     without_transpose,
 )
-from rewards.maths.reals import EVERYTHING, as_region, integers_in, intersection, interval, is_reversed, solved, without
+from rewards.maths.reals import EVERYTHING, as_region, integers_in, intersection, interval, is_reversed, without
+from rewards.maths.relations import ORDER, Relations
 from rewards.maths.stretches import Tokens, closing, is_tuple, plain_text, split_at, strip, top_level, usual_brackets
 from rewards.maths.tokens import clean, tokenize
-from rewards.maths.units import NUMBER_WORDS, Unit
+from rewards.maths.units import NUMBER_WORDS
 
-_ORDER = frozenset({"<", ">", "<=", ">="})
 _CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
-_MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
-_ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcases"})
 _EMPTY = frozenset(
     {
         "no solution",
@@ -61,17 +49,10 @@ _EMPTY = frozenset(
         "the empty set",
     }
 )
-_REALS = {
-    "RR": EVERYTHING,
-    "RR+": Region((interval(num(0), False, sym("oo"), False),)),
-    "RR-": Region((interval(neg(sym("oo")), False, num(0), False),)),
-}
 _GAPPY = frozenset({"ZZ", "NN", "QQ"})  # subsets of the reals that are no intervals
 _SHORT_WORDS = frozenset({"yes", "no", "odd"})
-_WHEN = frozenset({"if", "for", "when", "where", "whenever", "is"})
 _ARTICLES = frozenset({"a", "an", "the"})
 _ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
-MAX_ITEMS = 200
 
 
 def read(text: str, limits: Limits, *, comma_lists: bool = False) -> tuple[Answer, Tokens]:
@@ -80,7 +61,7 @@ def read(text: str, limits: Limits, *, comma_lists: bool = False) -> tuple[Answe
     Raises:
         LimitError: too long, too deep, or numbers with too many digits.
     """
-    tokens = strip(tokenize(clean(text, comma_lists=comma_lists), limits))
+    tokens = strip(usual_brackets(tokenize(clean(text, comma_lists=comma_lists), limits)))
     return read_tokens(tokens, limits), tokens
 
 
@@ -90,21 +71,18 @@ def read_tokens(tokens: Tokens, limits: Limits) -> Answer:
     Raises:
         LimitError: as `read`.
     """
-    try:
-        return _Reader(limits).answer(tokens)
-    except NotMathError:
-        return Words(plain_text(tokens))
+    return _Reader(limits).or_words(tokens)
 
 
-class _Reader:
-    """Reads one answer; its methods go from the loosest binding (lists) to the tightest (one expression)."""
+class _Reader(Relations):
+    """Reads one answer; methods and base classes go from the loosest binding to the tightest."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+        super().__init__(limits)
         self.depth = 0
 
     def answer(self, tokens: Tokens) -> Answer:
-        tokens = strip(with_comma(without_quantifier(without_lead_in(strip(usual_brackets(tokens))))))
+        tokens = strip(with_comma(without_quantifier(without_lead_in(strip(tokens)))))
         if not tokens:
             raise NotMathError("empty")
         self.depth += 1
@@ -114,8 +92,6 @@ class _Reader:
             return self.words(tokens) or self.listing(tokens)
         finally:
             self.depth -= 1
-
-    # --- words
 
     def words(self, tokens: Tokens) -> Answer | None:
         """An answer that is nothing but words, or a choice letter."""
@@ -141,8 +117,6 @@ class _Reader:
         if text in _EMPTY:
             return Listing((), "set")
         return EVERYTHING if text in _ALL_REALS else Words(text)
-
-    # --- lists
 
     def listing(self, tokens: Tokens) -> Answer:
         if statements := numbered_statements(tokens):
@@ -221,15 +195,13 @@ class _Reader:
             shared = intersection(shared, region, Budget(self.limits))
         return union if kind == "list" and not shared.pieces else shared
 
-    # --- unions, relations
-
     def union(self, tokens: Tokens) -> Answer:
         level = top_level(tokens)
         if [tokens[i].text for i in level[1:2]] == ["|"] and tokens[0].kind == "sym" and len(level) > 2:
             return self.braces(tokens)  # {x | x > 1}, where the braces were not escaped
         cups = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "cup"]
         if any(tokens[i].kind == "op" and tokens[i].text in RELATIONS for i in level):
-            orders = [part for part in split_at(tokens, cups) if any(t.text in _ORDER for t in part)]
+            orders = [part for part in split_at(tokens, cups) if any(t.text in ORDER for t in part)]
             if not cups or len(orders) <= len(cups):
                 return self.relation(tokens, level)  # `x < 1 cup x > 2` is a union of relations
         if operations := [i for i in level if self.is_set_operation(tokens, i)]:
@@ -272,143 +244,6 @@ class _Reader:
         if region is None or is_reversed(region, Budget(self.limits)):
             raise NotMathError("not a set of reals")
         return region
-
-    def relation(self, tokens: Tokens, level: list[int]) -> Answer:
-        cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in RELATIONS]
-        signs_found = [tokens[i].text for i in cuts]
-        parts = split_at(tokens, cuts)
-        if any(not part for part in parts):
-            raise NotMathError("a relation without a side")
-        if "equiv" in signs_found:
-            return self.congruence(parts, signs_found)
-        if "~~" in signs_found:
-            return self.approximation(parts, signs_found)
-        if set(signs_found) == {"="}:
-            return self.equality(parts)
-        if set(signs_found) <= _ORDER:
-            return self.order(parts, signs_found)
-        if signs_found == ["in"] and (name := self.name(parts[0])[0]):
-            return Assign(name, (), self.answer(parts[1]))
-        if signs_found == ["!="]:
-            return self.unequal(parts)
-        raise NotMathError("relation")
-
-    def approximation(self, parts: list[Tokens], signs_found: list[str]) -> Answer:
-        r"""`x \approx 2.5` names a value; what follows `\frac{5}{2} \approx` is only a decimal of it."""
-        first = signs_found.index("~~")
-        if first == 0 and len(parts) == 2 and (name := self.name(parts[0])[0]):
-            return Assign(name, (), self.answer(parts[1]))
-        if not set(signs_found[:first]) <= {"="}:
-            raise NotMathError("an approximation in a condition")
-        return self.equality(parts[: first + 1]) if first else self.answer(parts[0])
-
-    def congruence(self, parts: list[Tokens], signs_found: list[str]) -> Answer:
-        r"""`x \equiv 3 \pmod 7`; without a modulus, `f(x) \equiv 0` is `f(x) = 0`."""
-        residues, modulus = split_modulus(parts[-1], bare=True)
-        if not modulus:
-            return self.equality(parts) if set(signs_found) <= {"=", "equiv"} else self.unequal(parts)
-        if len(parts) != 2:
-            raise NotMathError("a chain of congruences")
-        found = self.answer(residues)
-        items = found.items if isinstance(found, Listing) else (found,)
-        return Congruence(plain_text(parts[0]), tuple(items), self.end(modulus))
-
-    def equality(self, parts: list[Tokens]) -> Answer:
-        """`x = 5`, `f(x) = ...`, an equation, or a chain of equal values."""
-        named = self.name(parts[0])
-        if named[0]:
-            value = self.answer(parts[1]) if len(parts) == 2 else self.chain(parts[1:])
-            if not (isinstance(value, Scalar) and named[0] in variables(value.node)):
-                return Assign(named[0], named[1], value)
-        if len(parts) > 2:
-            return self.chain(parts)
-        back = self.name(parts[1])
-        if back[0] and not back[1]:
-            value = self.answer(parts[0])
-            if not (isinstance(value, Scalar) and back[0] in variables(value.node)):
-                return Assign(back[0], (), value)
-        left, right = self.scalar(parts[0]), self.scalar(parts[1])
-        if not variables(left.node) and not variables(right.node):
-            return right._replace(also=(left.node,), unit=right.unit or left.unit)
-        return Equation(left.node, right.node, right.unit or left.unit)
-
-    def chain(self, parts: list[Tokens]) -> Answer:
-        """`2/4 = 1/2`: the last, provided the others are equal to it (checked when it is compared)."""
-        scalars = [self.scalar(part) for part in parts]
-        last = scalars[-1]
-        units = [scalar.unit for scalar in scalars if scalar.unit is not None]
-        return last._replace(also=tuple(s.node for s in scalars[:-1]), unit=units[-1] if units else None)
-
-    def name(self, tokens: Tokens) -> tuple[str, tuple[str, ...]]:
-        """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else ''."""
-        tokens = strip(tokens)
-        if takes_back(tokens):
-            raise NotMathError("a label that takes the value back")
-        if [token.text for token in tokens[1:6]] == ["^", "G", "-", "1", "G"] and tokens[0].kind == "sym":
-            name, parameters = self.name([tokens[0], *tokens[6:]])  # f^{-1}(x)
-            return (f"{name}^-1", parameters) if parameters else ("", ())
-        if len(tokens) > 1 and tokens[0].text in ("angle", "triangle"):
-            tokens = tokens[1:]
-        if tokens and all(token.kind == "word" for token in tokens) and len(plain_text(tokens)) > 1:
-            return plain_text(tokens), ()
-        if tokens and all(token.kind == "run" for token in tokens) and len(tokens[0].text) > 3:
-            return plain_text(tokens), ()
-        if any(token.kind == "op" and token.text == ":" for token in tokens):
-            return plain_text(tokens), ()
-        if tokens and tokens[0].text == "(" and closing(tokens, 0) == len(tokens) - 1:
-            inner = tokens[1:-1]
-            if inner and all(t.kind == "sym" or t.text in (",", "_") or t.kind == "num" for t in inner):
-                return "(" + "".join(token.text for token in inner) + ")", ()
-        try:
-            node, _ = parse_expression(tokens, self.limits)
-        except NotMathError:
-            return "", ()
-        if node.op == "sym" and node.value not in ("pi", "i", "oo"):
-            return str(node.value), ()
-        if node.op == "apply" and all(arg.op == "sym" for arg in node.args):
-            return str(node.value), tuple(str(arg.value) for arg in node.args)
-        if node.op == "mul" and tokens[-1].text == ")" and tokens[-2].text.isupper():
-            return plain_text(tokens), ()  # P(A): A is no parameter
-        if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
-            return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
-        if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
-            return plain_text(tokens), ()  # f(2), f(f(2)), S_1(101)
-        return "", ()
-
-    def order(self, parts: list[Tokens], relations: list[str]) -> Answer:
-        """An inequality, as a region where one plain variable is compared with constants."""
-        if relations[0] in (">", ">="):
-            parts, relations = parts[::-1], [sign.replace(">", "<") for sign in reversed(relations)]
-        if any(sign not in ("<", "<=") for sign in relations):
-            raise NotMathError("mixed inequality")
-        closed = [sign == "<=" for sign in relations]
-        nodes = [self.end(part) for part in parts]
-        names = [self.name(part)[0] for part in parts]
-        if len(parts) == 3 and names[1] and names[1] not in variables(nodes[0]) | variables(nodes[2]):
-            return Region((interval(nodes[0], closed[0], nodes[2], closed[1]),), _variable(parts[1]))
-        if len(parts) == 2 and names[0] and not variables(nodes[1]):
-            return Region((interval(neg(sym("oo")), False, nodes[1], closed[0]),), _variable(parts[0]))
-        if len(parts) == 2 and names[1] and not variables(nodes[0]):
-            return Region((interval(nodes[0], closed[0], sym("oo"), False),), _variable(parts[1]))
-        if len(parts) == 2:
-            inequality = Inequality(nodes[0], nodes[1], closed[0])
-            return solved(inequality, Budget(self.limits)) or inequality
-        pairs = zip(nodes, nodes[1:], closed, strict=False)
-        return Listing(tuple(Inequality(a, b, c) for a, b, c in pairs))
-
-    def end(self, tokens: Tokens) -> Node:
-        return self.scalar(tokens).node
-
-    def unequal(self, parts: list[Tokens]) -> Answer:
-        for variable, other in ((0, 1), (1, 0)):
-            if self.name(parts[variable])[0] and not variables(self.end(parts[other])):
-                points = tuple(Scalar(node) for node in signs(self.end(parts[other])))
-                region = without(EVERYTHING, Listing(points), Budget(self.limits))
-                return region._replace(variable=_variable(parts[variable]))
-        left, right = self.end(parts[0]), self.end(parts[1])
-        return Assign("!=", (), Equation(left, right))
-
-    # --- brackets
 
     def bracketed(self, tokens: Tokens) -> Answer:
         first = tokens[0]
@@ -475,143 +310,7 @@ class _Reader:
             region = as_region(self.answer(condition))
             if region is not None:
                 return self.within(region._replace(variable=""), domain or region.domain)
-        return Tuple("{|", (self.answer(head), read_tokens(condition, self.limits)), "}")
-
-    def environment(self, tokens: Tokens) -> Answer:
-        kind, end = tokens[1].text, closing(tokens, 0)
-        if end is None or end != len(tokens) - 2:
-            raise NotMathError("environment")
-        inner = tokens[2:end]
-        if kind in ("cases", "rcases") and (pieces := self.cases(inner)):
-            return Listing(tuple(pieces), "set")
-        if kind in _ROWS_ONLY or (kind == "array" and _is_column_of_statements(inner)):
-            return self.answer([token for token in inner if token.text != "&"])
-        if kind not in _MATRICES:
-            raise NotMathError(kind)
-        return Matrix(self.rows(inner))
-
-    def cases(self, inner: Tokens) -> list[Answer]:
-        """The (value, condition) pairs of a function by cases; nothing for a system of equations, aligned or not."""
-        lines = [line for line in split_at(inner, [i for i in top_level(inner) if inner[i].text == "row"]) if line]
-        pairs: list[Answer] = []
-        for line in lines:
-            marks = [i for i in top_level(line) if line[i].text == "&"] or [
-                i for i in top_level(line) if line[i].kind == "op" and line[i].text == ","
-            ]
-            cells = split_at(line, marks[:1])
-            if len(cells) != 2 or not cells[0] or not cells[1] or cells[1][0].text in RELATIONS:
-                return []
-            condition = [token for token in strip(cells[1]) if token.kind != "word" or token.text not in _WHEN]
-            if any(token.text in RELATIONS for token in cells[0]) or not condition:
-                return []
-            pairs.append(Tuple("(", (self.answer(cells[0]), read_tokens(condition, self.limits)), ")"))
-        return pairs
-
-    def rows(self, inner: Tokens) -> tuple[tuple[Node, ...], ...]:
-        level = top_level(inner)
-        lines = split_at(inner, [i for i in level if inner[i].text == "row"])
-        rows = []
-        for line in lines:
-            if not line:
-                continue
-            cells = split_at(line, [i for i in top_level(line) if line[i].text == "&"])
-            rows.append(tuple(self.end(cell) for cell in cells))
-        if not rows or len(rows) * len(rows[0]) > MAX_ITEMS or len({len(row) for row in rows}) > 1:
-            raise NotMathError("rows")
-        return tuple(rows)
-
-    # --- ratios, bases, numbers with units
-
-    def classes(self, tokens: Tokens) -> Congruence | None:
-        """`3 (mod 7)`, a class of residues."""
-        residues, modulus = split_modulus(tokens, bare=False)
-        return Congruence("", (self.answer(residues),), self.end(modulus)) if modulus else None
-
-    def ratio(self, tokens: Tokens) -> Answer:
-        cuts = [
-            i
-            for i in top_level(tokens)
-            if (tokens[i].kind == "op" and tokens[i].text == ":")
-            or (tokens[i].text == "to" and 0 < i < len(tokens) - 1)
-        ]
-        if not cuts and (hour := hour_of_day(tokens)) is not None:
-            return Ratio((num(hour), num(0)), half_of_day(tokens)[1])
-        if not cuts:
-            return self.based(tokens) or self.matrices(tokens) or self.classes(tokens) or self.values(tokens)
-        if all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
-            if takes_back(tokens[: cuts[0]]):
-                raise NotMathError("a label that takes the value back")
-            return Assign(plain_text(tokens[: cuts[0]]) + ":", (), self.answer(tokens[cuts[0] + 1 :]))  # Total: 42
-        tokens, half = half_of_day(tokens)
-        return Ratio(tuple(self.end(part) for part in split_at(tokens, cuts)), half)
-
-    def based(self, tokens: Tokens) -> Answer | None:
-        """`52_8`, `(52)_8`, `1A_{16}`."""
-        cut = next((i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None)
-        if cut is None:
-            return None
-        negative = tokens[0].text == "-"
-        digits = "".join(token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G"))
-        base = "".join(token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G"))
-        base = str(NUMBER_WORDS.get(base.lower(), base))
-        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(r"[0-9]{1,2}", base):
-            return None
-        if base == "10":
-            return Scalar(num(int(digits) * (-1 if negative else 1))) if digits.isdigit() else None
-        try:
-            return Based(int(digits, int(base)) * (-1 if negative else 1), int(base))
-        except ValueError:  # a digit that the base does not have
-            raise NotMathError("digit") from None
-
-    def matrices(self, tokens: Tokens) -> Answer | None:
-        """A multiple of a matrix, or a sum of such: a line is a point and multiples of a direction."""
-        if not any(token.kind == "cmd" and token.text == "begin" for token in tokens):
-            return None
-        cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text in "+-"]
-        signs_found = [tokens[i].text for i in cuts]
-        parts = split_at(tokens, cuts)
-        if not parts[0]:
-            parts = parts[1:]
-        else:
-            signs_found = ["+", *signs_found]
-        found = [self.scaled_matrix(part) for part in parts]
-        total = _scaled(num(-1), found[0]) if signs_found[0] == "-" else found[0]
-        for sign, matrix in zip(signs_found[1:], found[1:], strict=True):
-            total = _sum(total, matrix if sign == "+" else _scaled(num(-1), matrix))
-        return total
-
-    def scaled_matrix(self, tokens: Tokens) -> Matrix:
-        begin = next((i for i in range(len(tokens)) if tokens[i].kind == "cmd" and tokens[i].text == "begin"), None)
-        if begin is None:
-            raise NotMathError("a number beside a matrix")
-        matrix = self.bracketed(tokens[begin:])
-        if not isinstance(matrix, Matrix):
-            raise NotMathError("matrix")
-        front = tokens[:begin]
-        if front and front[-1].text == "*":
-            front = front[:-1]
-        return _scaled(self.end(front), matrix) if front else matrix
-
-    def values(self, tokens: Tokens) -> Answer:
-        """A scalar, two or more of them with a plus-minus sign, or a named set."""
-        if len(tokens) == 1 and tokens[0].text == "emptyset":
-            return Listing((), "set")
-        if tokens[0].text == "RR" and (name := number_set(tokens)) in _REALS:
-            return _REALS[name]
-        scalar = self.scalar(tokens)
-        both = signs(scalar.node)
-        if len(both) == 1:
-            return scalar
-        return Listing(tuple(scalar._replace(node=node) for node in both))
-
-    def scalar(self, tokens: Tokens) -> Scalar:
-        tokens, unit, factor = split_unit(strip(tokens))
-        node, degrees = parse_expression(tokens, self.limits)
-        if factor != 1:
-            node = Node("mul", (node, num(factor)))
-        if degrees and unit is None:
-            unit = Unit((("degree", 1),))
-        return Scalar(node, unit)
+        return Tuple("{|", (self.answer(head), self.or_words(condition)), "}")
 
 
 def _each_sign(opener: str, items: list[Answer], closer: str, parts: list[Tokens]) -> Answer:
@@ -624,44 +323,20 @@ def _each_sign(opener: str, items: list[Answer], closer: str, parts: list[Tokens
     return Listing(tuple(Tuple(opener, (*items[:at], value, *items[at + 1 :]), closer) for value in both.items))
 
 
-def _is_column_of_statements(tokens: Tokens) -> bool:
-    level = [tokens[i].text for i in top_level(tokens)]
-    return "&" not in level and ("row" not in level or any(text in RELATIONS for text in level))
-
-
 def _opposite(answer: Answer) -> Answer:
     if not isinstance(answer, Scalar):
         raise NotMathError("the opposite of no number")
     return answer._replace(node=neg(answer.node))
 
 
-def _scaled(scale: Node, matrix: Matrix) -> Matrix:
-    return Matrix(tuple(tuple(Node("mul", (scale, entry)) for entry in row) for row in matrix.rows))
-
-
-def _sum(left: Matrix, right: Matrix) -> Matrix:
-    if [len(row) for row in left.rows] != [len(row) for row in right.rows]:
-        raise NotMathError("matrices of two shapes")
-    pairs = zip(left.rows, right.rows, strict=True)
-    return Matrix(tuple(tuple(Node("add", both) for both in zip(*rows, strict=True)) for rows in pairs))
-
-
 def _transposed(answer: Answer) -> Answer:
     return Matrix(tuple(zip(*answer.rows, strict=True))) if isinstance(answer, Matrix) else answer
-
-
-def _is_name_part(node: Node) -> bool:
-    return node.op in ("num", "sym") or (node.op == "apply" and all(_is_name_part(arg) for arg in node.args))
 
 
 def is_point(listing: Listing) -> bool:
     """`x = 1, y = 2`: values of different names that hold together."""
     names = {item.name for item in listing.items if isinstance(item, Assign) and not item.parameters}
     return listing.kind != "or" and len(names) == len(listing.items) > 1
-
-
-def _variable(tokens: Tokens) -> str:
-    return plain_text(strip(tokens))
 
 
 def _share_unequal(parts: list[Tokens]) -> list[Tokens]:

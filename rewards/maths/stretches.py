@@ -106,7 +106,8 @@ def is_tuple(tokens: Tokens) -> bool:
 
 def usual_brackets(tokens: Tokens) -> Tokens:
     """`]0, 1[` as `(0, 1)`."""
-    if not tokens or not (tokens[0].text == "]" or tokens[-1].text == "["):
+    shown = [token for token in tokens if token.text != "G"]
+    if not shown or not (shown[0].text == "]" or shown[-1].text == "["):
         return tokens
     depth, turned = 0, []
     for token in tokens:
@@ -114,6 +115,6 @@ def usual_brackets(tokens: Tokens) -> Tokens:
             token = token._replace(kind="open", text="(")
         elif token.text == "[" and depth == 1:
             token = token._replace(kind="close", text=")")
-        depth += _depth_change(token)
+        depth += _depth_change(token) if token.text != "G" else 0
         turned.append(token)
     return turned
