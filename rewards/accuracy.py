@@ -92,14 +92,17 @@ def grade(
     final = final_part(response, prompt_opens_think=prompt_opens_think)
     if final is None:
         return Reward(0.0, "unclosed_thought")
-    candidates, reason = extract(final, source)
+    candidates, reason, suffix = extract(final, source)
     if not candidates:
         return Reward(0.0, reason)
     details = {"extracted": candidates[-1][:MAX_SHOWN]}
     if max(map(len, candidates)) > WORKER.max_chars:
         return Reward(0.0, "limit", details | {"limit": "chars"})
     try:
-        correct = [same_answer(candidate, gold, rules, limits) for candidate in candidates]
+        correct = [
+            any(same_answer(reading, gold, rules, limits) for reading in dict.fromkeys((text, text + suffix)))
+            for text in candidates
+        ]
     except (LimitError, RecursionError) as error:
         if limits is IN_PROCESS:
             raise NeedsWorkerError from None

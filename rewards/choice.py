@@ -69,7 +69,7 @@ def _answer(sample: Sample, source: Source) -> str | Reward:
     final = final_part(sample.response, prompt_opens_think=sample.prompt_opens_think)
     if final is None:
         return Reward(0.0, "unclosed_thought")
-    candidates, reason = extract(final, source)
+    candidates, reason, _ = extract(final, source)
     if len({" ".join(text.split()) for text in candidates}) > 1:
         return Reward(0.0, "several_answers", {"extracted": candidates[-1][:200]})
     if not candidates:

@@ -40,7 +40,7 @@ def countdown(sample: Sample, source: Source = "answer_tag", valid_score: float 
     final = final_part(sample.response, prompt_opens_think=sample.prompt_opens_think)
     if final is None:
         return Reward(0.0, "unclosed_thought")
-    candidates, reason = extract(final, source)
+    candidates, reason, _ = extract(final, source)
     if len(candidates) != 1:
         return Reward(0.0, "several_answers" if candidates else reason)
     text, *stated = map(str.strip, _plain(candidates[0]).split("="))

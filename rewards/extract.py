@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from rewards.statements import MAX_STATEMENTS, sentence_value, statements, without_spelling
+
 Source = Literal["any", "boxed", "answer_tag", "stated", "last_number"]
 
-MAX_CANDIDATES = 32  # more boxes than this is a guess list, whatever they hold
+MAX_CANDIDATES = MAX_STATEMENTS  # more boxes than this is a guess list, whatever they hold
 
 
 class Extraction(NamedTuple):
@@ -18,19 +20,16 @@ class Extraction(NamedTuple):
 
     candidates: tuple[str, ...]
     reason: str = ""
+    suffix: str = ""  # stands right behind the last box and may belong to it: the percent sign of `\boxed{8}\%`
 
 
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}(?:\{|(?:\s|(?=\d))(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII)
-_STATED = re.compile(
-    r"(?:\b(?:final |correct |right )?(?:answers?|option|choice)(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?"
-    r"\**\s*(?:\b(?:is|are|would be|must be)\b(?:\s+(?:therefore|thus|then|hence|simply|just))?|:|=)"
-    r"|####)"
-    r"\**:?\s*",
-    re.IGNORECASE,
+# A doubled backslash is one that was escaped for JSON.
+_BRACES = re.compile(
+    r"\\{1,2}(?:boxed|fbox)\s{0,8}(?:(?P<box>\{)|(?:\s|(?=\d))(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII
 )
-_REASON = re.compile(r",?\s(?:which|since|because|where|given|as)\s.*|,\s(?:not|rather than|instead of)\s.*", re.DOTALL)
-_SENTENCE = re.compile(r"[^\d$\\=]{1,120}?\b(?:is|are|equals|got|get|obtained|found|has|have)\s+([^\n]{1,200})")
-_STATEMENT_END = re.compile(r"\n|\.(?=\s|$)|\.(?=\*\*)|</|<\|\w{1,30}\|>|\.(?=<\|)")
+_PERCENT = re.compile(r"\}?[$\s]{0,3}\\?%")
+_SPECIAL_TOKEN = re.compile(r"<[|｜][\w▁]{3,40}[|｜]>|</s>")
+_CODE = re.compile(r"(`+)(?:\w+\n)?([^`]+)\1")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.ASCII)
 _PLACEHOLDERS = frozenset(
     {"", "...", r"\ldots", r"\dots", r"\cdots", r"\cdot", "…", "ans", "[answer]", "(answer)", "answer here"}
@@ -38,8 +37,6 @@ _PLACEHOLDERS = frozenset(
        for here in ("", " here")}
     | {rf"\text{{{owner}answer}}" for owner in ("", "the ", "your ", "final ", "your final ", "the final ")}
 )  # fmt: skip
-_MAX_STATEMENT = 400  # characters
-_MAX_STATED = 50_000  # characters at the end of a response that are searched for a stated answer
 
 
 def final_part(response: str, *, prompt_opens_think: bool = False) -> str | None:
@@ -55,21 +52,22 @@ def extract(final: str, source: Source = "any") -> Extraction:
 
     `any`: boxes, else answer tags, else a stated answer. A box inside a tag and the tag are one candidate.
     """
+    final = _SPECIAL_TOKEN.sub("\n", final)
     tags = _real(tagged(final)) if source in ("any", "answer_tag") else []
     if source == "last_number":
         numbers = _NUMBER.findall(final)
         return Extraction((numbers[-1].rstrip(","),) if numbers else (), "no_answer")
     if source == "stated":
-        return _stated(final)
+        return _several(_real(statements(final)))
     if source == "answer_tag":
         return _from_tags(tags)
     boxes = _real(boxed(final))
     if source == "boxed" or (boxes and not tags):
-        return _several(boxes)
+        return _several(boxes)._replace(suffix=r"\%" if _percent_follows(final) else "")
     if boxes:
         unboxed = [tag for tag in tags if not _real(boxed(tag))]
         return _several([*(_inside(tag) for tag in unboxed), *boxes])
-    return _from_tags(tags) if tags else _stated(final)
+    return _from_tags(tags) if tags else _several(_real(statements(final)))
 
 
 def tagged(text: str) -> list[str]:
@@ -89,6 +87,10 @@ def boxed(text: str) -> list[str]:
     r"""Contents of all complete `\boxed{...}` and `\fbox{...}` outside of other boxes, in order; also
     `\boxed 5`.
     """
+    return [text[start:end] for start, end in _box_spans(text)]
+
+
+def _box_spans(text: str) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []  # (start, end) of contents
     opened: list[int] = []  # where the group began if it is a box, else -1
     if "boxed" not in text and "fbox" not in text:
@@ -102,29 +104,22 @@ def boxed(text: str) -> list[str]:
                 found.append((start, match.start()))
         elif token == "{":
             opened.append(-1)
-        elif token.startswith(("\\boxed", "\\fbox")) and token[-1] == "{":
+        elif match["box"]:
             opened.append(match.end())
         elif match["bare"]:
             found.append(match.span("bare"))
         if len(found) > MAX_CANDIDATES and not opened:
             break
-    return [text[start:end] for start, end in found]
+    return found
+
+
+def _percent_follows(text: str) -> bool:
+    spans = _box_spans(text) if "%" in text else []
+    return bool(spans and _PERCENT.match(text, spans[-1][1]))
 
 
 def _real(candidates: list[str]) -> list[str]:
     return [text for text in candidates if text.strip().lower() not in _PLACEHOLDERS]
-
-
-def _statement(text: str) -> str:
-    """The text up to the end of a formula on its own lines, of the sentence, or of the line, without its
-    reasons.
-    """
-    for opening, closing in ((r"\[", r"\]"), ("$$", "$$")):
-        if text.startswith(opening) and (end := text.find(closing, len(opening))) > 0:
-            return text[len(opening) : end].strip()
-    end_of_sentence = _STATEMENT_END.search(text)
-    text = text[: end_of_sentence.start()] if end_of_sentence else text
-    return _REASON.sub("", text).strip().strip("*").strip()
 
 
 def _several(candidates: list[str]) -> Extraction:
@@ -132,7 +127,15 @@ def _several(candidates: list[str]) -> Extraction:
         return Extraction((), "no_answer")
     if len(candidates) > MAX_CANDIDATES:
         return Extraction((), "several_answers")
-    return Extraction(tuple(dict.fromkeys(text.strip() for text in candidates)))
+    return Extraction(tuple(dict.fromkeys(_bare(text) for text in candidates)))
+
+
+def _bare(text: str) -> str:
+    r"""Without blanks and code ticks around it, and without a last `\ ` or `\\`, which an ending leaves as a lone
+    backslash.
+    """
+    code = _CODE.fullmatch(text.strip())
+    return (code[2] if code else text).strip().rstrip("\\ \t\r\n")
 
 
 def _from_tags(tags: list[str]) -> Extraction:
@@ -144,21 +147,7 @@ def _inside(text: str) -> str:
     boxes = _real(boxed(text))
     if boxes:
         return boxes[-1] if len(set(boxes)) == 1 else ", ".join(boxes)
-    stated = _stated(text).candidates
+    stated = set(_real(statements(text)))
     if len(stated) == 1:
-        return stated[-1]
-    sentence = _SENTENCE.fullmatch(text.strip().rstrip("."))  # `The total cost is 5 dollars.`
-    return sentence[1] if sentence else text
-
-
-def _stated(text: str) -> Extraction:
-    """What follows `the answer is`, `Answer:`, `####`, up to the end of the sentence or line."""
-    found = []
-    text = text[-_MAX_STATED:]
-    for match in _STATED.finditer(text):
-        statement = _statement(text[match.end() : match.end() + _MAX_STATEMENT])
-        if not _STATED.search(statement):  # `Final Answer: The final answer is 42.` is one statement
-            found.append(statement)
-        if len(found) > MAX_CANDIDATES:
-            break
-    return _several(_real(found))
+        return stated.pop()
+    return sentence_value(text) or without_spelling(text)

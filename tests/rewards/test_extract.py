@@ -54,7 +54,46 @@ RIGHT = {
     "has in tag": "<answer>James has 42 apples.</answer>",
     "units": r"\boxed{42\text{ cm}}",
     "unicode around": "结果是 \\boxed{42}。",
+    "escaped blanks in a box": r"\boxed{\ 42\ }",
+    "several escaped blanks": r"\boxed{42\ \ }",
+    "escaped blank in a tag": r"<answer>42\ </answer>",
+    "box with a doubled backslash": r"\\boxed{42}",
+    "box after a line break": r"x = 41 + 1 \\\boxed{42}",
+    "end token in a tag": "<answer>42<|im_end|></answer>",
+    "code in a tag": "<answer>`42`</answer>",
+    "code block in a tag": "<answer>\n```\n42\n```\n</answer>",
+    "code block with its language": "<answer>```text\n42\n```</answer>",
+    "spelled out in a tag": "<answer>42 (forty-two)</answer>",
+    "needs in tag": "<answer>Nadia needs 42 spoons of flour.</answer>",
+    "money in tag": "<answer>Omar pays $42 every month for his phone.</answer>",
+    "left in tag": "<answer>Pia has 42 letters left to read.</answer>",
+    "reason in tag": "<answer>The product is 42, because 6 * 7 = 42.</answer>",
 }
+STATED = [
+    "# Answer\n\n42", "### Final Answer\n$42$", "**Final Answer**\n\n42.", "**Answer**\n\\[ 42 \\]",
+    "## Answer\n**42**",
+    "**Final Answer**\n\n$$\n42\n$$", "### **The answer**\n\n```\n42\n```", "Answer\n42", "__Answer__: 42",
+    "_The answer is_ 42", "*Answer:* **42**", "Answer： 42", "The answer is `42`.", "The answer is ```42```",
+    "## Answer\n\nWe multiply 6 and 7.\n\nThe answer is 42.", "## Answer\n\n1. We multiply.\n2. The answer is 42.",
+    "## Answer\n\n- We multiply.\n- So the answer is 42.", "**Final Answer**\n\nThe final answer is 42.",
+    "The answer is exactly 42.", "The answer is clearly equal to 42.", "The answer equals 42.",
+    "The answer, then, is 42.",
+    "The answer should be 42.", "The answer turns out to be 42.", "**Answer:** The value is 42.",
+    "The answer is $42$ (choice E).", "The answer is $42$, option (E).", "The answer is 42 (forty-two).",
+    "Answer: 42 (since 7 * 6 = 42)", "The answer is 42, and we are done.", "The answer is 42.<｜end▁of▁sentence｜>",
+    "答案是 42", "最终答案：42", "所以答案为$42$。因为 6 * 7 = 42。",
+]  # fmt: skip
+STILL_STATED = [
+    "The answer is 42. This is because 6 * 7 = 42.", "Nothing else works. The answer is 42.",
+    "Wait, I mixed up two numbers. The answer is 42.", "Suppose the answer is 41. That fails. So the answer is 42.",
+    "41 is not even, so the answer is 42.", "Since 41 is not even, the answer is 42.",
+    "We claim that the answer is 42.",
+    "It is not hard to see that the answer is 42.", "No doubt the answer is 42.", "In other words the answer is 42.",
+    "I think the answer is 42.", "This results in the answer: 42", "The answer is 42. No other number works.",
+    "The answer is 42.\n\nNote: 41 would be wrong.",
+    "The answer is 42. But wait, is it even? Yes, so the answer is 42.",
+    "Answer: 42\n\nWe multiply. Alternatively, one can add 21 and 21.",
+]  # fmt: skip
 WRONG = {
     "nothing": "",
     "no answer": "I do not know.",
@@ -84,7 +123,30 @@ WRONG = {
     "template": "<think> reasoning here </think> <answer> answer here </answer>",
     "question echoed": "What is 6 * 7? The result of 6 * 7 must be found, 42 apples were there.",
     "wrong": r"\boxed{41}",
+    "doubt in tag": "<answer>I doubt that the total is 42.</answer>",
+    "denied in tag": "<answer>Nadia never has 42 spoons.</answer>",
+    "bound in tag": "<answer>Nadia needs at least 42 spoons.</answer>",
+    "changed in tag": "<answer>Nadia needs 42 hundred spoons.</answer>",
+    "alternative in tag": "<answer>Nadia needs 42 spoons or cups.</answer>",
+    "two numbers in tag": "<answer>Nadia needs 42 spoons and 3 cups.</answer>",
+    "sum in tag": "<answer>Nadia needs 42 - x spoons.</answer>",
+    "factorial in tag": "<answer>There are 42! orders.</answer>",
+    "code twice in tag": "<answer>`42` or `43`</answer>",
+    "spelled alternative": "<answer>42 (or so)</answer>",
+    "end token inside": "<answer>4<|im_end|>2</answer>",
 }
+TAKEN_BACK = [
+    "I don't think the answer is 42.", "It is false that the answer is 42.", "I doubt the answer is 42.",
+    "Suppose the answer is 42.", "A frequent mistake is that the answer is 42.", "Check whether the answer is 42.",
+    "The wrong answer is 42.", "Incorrect answer: 42", "**Not the answer:** 42", "Another answer: 42",
+    "A lower bound for the answer is 42.", "Half of the answer is 42.", "Twice the answer is 42.",
+    "The cube of the answer is 42.", "One less than the answer is 42.", "答案不是42", "我不认为答案是42",
+    "The answer is 42. Or 41.", "The answer is 42. Alternatively, 41.", "The answer is 42. No wait, it's 41.",
+    "The answer is 42. It could also be 41.", "The answer is **42**.\n\nWait, let me redo this. It is 41.",
+    "Answer: 42\nor 41", "The answer is\n$$42$$\nor $$41$$", "The answer is 42. Maybe the answer is 41.",
+    "The answer is 42. I check: 6 * 7 = 41. Hmm, so it is 41.", "The answer is 42. That is wrong.",
+    "The answer is 41.\n\n**Final Answer**\n\n42", "**Final Answer**\n\n42 or 41", "### Wrong answer\n\n42",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("response", RIGHT.values(), ids=RIGHT.keys())
@@ -95,6 +157,33 @@ def test_an_answer_is_found(response: str):
 @pytest.mark.parametrize("response", WRONG.values(), ids=WRONG.keys())
 def test_no_answer_or_several_score_0(response: str):
     assert accuracy_reward(response, "42").score == 0
+
+
+@pytest.mark.parametrize("response", STATED)
+def test_an_answer_in_words_is_found(response: str):
+    assert accuracy_reward(response, "42").score == 1
+
+
+@pytest.mark.parametrize("response", STILL_STATED)
+def test_doubts_about_something_else_leave_a_statement_alone(response: str):
+    assert accuracy_reward(response, "42").score == 1
+
+
+@pytest.mark.parametrize("response", TAKEN_BACK)
+def test_a_statement_in_doubt_or_taken_back_is_no_answer(response: str):
+    assert accuracy_reward(response, "42").score == 0
+
+
+@pytest.mark.parametrize("response", [r"$\boxed{8}\%$", r"\boxed{8}%", r"$\boxed{8}$ %"])
+def test_a_percent_sign_behind_the_box_may_belong_to_it(response: str):
+    assert [accuracy_reward(response, gold).score for gold in (r"8\%", "8", "0.08", "800", r"9\%")] == [1, 1, 1, 0, 0]
+    assert accuracy_reward(r"\boxed{8\%}", "8").score == 0
+
+
+@pytest.mark.parametrize("response", ["The answer is B, 42.", "The answer is B (42).", "The answer is **B**: 42"])
+def test_a_choice_may_be_stated_with_its_value(response: str):
+    assert [accuracy_reward(response, gold).score for gold in ("B", "42", "C", "41")] == [1, 1, 0, 0]
+    assert accuracy_reward("The answer is B, C.", "B").score == 0
 
 
 def test_reasons_say_what_happened():

@@ -181,6 +181,14 @@ RESPONSES = {
     "guesses in tags": "".join(f"<answer>{n}</answer>" for n in range(50_000)),
     "guesses in boxes": "".join(rf"\boxed{{{n}}}" for n in range(50_000)),
     "answer to": "answer to " * 100_000,
+    "headings": "## Answer\n\n" * 100_000,
+    "answer and line breaks": "answer" + "\n" * 1_000_000 + "42 43",
+    "doubts": "if the answer is " * 60_000,
+    "second thoughts": "The answer is 42" + ". wai" * 200_000 + ". Wait",
+    "sentence with a gap": "<answer>x is" + " " * 1_000_000 + "y\ny</answer>",
+    "code ticks": "<answer>" + "`" * 1_000_000 + "</answer>",
+    "escaped blanks": "<answer>" + r"\ " * 500_000 + "</answer>",
+    "special tokens": "<|" * 500_000,
 }
 
 
