@@ -99,7 +99,7 @@ class Leaves(ABC):
             return Ratio((num(hour), num(0)), half_of_day(tokens)[1])
         if not cuts:
             return self.based(tokens) or self.matrices(tokens) or self.classes(tokens) or self.values(tokens)
-        if all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
+        if tokens[cuts[0]].text == ":" and all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
             if takes_back(tokens[: cuts[0]]):
                 raise NotMathError("a label that takes the value back")
             return Assign(plain_text(tokens[: cuts[0]]) + ":", (), self.answer(tokens[cuts[0] + 1 :]))  # Total: 42

@@ -16,8 +16,8 @@ LABELS = frozenset({"option", "choice", "answer"})
 # Before a value these say that it is not the value meant, or not quite.
 _TAKES_BACK = re.compile(
     r"\b(?:not?|never|isn|neither|nor|none|except|unless|if|but|wrong|false|incorrect|mistake|anything|approximately"
-    r"|maybe|perhaps|possibly|probably|guess|at (?:least|most)|(?:more|less|greater|smaller|bigger|larger) than"
-    r"|(?:upper|lower) bound"
+    r"|doubt|suppose|assume|whether|unlikely|impossible|might|could|maybe|perhaps|possibly|probably|guess"
+    r"|at (?:least|most)|(?:more|less|greater|smaller|bigger|larger) than|(?:upper|lower) bound|close to"
     r"|rejected|excluded|eliminated|(?:half|square|negative|opposite|reciprocal) of (?:it|the answer)"
     r"|(?:half|twice|double|triple) (?:it|the answer))\b"
     r"|^(?:the )?(?:negative|minus|reciprocal|square of)$"
