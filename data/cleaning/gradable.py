@@ -15,6 +15,7 @@ from data.cleaning.base import Context, Dropped, Result, Stage
 from data.parallel import map_ordered
 from data.types import Problem
 from rewards import accuracy_reward
+from rewards.maths import IN_PROCESS, is_set_of_numbers
 
 _ASKS_PROOF = re.compile(
     r"\b(?:prove|disprove)\b|\bshow\s+(?:\w+\s+){0,3}that\b|\b(?:give|write|provide)\s+an?\s+(?:\w+\s+)?proof\b"
@@ -110,13 +111,13 @@ _UNITS = _words(
 )
 _SHORT_WORDS = _words("is no if we of to by be it as at on so")
 _MAX_CHARACTERS = 500
-# Sentences that the grader reads as a value, or that are said in these words only
-_AS_VALUE = (r"(-\infty, \infty)", r"\emptyset")
+# sentences that are answers, and said in these words only
 _STANDARD = re.compile(
     r"(?:it )?(?:does not exist|is undefined|diverges|(?:cannot|can not|can't) be determined)|not enough information"
     r"|(?:there (?:is|are) )?(?:no (?:\w+ )?(?:solutions?|roots?)|infinitely many(?: solutions)?)",
     re.I,
 )
+_VERB = re.compile(r"\b(?:is|are|equals)\b")
 _LEAD_IN = re.compile(
     r"^\W*(?:so|thus|hence|therefore)?,?\s*(?:the|our|my)?\s*(?:final |correct )?answer\s*(?:is|:)\s*", re.I
 )
@@ -168,8 +169,10 @@ def _is_prose_text(answer: str) -> bool:
     plain = _LEAD_IN.sub("", _outside_commands(answer)).strip(" .$")
     if _STANDARD.fullmatch(plain) or (prose_words(plain) < _PROSE_WORDS and not _SENTENCE.search(plain)):
         return False
-    # "all real numbers" is an interval to the grader, and so it is no prose
-    return all(accuracy_reward(f"<answer>{value}</answer>", answer).score < 1 for value in _AS_VALUE)
+    # "all real numbers" is an interval to the grader, and "the total is 5" is 5: no prose
+    value = _VERB.split(plain)[-1].strip()
+    is_stated = prose_words(value) == 0 and accuracy_reward(rf"\boxed{{{value}}}", answer).score == 1
+    return not is_stated and not is_set_of_numbers(answer, IN_PROCESS)
 
 
 def prose_words(answer: str) -> int:

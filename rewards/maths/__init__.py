@@ -7,5 +7,6 @@ compared as text only.
 
 from rewards.maths.compare import Rules, same_answer
 from rewards.maths.limits import IN_PROCESS, WORKER, LimitError, Limits
+from rewards.maths.reader import is_set_of_numbers
 
-__all__ = ["IN_PROCESS", "WORKER", "LimitError", "Limits", "Rules", "same_answer"]
+__all__ = ["IN_PROCESS", "WORKER", "LimitError", "Limits", "Rules", "is_set_of_numbers", "same_answer"]

@@ -22,6 +22,11 @@ _TAKES_BACK = re.compile(
     r"|(?:half|twice|double|triple) (?:it|the answer))\b"
     r"|^(?:the )?(?:negative|minus|reciprocal|square of)$"
 )
+_SET_OF = re.compile(
+    r"(?:the )?(?:set of )?(?:all )?(?:the )?(?:(positive|negative|(?:non|non - )(?:positive|negative|zero)) )?"
+    r"(real|integer|natural|rational)s?(?: numbers?)?(?: [a-zA-Z])?(?: (?:except|excluding)(?: for)?)?"
+)
+_NUMBER_SETS = {"real": "", "integer": "ZZ", "natural": "NN", "rational": "QQ"}
 _CONDITION_WORDS = frozenset({"for", "where", "with"})
 
 
@@ -55,6 +60,16 @@ def without_lead_in(tokens: Tokens) -> Tokens:
 def takes_back(tokens: Tokens) -> bool:
     """Do the words of a label deny or bound what follows: `not`, `upper bound`, `half of`?"""
     return _TAKES_BACK.search(plain_text(tokens)) is not None
+
+
+def described_set(tokens: Tokens) -> tuple[str, str, Tokens] | None:
+    """`all positive integers`, `all real numbers except 3`: sign, number set, and what is left out; else None."""
+    shown = (i for i, token in enumerate(tokens) if token.kind not in ("word", "run", "sym") and token.text != "-")
+    end = next(shown, len(tokens))
+    match = _SET_OF.fullmatch(plain_text(tokens[:end]))
+    if match is None or len(tokens) < 2 or ("exc" in match[0]) != (end < len(tokens)):
+        return None
+    return (match[1] or "").replace(" - ", ""), _NUMBER_SETS[match[2]], tokens[end:]
 
 
 def numbered_statements(tokens: Tokens) -> list[int]:

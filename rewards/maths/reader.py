@@ -14,7 +14,7 @@ from rewards.maths.answer import (
     Words,
 )
 from rewards.maths.leaves import MAX_ITEMS
-from rewards.maths.limits import Budget, Limits, NotMathError
+from rewards.maths.limits import Budget, LimitError, Limits, NotMathError
 from rewards.maths.measures import with_commas
 from rewards.maths.node import neg, num, sym, variables
 from rewards.maths.phrases import (
@@ -22,6 +22,7 @@ from rewards.maths.phrases import (
     LABELS,
     RELATIONS,
     choice_letter,
+    described_set,
     domain_of,
     numbered_statements,
     point_name,
@@ -31,7 +32,16 @@ from rewards.maths.phrases import (
     without_quantifier,
     without_transpose,
 )
-from rewards.maths.reals import EVERYTHING, as_region, integers_in, intersection, interval, is_reversed, without
+from rewards.maths.reals import (
+    EVERYTHING,
+    as_region,
+    integers_in,
+    intersection,
+    interval,
+    is_reversed,
+    whole_ends,
+    without,
+)
 from rewards.maths.relations import ORDER, Relations
 from rewards.maths.stretches import Tokens, closing, is_tuple, plain_text, split_at, strip, top_level, usual_brackets
 from rewards.maths.tokens import clean, tokenize
@@ -49,10 +59,18 @@ _EMPTY = frozenset(
         "the empty set",
     }
 )
+_ZERO, _INFINITY = num(0), sym("oo")
+_SIGNED = {
+    "": EVERYTHING,
+    "positive": Region((interval(_ZERO, False, _INFINITY, False),)),
+    "negative": Region((interval(neg(_INFINITY), False, _ZERO, False),)),
+    "nonnegative": Region((interval(_ZERO, True, _INFINITY, False),)),
+    "nonpositive": Region((interval(neg(_INFINITY), False, _ZERO, True),)),
+    "nonzero": Region((interval(neg(_INFINITY), False, _ZERO, False), interval(_ZERO, False, _INFINITY, False))),
+}
 _GAPPY = frozenset({"ZZ", "NN", "QQ"})  # subsets of the reals that are no intervals
 _SHORT_WORDS = frozenset({"yes", "no", "odd"})
 _ARTICLES = frozenset({"a", "an", "the"})
-_ALL_REALS = frozenset({"all real numbers", "all reals", "all real number", "set of all real numbers"})
 
 
 def read(text: str, limits: Limits, *, comma_lists: bool = False) -> tuple[Answer, Tokens]:
@@ -74,6 +92,15 @@ def read_tokens(tokens: Tokens, limits: Limits) -> Answer:
     return _Reader(limits).or_words(tokens)
 
 
+def is_set_of_numbers(text: str, limits: Limits) -> bool:
+    """Is the text read as a set of numbers, as `all real numbers except 3` and `no solutions` are?"""
+    try:
+        answer, _ = read(text, limits)
+    except LimitError:
+        return False
+    return isinstance(answer, Region) or (isinstance(answer, Listing) and not answer.items)
+
+
 class _Reader(Relations):
     """Reads one answer; methods and base classes go from the loosest binding to the tightest."""
 
@@ -89,7 +116,7 @@ class _Reader(Relations):
         if self.depth > 12:
             raise NotMathError("too deep for an answer")
         try:
-            return self.words(tokens) or self.listing(tokens)
+            return self.described(tokens) or self.words(tokens) or self.listing(tokens)
         finally:
             self.depth -= 1
 
@@ -116,7 +143,18 @@ class _Reader(Relations):
         text = plain_text(tokens).removeprefix("there are ").removeprefix("there is ")
         if text in _EMPTY:
             return Listing((), "set")
-        return EVERYTHING if text in _ALL_REALS else Words(text)
+        return Words(text)
+
+    def described(self, tokens: Tokens) -> Answer | None:
+        """`all positive integers`, `all real numbers except 3`."""
+        found = described_set(tokens)
+        if found is None:
+            return None
+        sign, domain, left_out = found
+        region = _SIGNED[sign]
+        if left_out:
+            region = without(region, self.answer(left_out), Budget(self.limits))
+        return self.within(region, domain)
 
     def listing(self, tokens: Tokens) -> Answer:
         if statements := numbered_statements(tokens):
@@ -159,7 +197,10 @@ class _Reader(Relations):
             answer = as_region(answer) or answer
         if not isinstance(answer, Region) or domain not in _GAPPY:
             return answer
-        numbers = integers_in(answer) if domain != "QQ" else None
+        if domain == "QQ":
+            return answer._replace(domain=domain)
+        answer = whole_ends(answer)
+        numbers = integers_in(answer)
         if numbers is None:
             return answer._replace(domain=domain)
         return Listing(tuple(Scalar(num(number)) for number in numbers if number >= 0 or domain == "ZZ"), "set")

@@ -187,15 +187,31 @@ def is_reversed(region: Region, budget: Budget) -> bool:
     )
 
 
+def whole_ends(region: Region) -> Region:
+    """The same whole numbers with closed ends that are whole, where the ends are plain numbers: n > 2 is n >= 3."""
+    pieces = []
+    for piece in region.pieces:
+        low, high = _plain(piece.low), _plain(piece.high)
+        if low is not None:
+            first = math.floor(low) + 1 if not piece.low_closed else math.ceil(low)
+            piece = piece._replace(low=num(first), low_closed=True)
+        if high is not None:
+            last = math.ceil(high) - 1 if not piece.high_closed else math.floor(high)
+            piece = piece._replace(high=num(last), high_closed=True)
+        pieces.append(piece)
+    return region._replace(pieces=tuple(pieces))
+
+
 def integers_in(region: Region) -> list[int] | None:
-    """The whole numbers of a region, the smallest first; None where they are too many or its ends are not plain."""
+    """The numbers in a region with `whole_ends`, the smallest first; None where they are too many or not known."""
     numbers: set[int] = set()
     for piece in region.pieces:
-        ends = [end.value if end is not None and end.op == "num" else None for end in (piece.low, piece.high)]
-        if not isinstance(ends[0], Fraction) or not isinstance(ends[1], Fraction) or ends[1] - ends[0] > _MAX_INTEGERS:
+        low, high = _plain(piece.low), _plain(piece.high)
+        if low is None or high is None or high - low > _MAX_INTEGERS:
             return None
-        first, last = math.ceil(ends[0]), math.floor(ends[1])
-        first += not piece.low_closed and first == ends[0]
-        last -= not piece.high_closed and last == ends[1]
-        numbers.update(range(first, last + 1))
+        numbers.update(range(int(low), int(high) + 1))
     return sorted(numbers)
+
+
+def _plain(end: Node | None) -> Fraction | None:
+    return end.value if end is not None and isinstance(end.value, Fraction) else None

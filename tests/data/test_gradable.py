@@ -21,7 +21,8 @@ GRADABLE = [
     r"\{1, 2, 5\}", r"\left\{1, 2\right\}", r"\binom{10}{3}", "2^{100}", r"0.\overline{3}", "8.7e8", "10 meters, 5 seconds",
     "all real numbers", r"\text{All real numbers}", "①②④", "①, ③", "log 2, sin 3", "5 feet, 6 inches", "q, 1", "Room 5",
     "no real solutions", "the empty set", "does not exist", r"\text{cannot be determined}", "the first player",
-    "So the answer is 18.", "[0, 1] \\cup [2, 3]", "x = 1 or x = 2", r"\$8",
+    "So the answer is 18.", "The minimum value is 4", "There are infinitely many solutions", "all real numbers except 2",
+    "All positive real numbers", r"\text{all positive integers}", "[0, 1] \\cup [2, 3]", "x = 1 or x = 2", r"\$8",
 ]  # fmt: skip
 
 UNGRADABLE = {
@@ -47,7 +48,7 @@ UNGRADABLE = {
     "center (1,2), radius 3": "multi_part",
     "It costs \\$8": "free_text",
     "He walked 8 km": "free_text",
-    "all real numbers except 2": "free_text",
+    "all real numbers but those of the first kind": "free_text",
     "The triangle is isosceles because AB = AC": "free_text",
     r"\text{No such integer exists}": "free_text",
     "all primes that are congruent to 1 modulo 4": "free_text",
