@@ -349,7 +349,7 @@ class _Reader(Relations):
             name = head[:1]
         if len(name) == 1 and name[0].kind == "sym":
             region = as_region(self.answer(condition))
-            if region is not None:
+            if region is not None and region.variable in ("", name[0].text):
                 return self.within(region._replace(variable=""), domain or region.domain)
         return Tuple("{|", (self.answer(head), self.or_words(condition)), "}")
 
