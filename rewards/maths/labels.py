@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from rewards.maths.answer import Answer, Assign, Based, Equation, Inequality, Listing, Region, Scalar, Words
+from rewards.maths.answer import (
+    Answer,
+    Assign,
+    Based,
+    Equation,
+    Inequality,
+    Listing,
+    Matrix,
+    Region,
+    Scalar,
+    Tuple,
+    Words,
+)
 from rewards.maths.identity import same_value
 from rewards.maths.limits import Budget, LimitError, NotMathError
 from rewards.maths.node import MINUS_ONE, Node, variables, walk
@@ -17,6 +29,7 @@ from rewards.maths.parser import parse_expression
 from rewards.maths.phrases import RELATIONS, domain_of, takes_back
 from rewards.maths.reader import read_tokens
 from rewards.maths.stretches import Tokens, is_tuple, split_at, strip, top_level
+from rewards.maths.vectors import components, plain_basis
 
 _VERBS = frozenset({"is", "are", "equals", "was"})
 _COMMANDS = frozenset(
@@ -38,6 +51,8 @@ def values_within(tokens: Tokens, answer: Answer, other: Answer, budget: Budget)
         value = read_tokens(rest, budget.limits)
         if not isinstance(value, Words):
             yield value
+    if isinstance(answer, Scalar) and (vector := _as_vector(answer.node, other, budget)) is not None:
+        yield vector
     if isinstance(other, Assign) and (function := _without_domain(answer)) is not None:
         yield function
     if not isinstance(other, Assign | Equation | Inequality | Words):
@@ -47,6 +62,16 @@ def values_within(tokens: Tokens, answer: Answer, other: Answer, budget: Budget)
             for sides in (parts, parts[::-1]) if len(cuts) == 1 else (parts,):  # `5 = m + n` too
                 if all(sides) and (stated := _last_side(sides, budget)) is not None:
                     yield stated
+
+
+def _as_vector(node: Node, other: Answer, budget: Budget) -> Answer | None:
+    """A combination of unit vectors in the form of the other side: a tuple, a column, or unit vectors without hats."""
+    if isinstance(other, Scalar):
+        plain = plain_basis(node)
+        return Scalar(plain) if plain is not None else None
+    size = len(other.items) if isinstance(other, Tuple) else len(other.rows) if isinstance(other, Matrix) else 0
+    found = components(node, size, budget)
+    return Tuple("(", tuple(Scalar(part) for part in found), ")") if found else None
 
 
 def _without_domain(answer: Answer) -> Assign | None:

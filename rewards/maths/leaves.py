@@ -25,6 +25,7 @@ from rewards.maths.parser import parse_expression
 from rewards.maths.phrases import RELATIONS, half_of_day, hour_of_day, number_set, split_modulus, takes_back
 from rewards.maths.reals import EVERYTHING, interval
 from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
+from rewards.maths.tokens import Token
 from rewards.maths.units import NUMBER_WORDS, Unit
 
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
@@ -34,6 +35,7 @@ _REALS = {
     "RR+": Region((interval(num(0), False, sym("oo"), False),)),
     "RR-": Region((interval(neg(sym("oo")), False, num(0), False),)),
 }
+_OTHERWISE = Token("word", "otherwise")
 _WHEN = frozenset({"if", "for", "when", "where", "whenever", "is"})
 MAX_ITEMS = 200
 
@@ -177,7 +179,8 @@ class Leaves(ABC):
             cells = split_at(line, marks[:1])
             if len(cells) != 2 or not cells[0] or not cells[1] or cells[1][0].text in RELATIONS:
                 return []
-            condition = [token for token in strip(cells[1]) if token.kind != "word" or token.text not in _WHEN]
+            condition = [_OTHERWISE if token.text == "else" else token for token in strip(cells[1])]
+            condition = [token for token in condition if token.kind != "word" or token.text not in _WHEN]
             if any(token.text in RELATIONS for token in cells[0]) or not condition:
                 return []
             pairs.append(Tuple("(", (self.answer(cells[0]), self.or_words(condition)), ")"))

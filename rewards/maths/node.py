@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -63,13 +63,13 @@ def variables(node: Node) -> frozenset[str]:
     return names - {str(node.value)} if node.op in ("sum", "prod") else names
 
 
-def substitute(node: Node, names: dict[str, str]) -> Node:
-    """The same tree with its symbols renamed."""
+def substitute(node: Node, values: Mapping[str, Node]) -> Node:
+    """The same tree with values, or other names, in the place of symbols."""
     if node.op == "sym":
-        return sym(names.get(str(node.value), str(node.value)))
+        return values.get(str(node.value), node)
     if not node.args:
         return node
-    return node._replace(args=tuple(substitute(arg, names) for arg in node.args))
+    return node._replace(args=tuple(substitute(arg, values) for arg in node.args))
 
 
 def signs(node: Node) -> list[Node]:

@@ -186,7 +186,7 @@ def _renamed(named: Assign, parameters: tuple[str, ...]) -> Assign:
         return named
     if (variables(named.value.node) - {*named.parameters}) & {*parameters}:
         return named  # f(y) = 2 x is no function 2 x of x
-    names = dict(zip(named.parameters, parameters, strict=True))
+    names = {old: sym(new) for old, new in zip(named.parameters, parameters, strict=True)}
     node = substitute(named.value.node, names)
     return named._replace(parameters=parameters, value=named.value._replace(node=node))
 

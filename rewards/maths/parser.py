@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rewards.maths.limits import LimitError, Limits, NotMathError
-from rewards.maths.node import DEGREE, HUNDRED, MINUS_ONE, TWO, Node, call, neg, num, sym
+from rewards.maths.node import DEGREE, HUNDRED, MINUS_ONE, ONE, TWO, Node, call, neg, num, sym
 from rewards.maths.tokens import Token
 
 _END = Token("end", "")
@@ -139,9 +139,10 @@ class _Parser:
         return self.power()
 
     def may_precede_number(self, before: Token) -> bool:
-        """`(n - 2) 2^n`, `9! 8!`, `\\pi 2^n` are products."""
+        """`(n - 2) 2^n`, `9! 8!`, `\\pi 2^n`, `i2` are products."""
         power = self.peek(1).text == "^" and before.kind == "sym"
-        return before.kind == "close" or (before.kind == "op" and before.text == "!") or power
+        is_unit = before.kind == "sym" and before.text == "i"
+        return before.kind == "close" or (before.kind == "op" and before.text == "!") or power or is_unit
 
     def starts_factor(self, token: Token) -> bool:
         if token.kind in ("num", "sym", "func", "run"):
@@ -174,9 +175,18 @@ class _Parser:
                 node = Node("div", (node, HUNDRED))
             elif token.text == "deg":
                 self.take()
-                node = self.in_degrees(node)
+                node = self.in_degrees(self.with_minutes(node))
             else:
                 return node
+
+    def with_minutes(self, degrees: Node) -> Node:
+        """`12^\\circ 30' 15''` as 12 + 30/60 + 15/3600 degrees."""
+        for marks, parts in ((1, 60), (2, 3600)):
+            number, after = self.peek(), [self.peek(ahead).text for ahead in range(1, marks + 2)]
+            if number.kind == "num" and number.value is not None and after[:-1] == ["'"] * marks and after[-1] != "'":
+                self.position += 1 + marks
+                degrees = Node("add", (degrees, num(number.value / parts)))
+        return degrees
 
     def in_degrees(self, node: Node) -> Node:
         if self.in_function:
@@ -243,6 +253,8 @@ class _Parser:
 
     def symbol(self, token: Token) -> Node:
         name = token.text
+        if name == "C" and self.peek().text == "_" and (chosen := self.combinations()) is not None:
+            return chosen
         if self.peek().kind == "op" and self.peek().text == "_":
             self.take()
             name += "_" + self.raw_script()
@@ -256,6 +268,9 @@ class _Parser:
                 name += "'"
             if inner.text != "G":
                 raise NotMathError("prime")
+        if self.peek().text == "^" and self.peek(1).text == "star":
+            self.position += 2
+            name += "*"
         if self.peek().text == "G" and self.peek(1).kind == "open" and self.peek(1).text == "(":
             return self.application_in_braces(name)
         if name == "C" and self.peek().text == "(" and self.peek(2).text == ",":  # C(n, k)
@@ -268,6 +283,22 @@ class _Parser:
             self.take()
             return Node("apply", tuple(self.arguments(")")), name)
         return sym(name)
+
+    def combinations(self) -> Node | None:
+        r"""`C_{10}^3` and `C_n^k` as binomials, after the C; `C_1^2` is the square of a constant."""
+        start = self.position
+        try:
+            self.take()
+            top = self.atom()
+            self.expect("op", "^")
+            bottom = self.atom()
+        except NotMathError:
+            self.position = start
+            return None
+        if top.op != "num" or (bottom.op == "num" and top != TWO and _is_proper(bottom, top)):
+            return call("binom", top, bottom)
+        self.position = start
+        return None
 
     def application_in_braces(self, name: str) -> Node:
         """`f{(x)}`, as sympy prints it."""
@@ -299,14 +330,19 @@ class _Parser:
 
     def letters(self, run: str) -> Node:
         """`xy` is a product. A longer run that is not in alphabetical order is one name, so `east` is not
-        `seat`, and three capitals alone are one, so `HHT` is not `THH`.
+        `seat`, and so are three capitals alone, so `HHT` is not `THH`, and two that are the answer, so `IV` is
+        not `VI`; in `AB = CD` and `PV = nRT` they are factors.
         """
-        is_sequence = len(run) == 3 and run.isupper() and len(self.tokens) == 1
+        is_sequence = run.isupper() and len(self.tokens) == 1 and (len(run) == 3 or self.tokens[0].is_name)
         if is_sequence or (len(run) > 3 and list(run) != sorted(set(run))):
             return sym(run)
+        self.spell_out(run)
+        return self.symbol(self.take())
+
+    def spell_out(self, run: str) -> None:
+        """The run that was taken, as symbols to take."""
         self.position -= 1
         self.tokens[self.position : self.position + 1] = [Token("sym", letter) for letter in run]
-        return self.symbol(self.take())
 
     def group(self, opener: str) -> Node:
         bars, self.in_bars = self.in_bars, 0
@@ -351,6 +387,9 @@ class _Parser:
             return num(token.value)  # type: ignore[arg-type]
         if token.kind == "sym":
             return sym(token.text)
+        if token.kind == "run":  # \frac ab
+            self.spell_out(token.text)
+            return sym(self.take().text)
         if token.kind == "cmd" and token.text in ("frac", "sqrt"):
             return self.command(token.text)
         raise NotMathError(token.text)
@@ -365,10 +404,14 @@ class _Parser:
         if name == "sqrt" and self.accept("open", "["):
             degree = self.expression()
             self.expect("close", "]")
+        root = self.radicand()
+        return call("root", root, degree) if degree.op == "num" else Node("pow", (root, Node("div", (ONE, degree))))
+
+    def radicand(self) -> Node:
         if self.peek().kind == "open" and self.peek().text == "(":
             self.take()
-            return call("root", self.group("("), degree)
-        return call("root", self.braced(), degree)
+            return self.group("(")
+        return self.braced()
 
     def repeated(self, name: str) -> Node:
         r"""`\sum_{k=1}^{n} body`; the body is the product that follows."""
@@ -406,7 +449,7 @@ class _Parser:
     def function_arguments(self, name: str) -> list[Node]:
         self.in_function += 1
         opener = self.peek()
-        if opener.kind == "open" and opener.text in ("(", "G", "["):
+        if opener.kind == "open" and (opener.text in ("(", "G", "[") or name in _MANY_ARGUMENTS):
             self.take()
             bars, self.in_bars = self.in_bars, 0
             arguments = self.arguments(_CLOSING[opener.text])

@@ -171,6 +171,8 @@ class _Reader(Relations):
             return self.union(tokens)  # the residues of n = 1, 5 (mod 6) share their modulus
         if kind == "or" and (points := self.points(tokens, cuts)):
             return Listing(tuple(points), "or")
+        if tokens[cuts[-1]].kind in ("word", "run") and cuts[-1] == len(tokens) - 1:
+            raise NotMathError("a conjunction without an end")
         parts = _share_unequal([part for part in split_at(tokens, cuts) if part])
         if len(parts) > MAX_ITEMS:
             raise NotMathError("too many items")

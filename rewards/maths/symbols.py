@@ -89,9 +89,10 @@ OPERATORS: dict[str, str] = {
 OPENERS = {"lbrace": "{", "langle": "<", "lfloor": "floor", "lceil": "ceil", "lbrack": "[", "lparen": "("}
 CLOSERS = {"rbrace": "}", "rangle": ">", "rfloor": "floor", "rceil": "ceil", "rbrack": "]", "rparen": ")"}
 
-CURRENCY_COMMANDS = {
+UNIT_COMMANDS = {
     **dict.fromkeys(("cent", "cents", "textcent"), "cents"),
     **{"euro": "euros", "texteuro": "euros", "pounds": "pounds", "textsterling": "pounds", "yen": "yen"},
+    **{"AA": "angstrom"},
 }
 
 TEXT_FONTS = frozenset(
@@ -104,30 +105,22 @@ TEXT_FONTS = frozenset(
 MATH_FONTS = frozenset(
     {
         "mathbf", "boldsymbol", "bm", "mathit", "mathcal", "mathscr", "mathfrak", "pmb", "bf", "it", "cal",
-        "mathop", "mathord",
+        "mathop", "mathord", "mathbin", "mathrel", "mathpunct",
     }
 )  # fmt: skip
 # Wrappers whose content stands for itself.
 TRANSPARENT = frozenset(["boxed", "fbox", "underline", "ensuremath", "cancel", "displaylines"])
-ACCENTS = frozenset(
-    [
-        "hat",
-        "bar",
-        "overline",
-        "vec",
-        "dot",
-        "ddot",
-        "tilde",
-        "widehat",
-        "widetilde",
-        "overrightarrow",
-        "check",
-        "breve",
-    ]
-)
+# By one name each; an arrow says nothing that the letter does not.
+ACCENTS = {
+    **{"hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde", "bar": "bar", "overline": "bar"},
+    **{name: name for name in ("dot", "ddot", "check", "breve")},
+    **{"vec": "", "overrightarrow": ""},
+}
+# Short words that are no products of letters.
+WORDS = frozenset({"yes", "no", "odd"})
 BOARD = {"R": "RR", "Z": "ZZ", "N": "NN", "Q": "QQ", "C": "CC"}
 
-# One sign, one spelling; what is not here and not ASCII is not understood (digits of other scripts among it).
+# One sign, one spelling; what is not here, not ASCII and no CJK word is not understood (other digits among it).
 UNICODE: dict[int, str] = {
     ord(sign): text
     for sign, text in {
@@ -151,6 +144,10 @@ UNICODE: dict[int, str] = {
         "\u202f": " ", "\u3000": " ", "→": r"\to ", "⇒": r"\to ", "“": '"', "”": '"', "¹": "^{1}",
         "²": "^{2}", "³": "^{3}", "⁴": "^{4}", "⁵": "^{5}", "⁶": "^{6}", "⁷": "^{7}", "⁸": "^{8}",
         "⁹": "^{9}", "⁰": "^{0}", "ⁿ": "^{n}", "⁻": "^-", "€": r"\text{euros} ",
-        "£": r"\text{pounds} ", "¥": r"\text{yen} ", "¢": r"\text{cents} ", "∠": r"\angle ",
+        "£": r"\text{pounds} ", "¥": r"\text{yen} ", "¢": r"\text{cents} ", "∠": r"\angle ", "∂": r"\partial ",
+        "₹": r"\text{rupees} ", "℃": r"\degree\text{C}", "℉": r"\degree\text{F}", "Å": r"\text{\AA}",
+        "－": "-", "＋": "+", "＜": "<", "＞": ">", "［": "[", "］": "]", "｛": r"\{", "｝": r"\}", "｜": "|",
+        "．": ".", "或": " or ", "且": " and ",
+        **{chr(ord("０") + digit): str(digit) for digit in range(10)},
     }.items()
 }  # fmt: skip

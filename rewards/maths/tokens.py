@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from rewards.maths.limits import LimitError, Limits
+from rewards.maths.notation import derivative_at, group_at, usual_notation
 from rewards.maths.symbols import (
     ACCENTS,
     BOARD,
     CLOSERS,
-    CURRENCY_COMMANDS,
     FUNCTIONS,
     GREEK,
     MATH_FONTS,
@@ -21,41 +21,50 @@ from rewards.maths.symbols import (
     TEXT_FONTS,
     TRANSPARENT,
     UNICODE,
+    UNIT_COMMANDS,
+    WORDS,
 )
 
 
 class Token(NamedTuple):
     """kind: num, sym, func, run (two or more plain letters), word (letters of text), op, open, close, cmd.
 
-    A TeX group is the pair (open, G), (close, G). `value` is the number of a `num`.
+    A TeX group is the pair (open, G), (close, G). `value` is the number of a `num`; a run `is_name` where nothing
+    but capitals is in the text.
     """
 
     kind: str
     text: str
     value: Fraction | None = None
     spaced: bool = False  # a blank came before it
+    is_name: bool = False
 
 
 _SPACING = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?![\d])"
-    r"|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|limits|nolimits|thinspace|enspace|hfill|notag|nonumber"
+    r"|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|limits|nolimits|thinspace|enspace|hfill|notag|nonumber|blacksquare|qed"
     r"|noindent|centering|hline|,)(?![A-Za-z])"
     r"|\\(?:text)?color\s*\{[^{}]*\}"
     r"|\\[,;:!> \n]|~|\\(?:hspace|vspace|phantom|hphantom|vphantom|tag|label)\*?\s*\{[^{}]*\}"
 )
-_EDGES = re.compile(r"^(?:\\[,;:! ]|\s)+|(?<!\\)(?:\\[,;:! ]|\s)+$", re.ASCII)
-_SIZED_FRACTION = re.compile(r"\\[dtc](frac|binom)(?![A-Za-z])")
+_EDGES = re.compile(r"^(?:\\[,;:! ]|\s)+|(?<!\\)(?:\\[,;:! ]|\s)+$|(?<!\\)\\$", re.ASCII)
+_SIZED_FRACTION = re.compile(r"\\(?:[dtcsx]|nice)(frac|binom)(?![A-Za-z])")
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", re.ASCII)
-_DEGREE = re.compile(r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])")
+_DEGREE = re.compile(
+    r"(?:\{\s{0,4}\})?\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])"
+)
 _SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|,\\,)\s*(?=\d{3}(?!\d))", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?!\w|\.\d)", re.ASCII)
 _COMMA_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)", re.ASCII)
-_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])", re.ASCII)
+_LETTER = re.compile(r"\s*([A-Za-z]|\\[A-Za-z]+)(?![A-Za-z])", re.ASCII)
+_SINGLE_LETTER_FONTS = frozenset({"text", "mathrm", "mathbb"})
+_FACE = re.compile(r"\\(?:mathbf|boldsymbol|bm|mathrm)(?![A-Za-z])|[{}]")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<num>\d+\.\d+[eE][+-]?\d{1,4}(?!\w|\.\d)|\d+[eE]\+?\d{1,4}(?!\w|\.\d)|\d+\.\d+|\.\d+|\d+\.(?=/)|\d+)"
     r"|(?P<run>[A-Za-z]+)"
+    r"|(?P<han>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)"
     r"|\\(?P<cmd>[A-Za-z]+)"
     r"|(?P<pair>\\.|<=|>=|!=|==|\*\*|\.\.\.|->|<>|=<|''')"
     r"|(?P<char>.)",
@@ -65,10 +74,11 @@ _PAIRS = {
     "<=": "<=", ">=": ">=", "!=": "!=", "==": "=", "**": "^", "->": "to", "<>": "!=", "=<": "<=", r"\%": "%",
     r"\$": "$", "\\\\": "row", r"\&": "&", r"\|": "|", r"\_": "_", r"\#": "#", r"\=": "=",
 }  # fmt: skip
+_BETWEEN_NAMES = frozenset(",;.")
 _CHARS = frozenset("+-*/^_!%'=<>,;:|&.\"?")
 _OPEN, _CLOSE = {"(": "(", "[": "[", "{": "G"}, {")": ")", "]": "]", "}": "G"}
 _REPEATING = re.compile(
-    r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?((?:\\dot\s*\{?\s*\d\s*\}?)*)", re.ASCII
+    r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?((?:\d*\\dot\s*\{?\s*\d\s*\}?)*)", re.ASCII
 )
 _REPEATING_PARENS = re.compile(r"(?<![\d\w)])(\d*)\.(\d*)\((\d+)\)(?![\d\w(])", re.ASCII)
 
@@ -86,9 +96,10 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
     text = _EDGES.sub("", text)
     if not text.isascii():
         text = text.translate(UNICODE)
+    if "\\\\" in text and r"\begin" not in text:
+        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
+    text = usual_notation(text)
     if "\\" in text:
-        if "\\\\" in text and r"\begin" not in text:
-            text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
         text = text.replace("\\\\", r"\cr ")  # a row ends; its second backslash must not take the blank after it
         text = text.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ")
         text = _EDGES.sub("", text)
@@ -121,28 +132,9 @@ def tokenize(text: str, limits: Limits) -> list[Token]:
         raise LimitError("chars")
     tokens: list[Token] = []
     _scan(text, tokens, limits, in_text=False, depth=0)
+    if all((token.kind == "run" and token.text.isupper()) or token.text in _BETWEEN_NAMES for token in tokens):
+        return [token._replace(is_name=token.kind == "run") for token in tokens]
     return tokens
-
-
-def group_at(text: str, start: int) -> tuple[str, int] | None:
-    """Content of the brace group that begins at or after blanks from `start`, and the index after it."""
-    while start < len(text) and text[start].isspace():
-        start += 1
-    if start >= len(text) or text[start] != "{":
-        return None
-    depth, index = 0, start
-    while index < len(text):
-        char = text[index]
-        if char == "\\":
-            index += 1
-        elif char == "{":
-            depth += 1
-        elif char == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start + 1 : index], index + 1
-        index += 1
-    return None
 
 
 def _dollars(text: str) -> str:
@@ -184,6 +176,8 @@ def _scan(text: str, out: list[Token], limits: Limits, *, in_text: bool, depth: 
             out.append(Token("num", found, _number(found, limits), spaced))
         elif kind == "run":
             _letters(found, out, spaced=spaced, in_text=in_text)
+        elif kind == "han":
+            out.append(Token("word", found, None, spaced))
         elif kind == "pair":
             out.append(_pair(found, spaced))
         else:
@@ -220,7 +214,7 @@ def _repeating(text: str, position: int, limits: Limits) -> tuple[Fraction, int,
 
 
 def _letters(run: str, out: list[Token], *, spaced: bool, in_text: bool) -> None:
-    if in_text:
+    if in_text or run.lower() in WORDS:
         out.append(Token("word", run, None, spaced))
     elif len(run) == 1:
         out.append(Token("sym", run, None, spaced))
@@ -267,30 +261,13 @@ def _command(
 ) -> int:
     """Append what the command stands for; returns the index after it and what it took."""
     if name in TEXT_FONTS or name in MATH_FONTS or name in TRANSPARENT or name == "mathbb":
-        group = group_at(text, position)
-        if group is None and name == "mathbb" and (letter := _LETTER.match(text, position)):
-            group = letter[1], letter.end()
-        if group is None:  # \bf 5, \mathrm R: it only changes the face
-            return position
-        content, position = group
-        if name in TRANSPARENT:
-            out.append(Token("open", "G", None, spaced))
-            _scan(content, out, limits, in_text=False, depth=depth + 1)
-            out.append(Token("close", "G"))
-        elif name == "mathbb":
-            out.append(Token("sym", BOARD.get(content.strip(), content.strip()), None, spaced))
-        elif name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS:
-            _scan(content, out, limits, in_text=True, depth=depth + 1)
-        else:
-            _scan(content, out, limits, in_text=False, depth=depth + 1)
-        return position
-    if name in ACCENTS and (group := group_at(text, position)) is not None:
-        inner = group[0].strip().lstrip("\\")
-        if name in ("vec", "overrightarrow"):
-            out.append(Token("sym", inner, None, spaced))
-        else:
-            out.append(Token("sym", f"{name}({inner})", None, spaced))
-        return group[1]
+        return _font(text, name, position, out, limits, spaced=spaced, depth=depth)
+    if name in ACCENTS and (under := group_at(text, position) or _one_letter(text, position)) is not None:
+        out.append(Token("sym", _accented(ACCENTS[name], under[0]), None, spaced))
+        return under[1]
+    if name == "frac" and (derivative := derivative_at(text, position)) is not None:
+        out.append(Token("sym", derivative[0], None, spaced))
+        return derivative[1]
     if name in ("begin", "end") and (environment := _ENVIRONMENT.match(text, position)):
         out.append(Token("cmd", name, None, spaced))
         out.append(Token("cmd", environment[1]))
@@ -302,6 +279,42 @@ def _command(
         return _negated(text, position, out, spaced)
     out.append(_named(name, spaced))
     return position
+
+
+def _font(text: str, name: str, position: int, out: list[Token], limits: Limits, *, spaced: bool, depth: int) -> int:
+    """Append the content of a font command or wrapper."""
+    group = group_at(text, position)
+    if group is None and name in _SINGLE_LETTER_FONTS:
+        group = _one_letter(text, position)
+    if group is None:  # \bf 5, \rm R: it only changes the face
+        return position
+    content, position = group
+    if name in TRANSPARENT:
+        out.append(Token("open", "G", None, spaced))
+        _scan(content, out, limits, in_text=False, depth=depth + 1)
+        out.append(Token("close", "G"))
+    elif name == "mathbb":
+        out.append(Token("sym", BOARD.get(content.strip(), content.strip()), None, spaced))
+    else:
+        in_text = name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS
+        first = len(out)
+        _scan(content, out, limits, in_text=in_text, depth=depth + 1)
+        if spaced and len(out) > first:
+            out[first] = out[first]._replace(spaced=True)
+    return position
+
+
+def _one_letter(text: str, position: int) -> tuple[str, int] | None:
+    """The letter, or the command of one, that a command without braces takes."""
+    match = _LETTER.match(text, position)
+    return (match[1], match.end()) if match and (len(match[1]) == 1 or match[1][1:] in SYMBOLS) else None
+
+
+def _accented(accent: str, letter: str) -> str:
+    """One name for `\\bar z` and `\\overline{z}`, whatever the face of the letter."""
+    letter = _FACE.sub("", letter).strip()
+    name = SYMBOLS.get(letter[1:], letter[1:]) if letter.startswith("\\") else letter
+    return f"{accent}({name})" if accent else name
 
 
 def _negated(text: str, position: int, out: list[Token], spaced: bool) -> int:
@@ -319,6 +332,6 @@ def _named(name: str, spaced: bool) -> Token:
     ):  # fmt: skip
         if name in table and name != "sqrt":
             return Token(kind, table[name], None, spaced)
-    if name in CURRENCY_COMMANDS:
-        return Token("word", CURRENCY_COMMANDS[name], None, spaced)
+    if name in UNIT_COMMANDS:
+        return Token("word", UNIT_COMMANDS[name], None, spaced)
     return Token("cmd", name, None, spaced)
