@@ -21,6 +21,8 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
     money = [k for k, token in enumerate(tokens) if token.text == "$" and token.kind == "op"]
     if money:
         return _split_money(tokens, money)
+    if len(tokens) in (2, 3) and tokens[0].kind == "num" and all(token.text == "'" for token in tokens[1:]):
+        return tokens[:1], Unit((("prime", len(tokens) - 1),)), Fraction(1)  # feet or minutes, inches or seconds
     if not any(_may_spell_unit(token) for token in tokens):
         return tokens, None, Fraction(1)
     for usual in (_without_ordinal, _spelt_out, _on_one_line, _currency_last, _without_brackets, _flat_powers):

@@ -25,6 +25,7 @@ from rewards.maths.limits import Budget, LimitError, UndefinedError
 from rewards.maths.node import Node
 
 _MPMATH_ERRORS = (ValueError, ZeroDivisionError, OverflowError, TypeError, mpmath.libmp.NoConvergence)
+_MAX_DEGREE = 10**9  # of a root
 _local = threading.local()  # a context holds its precision, and answers may be graded in threads
 
 
@@ -220,7 +221,7 @@ class Evaluator:
     def _call(self, name: str, arguments: list[Value]) -> Value:
         if name == "root":
             degree = integer(arguments[1])
-            if not 1 <= degree <= 1_000:
+            if not 1 <= degree <= _MAX_DEGREE:
                 raise UndefinedError("degree of a root")
             return self._power(arguments[0], Fraction(1, degree))
         if name == "factorial":

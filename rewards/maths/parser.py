@@ -253,6 +253,10 @@ class _Parser:
 
     def symbol(self, token: Token) -> Node:
         name = token.text
+        points = self.peek().text
+        if name == "angle" and self.peek().kind == "run" and len(points) == 3 and self.peek(1).text not in ("_", "'"):
+            self.take()
+            return sym(f"angle {min(points, points[::-1])}")  # the one in the middle is the vertex
         if name == "C" and self.peek().text == "_" and (chosen := self.combinations()) is not None:
             return chosen
         if self.peek().kind == "op" and self.peek().text == "_":
