@@ -11,6 +11,7 @@ are drawn per *prompt*: all samples of a group share a problem.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -37,8 +38,9 @@ class CurriculumSpec:
     min_weight: float = 0.05  # prioritised: what is always solved is still drawn with this weight
 
     def __post_init__(self) -> None:
-        if self.weights and self.kind != "weighted":
-            raise ValueError(f"weights are of kind weighted, and kind={self.kind}; set one or remove the other")
+        for name, default in _DEFAULTS.items():
+            if getattr(self, name) != default and name not in _SETTINGS[self.kind]:
+                raise ValueError(f"{name}={getattr(self, name)}: kind={self.kind} does not look at it; remove one")
         if any(not math.isfinite(weight) or weight < 0 for weight in self.weights.values()):
             raise ValueError(f"weights={dict(self.weights)}: a weight is a number that is not negative")
         if self.num_levels is not None and self.num_levels < 1:
@@ -46,6 +48,19 @@ class CurriculumSpec:
         for name in ("beta", "sigma", "min_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: must be greater than 0")
+
+
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "uniform": (),
+    "weighted": ("weights",),
+    "easy_to_hard": ("schedule", "num_levels", "beta", "sigma"),
+    "prioritised": ("min_weight",),
+}
+_DEFAULTS = {
+    field.name: field.default if field.default is not dataclasses.MISSING else {}
+    for field in dataclasses.fields(CurriculumSpec)
+    if field.name != "kind"
+}
 
 
 class Curriculum(Protocol):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +18,7 @@ from rewards.maths.answer import (
 from rewards.maths.labels import renamed_parameter, values_within
 from rewards.maths.limits import Budget, LimitError, Limits
 from rewards.maths.node import Node, sym, variables, walk
-from rewards.maths.pairs import Comparison, is_choice, is_letter, same, same_scalar
+from rewards.maths.pairs import Comparison, is_choice, is_letter, same
 from rewards.maths.phrases import number_set_at, takes_back
 from rewards.maths.reader import read, read_tokens
 from rewards.maths.stretches import Tokens, plain_text, strip
@@ -130,43 +132,55 @@ def _read_gold(text: str, programming: bool, limits: Limits) -> tuple[Answer, To
 def _same_otherwise(
     answer: str, gold: str, read_answer: Answer, read_gold: Answer, both: tuple[Tokens, Tokens], comparison: Comparison
 ) -> bool:
-    """Second readings: an equation that states a result, a unit of one letter, `1,234` as two numbers."""
-    limits = comparison.budget.limits
-    tokens, gold_tokens = both
+    """Do any second readings agree? An answer that picks no letter, such as `A = D`, has none."""
     if is_choice(read_gold):
-        return False  # `A = D` picks no letter
-    if any(
-        same(value, read_gold, comparison) for value in values_within(tokens, read_answer, read_gold, comparison.budget)
-    ):
-        return True
-    if isinstance(read_gold, Equation) and isinstance(read_answer, Scalar) and _names_a_result(read_gold):
-        return _same_result(read_gold, read_answer, comparison)
-    if not isinstance(read_gold, Equation) and any(
-        same(read_answer, value, comparison)
-        for value in values_within(gold_tokens, read_gold, read_answer, comparison.budget)
-    ):
-        return True
-    if renamed := renamed_parameter(tokens, gold_tokens):
-        return same(read_tokens(renamed, limits), read_gold, comparison)
-    if isinstance(read_gold, Scalar) and (quantity := _with_letter_unit(tokens, limits)) is not None:
-        return same(quantity, read_gold, comparison)
-    if isinstance(read_answer, Scalar) and (quantity := _with_letter_unit(gold_tokens, limits)) is not None:
-        return same(read_answer, quantity, comparison)
-    if ambiguous_commas(answer) != ambiguous_commas(gold):
-        if ambiguous_commas(answer) and isinstance(read_gold, Listing):
-            return same(read(answer, limits, comma_lists=True)[0], read_gold, comparison)
-        if ambiguous_commas(gold) and isinstance(read_answer, Listing):
-            return same(read_answer, read(gold, limits, comma_lists=True)[0], comparison)
-    return False
-
-
-def _same_result(answer: Equation, gold: Scalar, comparison: Comparison) -> bool:
-    """`m + n = 5`, `AB = 5` and `\\sin x = 5` state what was asked for; `2x = 5` is not solved yet."""
-    asked, value = (answer.left, answer.right) if variables(answer.left) else (answer.right, answer.left)
-    if variables(gold.node) or variables(value):
         return False
-    is_name = len(variables(asked)) > 1 or asked.op in ("call", "apply")
-    return is_name and same_scalar(Scalar(value, answer.unit), gold, comparison)
+    pairs = itertools.chain(
+        _other_answers(answer, read_answer, read_gold, both, comparison.budget),
+        _other_golds(gold, read_answer, read_gold, both[1], comparison.budget),
+    )
+    return any(same(left, right, comparison) for left, right in pairs)
+
+
+def _other_answers(
+    text: str, answer: Answer, gold: Answer, both: tuple[Tokens, Tokens], budget: Budget
+) -> Iterator[tuple[Answer, Answer]]:
+    """What else an answer may mean: what it states, another name for its parameter, `5 m`, `1,234` as two numbers."""
+    tokens, gold_tokens = both
+    for value in values_within(tokens, answer, gold, budget):
+        yield value, gold
+    if renamed := renamed_parameter(tokens, gold_tokens):
+        yield read_tokens(renamed, budget.limits), gold
+    if isinstance(gold, Scalar) and (quantity := _with_letter_unit(tokens, budget.limits)) is not None:
+        yield quantity, gold
+    if isinstance(gold, Listing) and ambiguous_commas(text):
+        yield read(text, budget.limits, comma_lists=True)[0], gold
+
+
+def _other_golds(
+    text: str, answer: Answer, gold: Answer, tokens: Tokens, budget: Budget
+) -> Iterator[tuple[Answer, Answer]]:
+    """The same for a gold; an equation is the answer, unless it gives a quantity its value."""
+    if isinstance(gold, Equation):
+        result = _result(gold) if isinstance(answer, Scalar) and not variables(answer.node) else None
+        if result is not None:
+            yield answer, result
+        return
+    for value in values_within(tokens, gold, answer, budget):
+        yield answer, value
+    if isinstance(answer, Scalar) and (quantity := _with_letter_unit(tokens, budget.limits)) is not None:
+        yield answer, quantity
+    if isinstance(answer, Listing) and ambiguous_commas(text):
+        yield answer, read(text, budget.limits, comma_lists=True)[0]
+
+
+def _result(equation: Equation) -> Scalar | None:
+    """5 of `m + n = 5`, `AB = 5` and `\\sin x = 5`, which state what was asked for; `2x = 5` is not solved yet."""
+    left, right, unit = equation
+    asked, value = (left, right) if variables(left) else (right, left)
+    if variables(value) or not _names_a_result(equation):
+        return None
+    return Scalar(value, unit) if len(variables(asked)) > 1 or asked.op in ("call", "apply") else None
 
 
 def _names_a_result(gold: Equation) -> bool:

@@ -1,4 +1,4 @@
-r"""Answers that name what they answer: `P(X > 4) = 1/3`, `A = \\pi r^2 = 4\\pi`, `The centre is (1, 2)`.
+r"""Answers that name what they answer: `P(X > 4) = 1/3`, `A = \pi r^2 = 4\pi`, `The centre is (1, 2)`.
 
 The reader knows plain names. Here everything before the value may be notation that it does not understand: these
 are second readings, tried where the first did not agree.
@@ -56,12 +56,23 @@ def values_within(tokens: Tokens, answer: Answer, other: Answer, budget: Budget)
     if isinstance(other, Assign) and (function := _without_domain(answer)) is not None:
         yield function
     if not isinstance(other, Assign | Equation | Inequality | Words):
-        cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in RELATIONS]
-        if {tokens[i].text for i in cuts} == {"="} and not any(tokens[i].text in _SEPARATORS for i in level):
-            parts = [strip(part) for part in split_at(tokens, cuts)]
-            for sides in (parts, parts[::-1]) if len(cuts) == 1 else (parts,):  # `5 = m + n` too
-                if all(sides) and (stated := _last_side(sides, budget)) is not None:
-                    yield stated
+        yield from _stated(tokens, level, budget)
+
+
+def _stated(tokens: Tokens, level: list[int], budget: Budget) -> Iterator[Answer]:
+    """The value at the end of `label = ... = value`, or the number before `= label`."""
+    cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in RELATIONS]
+    if {tokens[i].text for i in cuts} != {"="} or any(tokens[i].text in _SEPARATORS for i in level):
+        return
+    parts = [strip(part) for part in split_at(tokens, cuts)]
+    if not all(parts):
+        return
+    orders = [parts]
+    if len(parts) == 2 and (first := _parsed(parts[0], budget)) is not None and not _varies(first):
+        orders.append(parts[::-1])  # 5 = m + n
+    for sides in orders:
+        if (value := _last_side(sides, budget)) is not None:
+            yield value
 
 
 def _as_vector(node: Node, other: Answer, budget: Budget) -> Answer | None:
@@ -86,7 +97,7 @@ def _without_domain(answer: Answer) -> Assign | None:
 
 
 def renamed_parameter(tokens: Tokens, gold: Tokens) -> Tokens:
-    r"""`2n\\pi, n \\in \\mathbb{Z}` with k in the place of n, where the gold has k; else nothing."""
+    r"""`2n\pi, n \in \mathbb{Z}` with k in the place of n, where the gold has k; else nothing."""
     ours, golds = _parameters(tokens), _parameters(gold)
     if len(ours) != 1 or len(golds) != 1 or ours == golds or golds & {token.text for token in tokens}:
         return []
@@ -120,20 +131,28 @@ def _after_words(tokens: Tokens) -> Tokens:
 def _last_side(parts: list[Tokens], budget: Budget) -> Answer | None:
     """The value of `label = ... = value`; None where the sides before it are no labels, nor equal to it."""
     value = read_tokens(parts[-1], budget.limits)
+    names = _names(value)
     for place, part in enumerate(parts[:-1]):
-        if len(part) == 1 and part[0].kind == "sym" and part[0].text != "pi":
-            continue
         if isinstance(value, Based):
             if _whole_number(read_tokens(part, budget.limits)) != value.value:
                 return None
             continue
+        if len(part) == 1 and part[0].kind == "sym" and part[0].text not in {"pi"} | names:
+            continue
         node = _parsed(part, budget)
         if node is not None and isinstance(value, Scalar) and same_value(node, value.node, budget):
             continue
-        unsolved = place == 0 and isinstance(value, Scalar) and node is not None and _is_unsolved(node, value)
-        if unsolved or not _is_label(part, node):
+        if place == 0 and node is not None and isinstance(value, Scalar) and _is_unsolved(node):
+            return None
+        if not _is_label(part, node, names):
             return None
     return value
+
+
+def _names(value: Answer) -> frozenset[str]:
+    if isinstance(value, Tuple | Listing):
+        return frozenset().union(*(_names(item) for item in value.items))
+    return variables(value.node) if isinstance(value, Scalar) else frozenset()
 
 
 def _whole_number(answer: Answer) -> int | None:
@@ -152,24 +171,37 @@ def _parsed(tokens: Tokens, budget: Budget) -> Node | None:
         return None
 
 
-def _is_label(tokens: Tokens, node: Node | None) -> bool:
-    """Notation for what varies, and not a number with something beside it, which would be another answer."""
+def _is_label(tokens: Tokens, node: Node | None, names: frozenset[str]) -> bool:
+    """Notation for what was asked, and not a number with something beside it, which would be another answer.
+
+    Args:
+        names: the variables of the value. Where there are any, a label must look like a quantity of its own, or each
+            side of `\\sin x = \\cos x` could be the answer.
+    """
     if takes_back(tokens) or any(token.kind == "cmd" and token.text not in _COMMANDS for token in tokens):
         return False
-    if node is None:
-        return tokens[0].kind != "num" and any(token.kind in ("sym", "func", "run", "word", "cmd") for token in tokens)
+    if node is not None:
+        return _varies(node) and (not names or (not names & variables(node) and _is_quantity(node)))
+    if is_tuple(tokens) and names:
+        return False
+    return tokens[0].kind != "num" and any(token.kind in ("sym", "func", "run", "word", "cmd") for token in tokens)
+
+
+def _varies(node: Node) -> bool:
     return bool(variables(node)) or any(part.op == "apply" for part in walk(node))
 
 
-def _is_unsolved(left: Node, value: Scalar) -> bool:
-    """`2x = 10` and `x + y = 5 - x` are still equations: a polynomial in one variable, or one on both sides."""
-    names = variables(left)
-    if names & variables(value.node):
-        return left.op in ("add", "mul", "div", "pow", "sym")
+def _is_quantity(node: Node) -> bool:
+    """A name, a value of an unknown function, a sum over an index, or made of capitals, as segments and areas are."""
+    return node.op in ("sym", "apply", "sum", "prod") or all(name[0].isupper() for name in variables(node))
+
+
+def _is_unsolved(left: Node) -> bool:
+    """`2x = 10` is still an equation: a polynomial in one variable."""
     polynomial = all(
         part.op in ("add", "mul", "num", "sym")
         or (part.op == "div" and not variables(part.args[1]))
         or (part.op == "pow" and part.args[1].op == "num" and part.args[1] != MINUS_ONE)
         for part in walk(left)
     )
-    return len(names) == 1 and left.op != "sym" and polynomial
+    return len(variables(left)) == 1 and left.op != "sym" and polynomial

@@ -18,7 +18,7 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.limits import Limits, NotMathError
+from rewards.maths.limits import Budget, Limits, NotMathError
 from rewards.maths.measures import split_unit
 from rewards.maths.node import Node, neg, num, signs, sym
 from rewards.maths.parser import parse_expression
@@ -45,6 +45,7 @@ class Leaves(ABC):
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.budget = Budget(limits)
 
     @abstractmethod
     def answer(self, tokens: Tokens) -> Answer:
@@ -147,7 +148,7 @@ class Leaves(ABC):
         begin = next((i for i in range(len(tokens)) if tokens[i].kind == "cmd" and tokens[i].text == "begin"), None)
         if begin is None:
             raise NotMathError("a number beside a matrix")
-        matrix = self.bracketed(tokens[begin:])
+        matrix = self.environment(tokens[begin:])
         if not isinstance(matrix, Matrix):
             raise NotMathError("matrix")
         front = tokens[:begin]

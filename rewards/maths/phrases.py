@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from rewards.maths.doubts import ALTERNATIVES, DENIALS, HEDGES
 from rewards.maths.limits import NotMathError
 from rewards.maths.stretches import Tokens, closing, is_tuple, opening, plain_text, top_level
 from rewards.maths.tokens import Token
+from rewards.maths.units import NUMBER_WORDS
 
 DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
 _PLAIN_DOMAINS = {"Z": "ZZ", "N": "NN", "Q": "QQ", "R": "RR"}
@@ -14,13 +16,13 @@ RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "~~", "eq
 _BEFORE_ANSWER = frozenset({"so", "thus", "hence", "the", "my", "our", "final", "correct"})
 LABELS = frozenset({"option", "choice", "answer"})
 # Before a value these say that it is not the value meant, or not quite.
+_TAKES_BACK_WORDS = (
+    DENIALS | HEDGES | ALTERNATIVES | {word for word in NUMBER_WORDS if word != "one"} | {"twice", "double", "triple"}
+)
 _TAKES_BACK = re.compile(
-    r"\b(?:not?|never|isn|neither|nor|none|except|unless|if|but|wrong|false|incorrect|mistake|anything|approximately"
-    r"|doubt|suppose|assume|whether|unlikely|impossible|might|could|maybe|perhaps|possibly|probably|guess"
-    r"|at (?:least|most)|(?:more|less|greater|smaller|bigger|larger) than|(?:upper|lower) bound|close to"
-    r"|rejected|excluded|eliminated|(?:half|square|negative|opposite|reciprocal) of (?:it|the answer)"
-    r"|(?:half|twice|double|triple) (?:it|the answer))\b"
-    r"|^(?:the )?(?:negative|minus|reciprocal|square of)$"
+    r"\b(?:at (?:least|most)|(?:more|less|greater|smaller|bigger|larger) than|(?:more|less)$|(?:upper|lower) bound"
+    r"|close to|(?:half|square|negative|opposite|reciprocal) of (?:it|the answer))\b"
+    r"|^(?:the )?(?:half|negative|minus|reciprocal|square of)$"
 )
 _SET_OF = re.compile(
     r"(?:the )?(?:set of )?(?:all )?(?:the )?(?:(positive|negative|(?:non|non - )(?:positive|negative|zero)) )?"
@@ -58,8 +60,9 @@ def without_lead_in(tokens: Tokens) -> Tokens:
 
 
 def takes_back(tokens: Tokens) -> bool:
-    """Do the words of a label deny or bound what follows: `not`, `upper bound`, `half of`?"""
-    return _TAKES_BACK.search(plain_text(tokens)) is not None
+    """Do the words of a label deny, doubt or bound what follows: `not`, `maybe`, `upper bound`, `half of it`?"""
+    text = plain_text(tokens)
+    return not _TAKES_BACK_WORDS.isdisjoint(text.split()) or _TAKES_BACK.search(text) is not None
 
 
 def described_set(tokens: Tokens) -> tuple[str, str, Tokens] | None:
@@ -161,28 +164,25 @@ def with_comma(tokens: Tokens) -> Tokens:
 def _condition(tokens: Tokens) -> tuple[Tokens, Tokens]:
     """What holds, and the condition that trails it."""
     tokens = _integer_said(tokens)
-    if tokens and tokens[-1].text == ")":
-        opener = opening(tokens)
+    opener = opening(tokens) if tokens and tokens[-1].text == ")" else -1
+    if opener > 0:
         is_event = tokens[opener - 1].kind == "sym" and tokens[opener - 1].text.isupper()  # P(X > 4)
-        if opener > 0 and not is_event and _is_relation(tokens[opener + 1 : -1]):
+        if not is_event and _is_relation(tokens[opener + 1 : -1]):
             return tokens[:opener], tokens[opener + 1 : -1]
-    level = top_level(tokens)
-    for i in level[1:]:
-        if (
-            tokens[i].kind in ("word", "run")
-            and tokens[i].text.lower() in _CONDITION_WORDS
-            and _is_relation(tokens[i + 1 :])
-        ):
-            return tokens[:i], tokens[i + 1 :]
-    for i in level[2:]:
-        apart = tokens[i - 1].spaced and tokens[i - 2].kind in ("num", "sym", "close")
-        if tokens[i].text == "in" and apart and domain_of(tokens[i - 1 :]):
-            return tokens[: i - 1], tokens[i - 1 :]
+    level = top_level(tokens)[1:]
+    words = (i for i in level if tokens[i].kind in ("word", "run") and tokens[i].text.lower() in _CONDITION_WORDS)
+    first = next(words, None)
+    if first is not None and _is_relation(tokens[first + 1 :]):
+        return tokens[:first], tokens[first + 1 :]
+    last = next((i for i in reversed(level[1:]) if tokens[i].text == "in"), None)
+    if last is not None and tokens[last - 1].spaced and tokens[last - 2].kind in ("num", "sym", "close"):
+        start = last - 1
+        return (tokens[:start], tokens[start:]) if domain_of(tokens[start:]) else (tokens, [])
     return tokens, []
 
 
 def _integer_said(tokens: Tokens) -> Tokens:
-    r"""`k is an integer` as `k \\in \\mathbb{Z}`."""
+    r"""`k is an integer` as `k \in \mathbb{Z}`."""
     words = [token.text.lower() for token in tokens[-3:]]
     if len(tokens) > 3 and words[0] == "is" and words[1] in ("an", "any") and words[2] == "integer":
         return [*tokens[:-3], Token("op", "in"), Token("sym", "ZZ")]
@@ -199,7 +199,9 @@ def without_quantifier(tokens: Tokens) -> Tokens:
     """`f(x) = x for all x` and `y = C e^x where C is a constant` without their ends, which say nothing new."""
     texts = [token.text for token in tokens]
     if texts[-1:] and texts[-1].lower() in ("constant", "constants") and "where" in texts:
-        return tokens[: texts.index("where")]
+        said = tokens[texts.index("where") :]
+        are_names = all(token.kind in ("word", "run", "sym") or token.text == "," for token in said)
+        return tokens[: texts.index("where")] if are_names and not takes_back(said) else tokens
     start = next(
         (
             i
@@ -213,7 +215,7 @@ def without_quantifier(tokens: Tokens) -> Tokens:
     rest = [
         token for token in tokens[start:] if token.kind in ("num", "open", "close") or token.text in RELATIONS - {"in"}
     ]
-    return tokens if rest else tokens[:start]
+    return tokens if rest or takes_back(tokens[start:]) else tokens[:start]
 
 
 def hour_of_day(tokens: Tokens) -> int | None:

@@ -14,7 +14,7 @@ from rewards.maths.answer import (
     Words,
 )
 from rewards.maths.leaves import MAX_ITEMS
-from rewards.maths.limits import Budget, LimitError, Limits, NotMathError
+from rewards.maths.limits import LimitError, Limits, NotMathError
 from rewards.maths.measures import with_commas
 from rewards.maths.node import neg, num, sym, variables
 from rewards.maths.phrases import (
@@ -44,7 +44,8 @@ from rewards.maths.reals import (
 )
 from rewards.maths.relations import ORDER, Relations
 from rewards.maths.stretches import Tokens, closing, is_tuple, plain_text, split_at, strip, top_level, usual_brackets
-from rewards.maths.tokens import clean, tokenize
+from rewards.maths.symbols import WORDS
+from rewards.maths.tokens import Token, clean, tokenize
 from rewards.maths.units import NUMBER_WORDS
 
 _CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
@@ -69,7 +70,6 @@ _SIGNED = {
     "nonzero": Region((interval(neg(_INFINITY), False, _ZERO, False), interval(_ZERO, False, _INFINITY, False))),
 }
 _GAPPY = frozenset({"ZZ", "NN", "QQ"})  # subsets of the reals that are no intervals
-_SHORT_WORDS = frozenset({"yes", "no", "odd"})
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
@@ -128,22 +128,27 @@ class _Reader(Relations):
             return None
         if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in LABELS | _ARTICLES:
             return None
-        if len(tokens) == 1 and tokens[0].text.lower() in NUMBER_WORDS:
-            return Scalar(num(NUMBER_WORDS[tokens[0].text.lower()]))
-        if len(tokens) == 1 and tokens[0].kind == "run" and len(tokens[0].text) < 4:
-            return Words(text) if (text := tokens[0].text.lower()) in _SHORT_WORDS else None  # xy is a product
-        if len(tokens) == 1 and tokens[0].text.lower() == "infinity":
-            return Scalar(sym("oo"))
-        if len(tokens) > 1 and tokens[0].kind == "word" and tokens[0].text.lower() in _ARTICLES:
+        if len(tokens) == 1:
+            return self.word(tokens[0])
+        if tokens[0].text.lower() in _ARTICLES:
             tokens = tokens[1:]
         if any(token.text.lower() in ("and", "or") for token in tokens) or len(tokens[0].text) == 1:
             return None
-        if tokens[0].text.lower() in _ARTICLES and len(tokens) > 1:
-            tokens = tokens[1:]
         text = plain_text(tokens).removeprefix("there are ").removeprefix("there is ")
-        if text in _EMPTY:
-            return Listing((), "set")
-        return Words(text)
+        return Listing((), "set") if text in _EMPTY else Words(text)
+
+    def word(self, token: Token) -> Answer | None:
+        """One word: a number, infinity, a text; not `x` or `xy`, which are mathematics."""
+        text = token.text.lower()
+        if text in NUMBER_WORDS:
+            return Scalar(num(NUMBER_WORDS[text]))
+        if text == "infinity":
+            return Scalar(sym("oo"))
+        if text in WORDS:
+            return Words(text)
+        if len(text) == 1 or (token.kind == "run" and len(text) < 4) or text in ("and", "or"):
+            return None
+        return Listing((), "set") if text in _EMPTY else Words(plain_text([token]))
 
     def described(self, tokens: Tokens) -> Answer | None:
         """`all positive integers`, `all real numbers except 3`."""
@@ -153,7 +158,7 @@ class _Reader(Relations):
         sign, domain, left_out = found
         region = _SIGNED[sign]
         if left_out:
-            region = without(region, self.answer(left_out), Budget(self.limits))
+            region = without(region, self.answer(left_out), self.budget)
         return self.within(region, domain)
 
     def listing(self, tokens: Tokens) -> Answer:
@@ -235,7 +240,7 @@ class _Reader(Relations):
             return union
         shared = regions[0]
         for region in regions[1:]:
-            shared = intersection(shared, region, Budget(self.limits))
+            shared = intersection(shared, region, self.budget)
         return union if kind == "list" and not shared.pieces else shared
 
     def union(self, tokens: Tokens) -> Answer:
@@ -264,7 +269,6 @@ class _Reader(Relations):
 
     def sets(self, parts: list[Tokens], operations: list[str]) -> Answer:
         """Unions, intersections and differences, from left to right."""
-        budget = Budget(self.limits)
         region = self.region(parts[0])
         for operation, part in zip(operations, parts[1:], strict=True):
             if operation == "cap" and part and part[0].text in DOMAINS and len(part) == 1:
@@ -276,15 +280,15 @@ class _Reader(Relations):
             if operation == "cup":
                 region = region._replace(pieces=region.pieces + other.pieces)
             elif operation == "cap":
-                region = intersection(region, other, budget)
+                region = intersection(region, other, self.budget)
             else:
-                region = without(region, other, budget)
+                region = without(region, other, self.budget)
             region = region._replace(variable="".join(names))
         return region
 
     def region(self, tokens: Tokens) -> Region:
         region = as_region(self.answer(tokens))
-        if region is None or is_reversed(region, Budget(self.limits)):
+        if region is None or is_reversed(region, self.budget):
             raise NotMathError("not a set of reals")
         return region
 

@@ -11,7 +11,7 @@ from rewards.maths.limits import Budget, NotMathError, UndefinedError
 from rewards.maths.node import MINUS_ONE, TWO, Node, call, neg, num, sym, variables
 from rewards.maths.numeric import Evaluator
 
-_MAX_INTEGERS = 100
+_MAX_INTEGERS, _MAX_PIECES = 100, 400
 EVERYTHING = Region((Piece(None, False, None, False),))
 
 
@@ -66,15 +66,18 @@ def intersection(first: Region, second: Region, budget: Budget) -> Region:
     """What two regions share; without pieces where that is nothing. From a to b is taken to be an interval.
 
     Raises:
-        NotMathError: ends with variables cannot be ordered.
+        NotMathError: ends with variables cannot be ordered, or there are too many pieces.
         LimitError: an end is too costly to evaluate.
     """
     pieces = []
+    if len(first.pieces) * len(second.pieces) > _MAX_PIECES:
+        raise NotMathError("too many pieces")
     for a in first.pieces:
         for b in second.pieces:
+            budget.spend(1)
             low, low_closed = _inner(a.low, a.low_closed, b.low, b.low_closed, budget, larger=True)
             high, high_closed = _inner(a.high, a.high_closed, b.high, b.high_closed, budget, larger=False)
-            width = 1 if low is None or high is None else _order(high, low, budget)
+            width = 1 if low is None or high is None else 0 if low == high else _order(high, low, budget)
             if width in (1, None) or (width == 0 and low_closed and high_closed):
                 pieces.append(Piece(low, low_closed, high, high_closed))
     return Region(tuple(pieces), first.variable)

@@ -13,7 +13,7 @@ from rewards.maths.answer import (
     Scalar,
 )
 from rewards.maths.leaves import Leaves
-from rewards.maths.limits import Budget, NotMathError
+from rewards.maths.limits import NotMathError
 from rewards.maths.node import Node, neg, signs, sym, variables
 from rewards.maths.parser import parse_expression
 from rewards.maths.phrases import RELATIONS, split_modulus, takes_back
@@ -110,7 +110,7 @@ class Relations(Leaves):
             return plain_text(tokens), ()
         if tokens and tokens[0].text == "(" and closing(tokens, 0) == len(tokens) - 1:
             inner = tokens[1:-1]
-            if inner and all(t.kind == "sym" or t.text in (",", "_") or t.kind == "num" for t in inner):
+            if inner and all(_is_part_of_name(inner, i) for i in range(len(inner))):
                 return "(" + "".join(token.text for token in inner) + ")", ()
         try:
             node, _ = parse_expression(tokens, self.limits)
@@ -145,7 +145,7 @@ class Relations(Leaves):
             return Region((interval(nodes[0], closed[0], sym("oo"), False),), _variable(parts[1]))
         if len(parts) == 2:
             inequality = Inequality(nodes[0], nodes[1], closed[0])
-            return solved(inequality, Budget(self.limits)) or inequality
+            return solved(inequality, self.budget) or inequality
         pairs = zip(nodes, nodes[1:], closed, strict=False)
         return Listing(tuple(Inequality(a, b, c) for a, b, c in pairs))
 
@@ -153,10 +153,16 @@ class Relations(Leaves):
         for variable, other in ((0, 1), (1, 0)):
             if self.name(parts[variable])[0] and not variables(self.end(parts[other])):
                 points = tuple(Scalar(node) for node in signs(self.end(parts[other])))
-                region = without(EVERYTHING, Listing(points), Budget(self.limits))
+                region = without(EVERYTHING, Listing(points), self.budget)
                 return region._replace(variable=_variable(parts[variable]))
         left, right = self.end(parts[0]), self.end(parts[1])
         return Assign("!=", (), Equation(left, right))
+
+
+def _is_part_of_name(tokens: Tokens, index: int) -> bool:
+    """Symbols with their indices, between commas."""
+    token = tokens[index]
+    return token.kind == "sym" or token.text in (",", "_") or (token.kind == "num" and tokens[index - 1].text == "_")
 
 
 def _is_name_part(node: Node) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+from rewards.maths.doubts import ALTERNATIVES, DENIALS, HEDGES
 from rewards.maths.limits import NotMathError
 
 
@@ -104,19 +105,14 @@ prefixes: giga mega kilo hecto deci centi milli micro nano pico tera
 digits: hex hexadecimal binary octal base repeating recurring repeated periodic
 rates: mille ppm ppb ppt basis bps percentage
 operations: plus minus negative negated over divided factorial pi modulo mod reciprocal inverse complement opposite
-bounds: least most bound bounds onward onwards exclusive exceeding infinity too
-hedges: maybe perhaps possibly probably hopefully presumably supposedly guess guessed guesses guessing approx
-    approximately nearly almost roughly circa ish estimate estimated unsure uncertain unknown something anything etc
-denials: not no never nope false wrong incorrect invalid untrue rejected excluded except excluding none isn isnt
-    wasn arent
-alternatives: or but instead rather either neither nor if unless otherwise alternatively else versus
-statements: is are was
+bounds: least most lower bound bounds onward onwards exclusive exceeding infinity too etc
+statements: is are was where with such
 shapes: matrix grid
 """
 _NO_NOUNS = frozenset(
     {
         *(word for word in _VALUE_CHANGING.split() if not word.endswith(":")),
-        *NUMBER_WORDS, *MAGNITUDES,
+        *NUMBER_WORDS, *MAGNITUDES, *DENIALS, *HEDGES, *ALTERNATIVES,
     }
 )  # fmt: skip
 # In Chinese and Japanese words: half, not, about, times ten thousand, above, below.

@@ -84,3 +84,11 @@ def test_an_answer_may_say_what_it_answers(answer: str, gold: str):
 
 def test_an_equation_of_letters_picks_no_choice():
     assert not graded("A = D", "D")
+
+
+@pytest.mark.parametrize(
+    ("name", "gold"),
+    [("y", r"y = \sin x"), ("a_n", "a_n = 2^n"), ("V", r"V = \pi r^2 h"), ("f(x)", "f(x) = x"), ("A", "A = B")],
+)
+def test_the_name_in_a_gold_is_no_answer(name: str, gold: str):
+    assert not graded(name, gold)
