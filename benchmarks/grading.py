@@ -3,9 +3,10 @@
     python -m benchmarks.grading                        # case tables, then the golds of ../shared/data
     python -m benchmarks.grading --data DIR --limit 500
 
-Correctness is measured on the case tables of tests/rewards (both directions of every case), speed on those
-and on data golds that are graded against themselves with their commands respelled, so that equality of texts
-decides little. math-verify is measured where it is installed; it is never on the scoring path.
+Correctness is measured on the case tables of tests/rewards (both directions of every case), on which the grader was
+tuned, and on blind cases, which were written by somebody who had not seen it; speed on those and on data golds that
+are graded against themselves with their commands respelled, so that equality of texts decides little. math-verify is
+measured where it is installed; it is never on the scoring path.
 """
 
 from __future__ import annotations
@@ -67,7 +68,6 @@ def math_verify_grader() -> Grader | None:
 
 def table_cases() -> list[Case]:
     """The case tables of the tests, as boxed answers, both ways."""
-    sys.path.insert(0, str(ROOT))
     from tests.rewards.table import DIFFERENT, EQUAL
 
     cases = []
@@ -75,6 +75,13 @@ def table_cases() -> list[Case]:
         for _, answer, gold in table:
             cases.append((rf"Thus $\boxed{{{answer}}}$.", gold, equal))
     return cases
+
+
+def blind_cases() -> list[Case]:
+    """Whole responses, labelled from the rules alone."""
+    from tests.rewards.table import blind
+
+    return [(case["response"], case["gold"], case["right"]) for case in blind()]
 
 
 def data_cases(path: Path, limit: int) -> list[Case]:
@@ -117,8 +124,10 @@ def main() -> None:
     parser.add_argument("--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow")
     parser.add_argument("--show", action="store_true", help="print the cases that we judge wrongly")
     args = parser.parse_args()
+    sys.path.insert(0, str(ROOT))  # for the cases of the tests
     peer = math_verify_grader()
-    report("case tables", table_cases(), table_cases(), peer, show=args.show)
+    for name, cases in (("case tables", table_cases()), ("blind cases", blind_cases())):
+        report(name, cases, cases, peer, show=args.show)
     for path in sorted(args.data.glob("*.jsonl")):
         report(path.stem, data_cases(path, args.limit), data_cases(path, args.peer_limit), peer, show=args.show)
 

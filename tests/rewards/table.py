@@ -1,8 +1,14 @@
-"""The case tables: one `answer | gold` a line, under headings that name the kind."""
+"""The case tables: one `answer | gold` a line, under headings that name the kind; and the blind cases.
+
+The blind cases are whole responses, written and labelled from the rules by somebody who had not seen the grader, and
+graded for the first time when it was finished.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 Case = tuple[str, str, str]  # kind, answer, gold
 
@@ -21,3 +27,9 @@ def load(name: str) -> list[Case]:
 
 EQUAL = load("equal_cases.txt")
 DIFFERENT = load("different_cases.txt")
+
+
+def blind() -> list[dict[str, Any]]:
+    """`kind`, `response`, `gold` and whether it is `right`."""
+    text = (Path(__file__).parent / "blind_cases.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]

@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 
 from rewards import accuracy_reward
-from tests.rewards.table import DIFFERENT, EQUAL, Case
+from tests.rewards.table import DIFFERENT, EQUAL, Case, blind
 
 # A choice is known by its gold.
 ONE_WAY = {
@@ -49,6 +49,12 @@ def test_different_answers_are_wrong_both_ways(kind: str, cases: list[Case]):
     wrong = [(answer, gold) for _, answer, gold in cases if graded(answer, gold)]
     wrong += [(gold, answer) for _, answer, gold in cases if graded(gold, answer)]
     assert wrong == []
+
+
+def test_blind_cases():
+    assert [
+        case for case in blind() if (accuracy_reward(case["response"], case["gold"]).score == 1) != case["right"]
+    ] == []
 
 
 @pytest.mark.parametrize("table", [EQUAL, DIFFERENT], ids=["equal", "different"])
