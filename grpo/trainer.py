@@ -61,7 +61,6 @@ def train(
         learner.push_weights(version=step)
         clock.lap("transfer")
 
-        stream.update(metrics.success_rates(collected.groups))
         numbers = metrics.rollout_metrics(collected.groups)
         generated_tokens += int(numbers["generated_tokens"])
         run.log_rollouts(step, metrics.rollout_rows(step, collected.groups, advantages_PG))
@@ -75,6 +74,7 @@ def train(
                 **clock.report(numbers),
             }
         )
+        stream.update(metrics.success_rates(collected.groups))
 
         if config.evaluation.every and step % config.evaluation.every == 0 and step < config.trainer.max_steps:
             _evaluate(config, step, held_out[: config.evaluation.interim_problems], rollouts, scorer, run)

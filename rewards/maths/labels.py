@@ -90,10 +90,9 @@ def _without_domain(answer: Answer) -> Assign | None:
     if not isinstance(answer, Listing) or len(answer.items) != 2:
         return None
     function, domain = answer.items
-    is_restricted = (
-        isinstance(function, Assign) and isinstance(domain, Region) and domain.variable in function.parameters
-    )
-    return function if is_restricted else None  # type: ignore[return-value]
+    if not isinstance(function, Assign) or not isinstance(domain, Region):
+        return None
+    return function if domain.variable in function.parameters else None
 
 
 def renamed_parameter(tokens: Tokens, gold: Tokens) -> Tokens:
@@ -158,10 +157,8 @@ def _names(value: Answer) -> frozenset[str]:
 def _whole_number(answer: Answer) -> int | None:
     if isinstance(answer, Based):
         return answer.value
-    is_whole = (
-        isinstance(answer, Scalar) and isinstance(answer.node.value, Fraction) and answer.node.value.denominator == 1
-    )
-    return int(answer.node.value) if is_whole else None  # type: ignore[union-attr]
+    value = answer.node.value if isinstance(answer, Scalar) else None
+    return int(value) if isinstance(value, Fraction) and value.denominator == 1 else None
 
 
 def _parsed(tokens: Tokens, budget: Budget) -> Node | None:

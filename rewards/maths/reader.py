@@ -49,17 +49,7 @@ from rewards.maths.tokens import Token, clean, tokenize
 from rewards.maths.units import NUMBER_WORDS
 
 _CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
-_EMPTY = frozenset(
-    {
-        "no solution",
-        "no solutions",
-        "no real solution",
-        "no real solutions",
-        "empty",
-        "empty set",
-        "the empty set",
-    }
-)
+_EMPTY = frozenset({"no solution", "no solutions", "no real solution", "no real solutions", "empty", "empty set"})
 _ZERO, _INFINITY = num(0), sym("oo")
 _SIGNED = {
     "": EVERYTHING,
@@ -259,13 +249,9 @@ class _Reader(Relations):
     def is_set_operation(self, tokens: Tokens, index: int) -> bool:
         """`\\cup`, `\\cap`, `\\setminus`, and the minus of `R - {1}`."""
         token = tokens[index]
-        if token.kind != "op" or token.text not in ("cup", "cap", "setminus", "-"):
-            return False
-        return token.text != "-" or (
-            tokens[index - 1].text == "RR"
-            and tokens[index + 1 : index + 2] != []
-            and (tokens[index + 1].kind == "open" and tokens[index + 1].text == "{")
-        )
+        if token.kind == "op" and token.text == "-":
+            return tokens[index - 1].text == "RR" and [after.text for after in tokens[index + 1 : index + 2]] == ["{"]
+        return token.kind == "op" and token.text in ("cup", "cap", "setminus")
 
     def sets(self, parts: list[Tokens], operations: list[str]) -> Answer:
         """Unions, intersections and differences, from left to right."""
