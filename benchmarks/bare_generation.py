@@ -1,4 +1,6 @@
-"""Bare generation for benchmarks.overhead: vLLM in one process, no Ray, nothing between it and the requests."""
+"""Bare generation for benchmarks.overhead: vLLM in one process, no Ray, nothing between it and the
+requests.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def main() -> None:
 
     def generate() -> None:
         outputs = llm.generate(prompts, params, use_tqdm=False)
-        assert [list(o.outputs[0].token_ids) for o in outputs] == [sample[1] for sample in work["samples"]]
+        assert [list(o.outputs[0].token_ids) for o in outputs] == [
+            sample[1] for sample in work["samples"]
+        ]
         llm.reset_prefix_cache()
 
     serve(generate)

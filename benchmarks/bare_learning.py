@@ -1,4 +1,6 @@
-"""Bare learning for benchmarks.overhead: forward and backward of a batch in one process, no DeepSpeed, no optimizer."""
+"""Bare learning for benchmarks.overhead: forward and backward of a batch in one process, no
+DeepSpeed, no optimizer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.overhead import serve
-from grpo.learner.microbatch import collate, plan_microbatches
+from grpo.learner.packing import collate, plan_microbatches
 from grpo.types import TrainSample
 
 
@@ -19,7 +21,10 @@ def main() -> None:
     work, choice = json.loads(Path(sys.argv[1]).read_text()), json.loads(sys.argv[2])
     torch.set_num_threads(choice["threads"])
     model = AutoModelForCausalLM.from_pretrained(work["model"], dtype=torch.float32)
-    samples = [TrainSample(prompt, response, [0.0] * len(response), a) for prompt, response, a in work["samples"]]
+    samples = [
+        TrainSample(prompt, response, [0.0] * len(response), a)
+        for prompt, response, a in work["samples"]
+    ]
     lengths = [len(s.prompt_token_ids) + len(s.response_token_ids) for s in samples]
     weights = [1.0 / (len(s.response_token_ids) * len(samples)) for s in samples]
     plan = plan_microbatches(lengths, 1, choice["tokens"])

@@ -1,7 +1,9 @@
-"""Control experiment: the embedded default with rewards that are shuffled within each group, so they teach nothing.
+"""Control experiment: the embedded default with rewards that are shuffled within each group, so
+they teach nothing.
 
-Every group keeps its rewards, and with them the size of its advantages, but they fall on random responses. Whatever
-accuracy such a run gains did not come from the rewards. The paper's effect must vanish:
+Every group keeps its rewards, and with them the size of its advantages, but they fall on random
+responses. Whatever accuracy such a run gains did not come from the rewards. The paper's effect must
+vanish:
 
     python -m benchmarks.control [--seed 0] [key=value ...]
 """
@@ -21,9 +23,11 @@ ALLOWED = 0.05  # change of held-out accuracy
 
 
 class ShuffledScorer:
-    """Scores a group as the recipe says, then deals the scores out anew. Evaluations are scored as they are.
+    """Scores a group as the recipe says, then deals the scores out anew. Evaluations are scored as
+    they are.
 
-    Which responses are training is told by their prompts: held-out problems never occur in training.
+    Which responses are training is told by their prompts: held-out problems never occur in
+    training.
     """
 
     def __init__(self, scorer: Scorer, held_out: set[str], seed: int) -> None:
@@ -35,24 +39,30 @@ class ShuffledScorer:
         for samples, scores in zip(groups, scored, strict=True):
             if samples[0].question not in self.held_out:
                 # Groups arrive in any order, so each is shuffled by what it is.
-                random.Random(f"{self.seed}/{[sample.response for sample in samples]}").shuffle(scores)
+                random.Random(f"{self.seed}/{[sample.response for sample in samples]}").shuffle(
+                    scores
+                )
         return scored
 
 
 def main() -> int:
     """Train with shuffled rewards; 0 when accuracy stayed where it was."""
-    from grpo.prompts import load_problems
+    from grpo.rollout.prompts import load_problems
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_args()
     config = load_config("tiny", [*args.overrides, f"seed={args.seed}"])
-    held_out = {problem.question for problem in load_problems("held_out", config.data.held_out, config.seed)}
+    held_out = {
+        problem.question for problem in load_problems("held_out", config.data.held_out, config.seed)
+    }
     scorer = ShuffledScorer(config.rewards.scorer(), held_out, args.seed)
     summary = run("tiny", [*args.overrides, f"seed={args.seed}"], scorer)  # type: ignore[arg-type]
     base, final = (summary[side]["sampled"]["accuracy"] for side in ("base", "final"))
-    print(f"shuffled rewards: accuracy {base:.3f} -> {final:.3f}, change {final - base:+.3f} (allowed {ALLOWED})")
+    print(
+        f"shuffled rewards: accuracy {base:.3f} -> {final:.3f}, change {final - base:+.3f} (allowed {ALLOWED})"
+    )
     return 0 if abs(final - base) <= ALLOWED else 1
 
 

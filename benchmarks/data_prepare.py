@@ -1,11 +1,12 @@
 """How long preparing data takes, how much memory it needs, and whether it finds what it must.
 
-    python -m benchmarks.data_prepare --data DIR             # DeepScaleR against seven evaluation sets
-    python -m benchmarks.data_prepare --data DIR --overlaps  # with copies of evaluation problems planted
-    python -m benchmarks.data_prepare --synthetic 1000000    # generated rows, to see how memory grows
+    python -m benchmarks.data_prepare --data DIR             # DeepScaleR against seven evaluation
+    sets python -m benchmarks.data_prepare --data DIR --overlaps  # with copies of evaluation
+    problems planted python -m benchmarks.data_prepare --synthetic 1000000    # generated rows, to
+    see how memory grows
 
-Each run is a fresh process of `python -m data.prepare`; memory is the resident set of it and its workers
-together, sampled ten times a second. Prints one JSON object a line.
+Each run is a fresh process of `python -m data.prepare`; memory is the resident set of it and its
+workers together, sampled ten times a second. Prints one JSON object a line.
 """
 
 from __future__ import annotations
@@ -31,9 +32,15 @@ EVALUATION_SETS = ("gsm8k_test", "math500", "aime24", "aime25", "amc23", "minerv
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the DeepScaleR and evaluation files")
-    parser.add_argument("--overlaps", action="store_true", help="plant copies of evaluation problems")
-    parser.add_argument("--synthetic", type=int, metavar="ROWS", help="rows of generated word problems")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder with the DeepScaleR and evaluation files"
+    )
+    parser.add_argument(
+        "--overlaps", action="store_true", help="plant copies of evaluation problems"
+    )
+    parser.add_argument(
+        "--synthetic", type=int, metavar="ROWS", help="rows of generated word problems"
+    )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -53,13 +60,25 @@ def main() -> None:
             parser.error("give --data or --synthetic")
 
 
-def run(folder: Path, inputs: Sequence[Path], against: Sequence[Path], workers: int) -> dict[str, Any]:
+def run(
+    folder: Path, inputs: Sequence[Path], against: Sequence[Path], workers: int
+) -> dict[str, Any]:
     """One preparation: seconds, memory, and what came of it."""
-    command = [sys.executable, "-m", "data.prepare", "--input", *map(str, inputs), "--workers", str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "data.prepare",
+        "--input",
+        *map(str, inputs),
+        "--workers",
+        str(workers),
+    ]
     command += ["--against", *map(str, against)] if against else []
     command += ["--output", str(folder / "clean.jsonl"), "--report", str(folder / "report.json")]
     start, cpu_before = time.monotonic(), _children_cpu_seconds()
-    process = subprocess.Popen([*command, "--dropped", str(folder / "dropped.jsonl")], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--dropped", str(folder / "dropped.jsonl")], stderr=subprocess.DEVNULL
+    )
     peak = 0
     while process.poll() is None:
         peak = max(peak, sum(_resident_bytes(pid) for pid in _tree(process.pid)))
@@ -83,8 +102,10 @@ def run(folder: Path, inputs: Sequence[Path], against: Sequence[Path], workers: 
 def find_planted(folder: Path, data: Path, workers: int) -> dict[str, Any]:
     """Plant every evaluation problem twice, exactly and nearly, and count those that are not found.
 
-    A mistake is a training row that decontamination takes out although no evaluation problem is nearly the
-    same under the rule that made the copies: word tokens in lower case, Jaccard at least 0.8, same numbers.
+    A mistake is a training row that decontamination takes out although no evaluation problem is
+    nearly the same under the rule that made the copies: word tokens in lower case, Jaccard at least
+    0.8, same
+        numbers.
     """
     rng = random.Random(0)
     against = [data / f"{name}.jsonl" for name in EVALUATION_SETS]
@@ -92,13 +113,17 @@ def find_planted(folder: Path, data: Path, workers: int) -> dict[str, Any]:
     train = list(_read(data / f"{TRAIN}.jsonl"))
     copies = []
     for row in evaluation:
-        copies.append({**row, "id": f"exact/{row['id']}", "problem": _exact_copy(rng, row["problem"])})
+        copies.append(
+            {**row, "id": f"exact/{row['id']}", "problem": _exact_copy(rng, row["problem"])}
+        )
         if (near := _near_copy(rng, row["problem"])) is not None:
             copies.append({**row, "id": f"near/{row['id']}", "problem": near})
     rows = folder / "planted.jsonl"
     _write(rows, [*train, *copies])
     figures = run(folder, [rows], against, workers)
-    found = {row["id"] for row in _read(folder / "dropped.jsonl") if row["stage"] == "decontaminate"}
+    found = {
+        row["id"] for row in _read(folder / "dropped.jsonl") if row["stage"] == "decontaminate"
+    }
     overlapping = _overlapping(train, evaluation)
     clean = [row["id"] for row in train if row["id"] not in overlapping]
     return figures | {
@@ -107,7 +132,9 @@ def find_planted(folder: Path, data: Path, workers: int) -> dict[str, Any]:
         "missed_planted": sorted(row["id"] for row in copies if row["id"] not in found),
         "overlaps_in_train": len(overlapping),
         "missed_in_train": sorted(overlapping - found),
-        "clean_rows_removed_percent": round(100 * sum(row in found for row in clean) / len(clean), 3),
+        "clean_rows_removed_percent": round(
+            100 * sum(row in found for row in clean) / len(clean), 3
+        ),
     }
 
 
@@ -143,7 +170,9 @@ def _overlapping(train: Sequence[dict[str, Any]], evaluation: Sequence[dict[str,
         row["id"]
         for row in train
         for tokens in [_tokens(row["problem"])]
-        if any(_jaccard(tokens, other) >= 0.8 for other in by_numbers.get(_numbers(row["problem"]), ()))
+        if any(
+            _jaccard(tokens, other) >= 0.8 for other in by_numbers.get(_numbers(row["problem"]), ())
+        )
     }
 
 

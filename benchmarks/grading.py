@@ -1,12 +1,13 @@
 """Speed and correctness of grading, side by side with math-verify in one run and one process.
 
-    python -m benchmarks.grading                        # case tables, then the golds of ../shared/data
-    python -m benchmarks.grading --data DIR --limit 500
+    python -m benchmarks.grading                        # case tables, then the golds of
+    ../shared/data python -m benchmarks.grading --data DIR --limit 500
 
-Correctness is measured on the case tables of tests/rewards (both directions of every case), on which the grader was
-tuned, and on blind cases, which were written by somebody who had not seen it; speed on those and on data golds that
-are graded against themselves with their commands respelled, so that equality of texts decides little. math-verify is
-measured where it is installed; it is never on the scoring path.
+Correctness is measured on the case tables of tests/rewards (both directions of every case), on
+which the grader was tuned, and on blind cases, which were written by somebody who had not seen it;
+speed on those and on data golds that are graded against themselves with their commands respelled,
+so that equality of texts decides little. math-verify is measured where it is installed; it is never
+on the scoring path.
 """
 
 from __future__ import annotations
@@ -118,10 +119,18 @@ def measure(grader: Grader, cases: Sequence[Case]) -> tuple[Result, list[Case]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of JSONL files")
-    parser.add_argument("--limit", type=int, default=0, help="golds per file, spread evenly; 0 takes all")
-    parser.add_argument("--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of JSONL files"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=0, help="golds per file, spread evenly; 0 takes all"
+    )
+    parser.add_argument(
+        "--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow"
+    )
     parser.add_argument("--show", action="store_true", help="print the cases that we judge wrongly")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))  # for the cases of the tests
@@ -129,10 +138,18 @@ def main() -> None:
     for name, cases in (("case tables", table_cases()), ("blind cases", blind_cases())):
         report(name, cases, cases, peer, show=args.show)
     for path in sorted(args.data.glob("*.jsonl")):
-        report(path.stem, data_cases(path, args.limit), data_cases(path, args.peer_limit), peer, show=args.show)
+        report(
+            path.stem,
+            data_cases(path, args.limit),
+            data_cases(path, args.peer_limit),
+            peer,
+            show=args.show,
+        )
 
 
-def report(name: str, cases: list[Case], peer_cases: list[Case], peer: Grader | None, *, show: bool) -> None:
+def report(
+    name: str, cases: list[Case], peer_cases: list[Case], peer: Grader | None, *, show: bool
+) -> None:
     """Measure and print one set of cases."""
     result, failed = measure(ours, cases)
     print(f"{name:18} ours        {result.line}  ({result.cases} cases)", flush=True)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.logprob_gap [key=value ...]
 
-Tied and untied embeddings, temperature 1.0 and 0.6, after a weight transfer. The same numbers are in every step's
-metrics as `logprob_gap_mean` and `logprob_gap_max`.
+Tied and untied embeddings, temperature 1.0 and 0.6, after a weight transfer. The same numbers are
+in every step's metrics as `logprob_gap_mean` and `logprob_gap_max`.
 """
 
 from __future__ import annotations
@@ -15,30 +15,34 @@ from statistics import fmean
 from typing import Any
 
 from grpo.config import TrainConfig, load_config
-from grpo.sampling import SamplePlan, sample_groups
+from grpo.rollout.scoring import SamplePlan, sample_groups
 from grpo.types import TrainSample
 
 
 def main() -> None:
     """Print a table of mean and largest gap."""
-    from grpo.base_model import build_base_model
-    from grpo.model_folder import cache_dir
+    from grpo.learner.model_folder import cache_dir
+    from grpo.miniature.base_model import build_base_model
 
     config = load_config("tiny", sys.argv[1:])
     rows = []
     with tempfile.TemporaryDirectory() as parent:
         tied = Path(config.model.path or build_base_model(config.model.base, cache_dir()))  # type: ignore[arg-type]
         for name, folder in (("tied", tied), ("untied", untie(tied, Path(parent) / "untied"))):
-            changed = load_config("tiny", [*sys.argv[1:], "model.base=null", f"model.path={folder}"])
+            changed = load_config(
+                "tiny", [*sys.argv[1:], "model.base=null", f"model.path={folder}"]
+            )
             rows += [(name, *row) for row in measure(changed)]
-    print(f"{'embeddings':>10}  {'temperature':>11}  {'tokens':>7}  {'mean abs gap':>12}  {'largest':>9}")
+    print(
+        f"{'embeddings':>10}  {'temperature':>11}  {'tokens':>7}  {'mean abs gap':>12}  {'largest':>9}"
+    )
     for name, temperature, tokens, mean, largest in rows:
         print(f"{name:>10}  {temperature:11.1f}  {tokens:7d}  {mean:12.2e}  {largest:9.2e}")
 
 
 def measure(config: TrainConfig) -> list[tuple[float, int, float, float]]:
     """(temperature, tokens, mean, largest) for both temperatures, on a fresh stack."""
-    from grpo.runtime.cluster import reserve
+    from grpo.runtime.ray.cluster import reserve
     from grpo.train import load_inputs, start_actors
 
     inputs = load_inputs(config, lambda _: None)
@@ -84,7 +88,11 @@ def _gap(
         for response in group.group.responses
     ]
     pairs = zip(samples, learner.logprobs(samples, temperature), strict=True)
-    gaps = [abs(a - b) for sample, ours in pairs for a, b in zip(sample.engine_logprobs, ours, strict=True)]
+    gaps = [
+        abs(a - b)
+        for sample, ours in pairs
+        for a, b in zip(sample.engine_logprobs, ours, strict=True)
+    ]
     return len(gaps), fmean(gaps), max(gaps)
 
 

@@ -1,13 +1,15 @@
-"""What the framework adds to the bare work of a step: time of a step over bare generation + bare learning.
+"""What the framework adds to the bare work of a step: time of a step over bare generation + bare
+learning.
 
     python -m benchmarks.overhead [--repeats 5] [--workload tiny long] [--set KEY=VALUE ...]
 
-*Step*: sample, score, advantages, update, weight transfer, as the trainer does them, on the engines and ranks of the
-tiny recipe. *Bare generation*: the same requests (prompts, seeds, log-probs, stop rules) in one vLLM process without
-Ray, on all cores. *Bare learning*: forward and backward of the same tokens in one process without DeepSpeed, on all
-threads, in length-sorted batches; no optimizer. The three take turns, so that a machine whose speed drifts hurts all
-alike. Bare processes get the best number of threads (and batch size) of a trial before the measurement, and the same
-malloc settings as the actors.
+*Step*: sample, score, advantages, update, weight transfer, as the trainer does them, on the engines
+and ranks of the tiny recipe. *Bare generation*: the same requests (prompts, seeds, log-probs, stop
+rules) in one vLLM process without Ray, on all cores. *Bare learning*: forward and backward of the
+same tokens in one process without DeepSpeed, on all threads, in length-sorted batches; no
+optimizer. The three take turns, so that a machine whose speed drifts hurts all alike. Bare
+processes get the best number of threads (and batch size) of a trial before the measurement, and the
+same malloc settings as the actors.
 
 The learning rate is too small to change a weight, so every repeat works on the same tokens.
 """
@@ -27,7 +29,7 @@ from statistics import median
 from typing import Any
 
 from grpo.config import TrainConfig, load_config
-from grpo.sampling import SamplePlan, make_requests, sample_groups
+from grpo.rollout.scoring import SamplePlan, make_requests, sample_groups
 
 WORKLOADS = {
     "tiny": {"overrides": [], "ignore_eos": False},
@@ -40,10 +42,14 @@ WORKLOADS = {
 
 def main() -> None:
     """Measure each workload and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the recipe")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the recipe"
+    )
     args = parser.parse_args()
     for name in args.workload:
         measure(name, args.repeats, args.set)
@@ -51,12 +57,13 @@ def main() -> None:
 
 def measure(name: str, repeats: int, changes: list[str]) -> None:
     """One workload: step, bare generation and bare learning in turn."""
-    from grpo.runtime.cluster import reserve
+    from grpo.runtime.ray.cluster import reserve
     from grpo.train import load_inputs, start_actors
 
     workload: Any = WORKLOADS[name]
     config = load_config(
-        "tiny", ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", *workload["overrides"], *changes]
+        "tiny",
+        ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", *workload["overrides"], *changes],
     )
     inputs = load_inputs(config, print)
     with tempfile.TemporaryDirectory() as folder, reserve(config) as cluster:
@@ -77,7 +84,9 @@ def measure(name: str, repeats: int, changes: list[str]) -> None:
         for repeat in range(repeats):
             times.append((stepper.step(), generation.run(), learning.run()))
             step, generated, learned = times[-1]
-            print(f"repeat {repeat + 1}: step {step['step']:.3f} s, bare {generated:.3f} + {learned:.3f} s")
+            print(
+                f"repeat {repeat + 1}: step {step['step']:.3f} s, bare {generated:.3f} + {learned:.3f} s"
+            )
         generation.close()
         learning.close()
     report(name, stepper.num_tokens, times, generation.best, learning.best)
@@ -86,7 +95,9 @@ def measure(name: str, repeats: int, changes: list[str]) -> None:
 class Stepper:
     """Steps of the trainer on the same prompts, timed by phase."""
 
-    def __init__(self, config: TrainConfig, inputs: Any, rollouts: Any, learner: Any, ignore_eos: bool) -> None:
+    def __init__(
+        self, config: TrainConfig, inputs: Any, rollouts: Any, learner: Any, ignore_eos: bool
+    ) -> None:
         self.config, self.inputs, self.rollouts, self.learner = config, inputs, rollouts, learner
         self.scorer = config.rewards.scorer()
         self.prompts = inputs.prompts[: config.batch.num_prompts]
@@ -139,7 +150,9 @@ class Stepper:
             "ignore_eos": self.plan.ignore_eos,
             "prompts": [request.prompt_token_ids for request in requests],
             "seeds": [request.seed for request in requests],
-            "samples": [[s.prompt_token_ids, s.response_token_ids, s.advantage] for s in self.samples],
+            "samples": [
+                [s.prompt_token_ids, s.response_token_ids, s.advantage] for s in self.samples
+            ],
         }
 
 
@@ -169,7 +182,9 @@ class Bare:
     def _start(kind: str, work: Path, choice: dict[str, int]) -> subprocess.Popen:
         environment = {**os.environ, **malloc_settings(), "OMP_NUM_THREADS": str(choice["threads"])}
         command = [sys.executable, "-m", f"benchmarks.bare_{kind}", str(work), json.dumps(choice)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     @staticmethod
     def _once(process: subprocess.Popen) -> float:
@@ -188,7 +203,7 @@ class Bare:
 
 def malloc_settings() -> dict[str, str]:
     """What the actors get as well."""
-    from grpo.runtime.actors import MALLOC
+    from grpo.runtime.ray.actors import MALLOC
 
     return MALLOC
 
@@ -203,12 +218,16 @@ def serve(work: Any) -> None:
         print(f"seconds {time.perf_counter() - start}", flush=True)
 
 
-def report(name: str, tokens: int, times: Any, generation: dict[str, int], learning: dict[str, int]) -> None:
+def report(
+    name: str, tokens: int, times: Any, generation: dict[str, int], learning: dict[str, int]
+) -> None:
     """Medians, and the ratio of each repeat."""
     steps = {key: median(t[0][key] for t in times) for key in times[0][0]}
     bare = [t[1] + t[2] for t in times]
     ratios = sorted(t[0]["step"] / b for t, b in zip(times, bare, strict=True))
-    print(f"\n{name}: {tokens} response tokens a step; medians of {len(times)} interleaved repeats, seconds")
+    print(
+        f"\n{name}: {tokens} response tokens a step; medians of {len(times)} interleaved repeats, seconds"
+    )
     print(f"  step {steps['step']:.3f} = sample {steps['sample']:.3f} + learn {steps['learn']:.3f} "
           f"+ transfer {steps['transfer']:.3f}")  # fmt: skip
     print(f"  bare {median(bare):.3f} = generation {median(t[1] for t in times):.3f} (best {generation}) "

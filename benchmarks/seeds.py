@@ -1,4 +1,5 @@
-"""The embedded default over several seeds: what a reader of the README should expect, with its spread.
+"""The embedded default over several seeds: what a reader of the README should expect, with its
+spread.
 
 python -m benchmarks.seeds [--seeds 0 1 2] [key=value ...]
 """
@@ -41,7 +42,9 @@ def show(seeds: list[int], summaries: list[dict]) -> None:
         "base format": lambda s: s["base"]["sampled"]["format"],
         "final acc": lambda s: s["final"]["sampled"]["accuracy"],
         "final format": lambda s: s["final"]["sampled"]["format"],
-        "length x": lambda s: s["final"]["sampled"]["response_length"] / s["base"]["sampled"]["response_length"],
+        "length x": lambda s: (
+            s["final"]["sampled"]["response_length"] / s["base"]["sampled"]["response_length"]
+        ),
         "greedy acc": lambda s: s["final"]["greedy"]["accuracy"],
         "worked base": lambda s: s["base"]["sampled"]["worked_share"],
         "worked final": lambda s: s["final"]["sampled"]["worked_share"],
@@ -52,7 +55,9 @@ def show(seeds: list[int], summaries: list[dict]) -> None:
     print("seed  " + "  ".join(f"{name:>13}" for name in columns))
     for seed, summary in zip(seeds, summaries, strict=True):
         print(f"{seed:>4}  " + "  ".join(f"{value(summary):13.3f}" for value in columns.values()))
-    print("mean  " + "  ".join(f"{fmean(map(value, summaries)):13.3f}" for value in columns.values()))
+    print(
+        "mean  " + "  ".join(f"{fmean(map(value, summaries)):13.3f}" for value in columns.values())
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Which problems a step trains on: mixes and curricula. (Seed, step) and the cursor decide a draw.
 
-A curriculum is two questions. From which bucket does each slot of the step come? That is a probability over
-buckets, which may move with progress u = step / num_steps. And which problem of the bucket? The next one of
-its current epoch, an order shuffled anew for each epoch, so that every problem is seen once before any is
-seen twice. The buckets are levels (easy to hard), sources (weighted), or one of everything (uniform). Slots
-are drawn per *prompt*: all samples of a group share a problem.
+A curriculum is two questions. From which bucket does each slot of the step come? That is a
+probability over buckets, which may move with progress u = step / num_steps. And which problem of
+the bucket? The next one of its current epoch, an order shuffled anew for each epoch, so that every
+problem is seen once before any is seen twice. The buckets are levels (easy to hard), sources
+(weighted), or one of everything (uniform). Slots are drawn per *prompt*: all samples of a group
+share a problem.
 
 `Prioritised` is the exception: it draws problems by their failure rate and has no epochs.
 """
@@ -21,7 +22,9 @@ from typing import Any, Literal, Protocol
 
 from data.types import Problem
 
-Probabilities = Callable[[float], Sequence[float]]  # progress u in [0, 1] -> [K] probability of each bucket
+Probabilities = Callable[
+    [float], Sequence[float]
+]  # progress u in [0, 1] -> [K] probability of each bucket
 Schedule = Literal["classic", "balanced", "cosine", "gaussian"]
 
 
@@ -30,9 +33,13 @@ class CurriculumSpec:
     """How training draws its problems: a kind, and the settings that it looks at."""
 
     kind: Literal["uniform", "weighted", "easy_to_hard", "prioritised"] = "uniform"
-    weights: Mapping[str, float] = field(default_factory=dict)  # weighted: by source; none: the data's own `weight`
+    weights: Mapping[str, float] = field(
+        default_factory=dict
+    )  # weighted: by source; none: the data's own `weight`
     schedule: Schedule = "gaussian"  # easy_to_hard
-    num_levels: int | None = None  # easy_to_hard: levels made from `pass_rate`; None: the data's own `level`
+    num_levels: int | None = (
+        None  # easy_to_hard: levels made from `pass_rate`; None: the data's own `level`
+    )
     beta: float = 0.5  # gaussian: below 1 leaves the easy levels sooner
     sigma: float = 0.5  # gaussian: width in levels
     min_weight: float = 0.05  # prioritised: what is always solved is still drawn with this weight
@@ -40,9 +47,13 @@ class CurriculumSpec:
     def __post_init__(self) -> None:
         for name, default in _DEFAULTS.items():
             if getattr(self, name) != default and name not in _SETTINGS[self.kind]:
-                raise ValueError(f"{name}={getattr(self, name)}: kind={self.kind} does not look at it; remove one")
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: kind={self.kind} does not look at it; remove one"
+                )
         if any(not math.isfinite(weight) or weight < 0 for weight in self.weights.values()):
-            raise ValueError(f"weights={dict(self.weights)}: a weight is a number that is not negative")
+            raise ValueError(
+                f"weights={dict(self.weights)}: a weight is a number that is not negative"
+            )
         if self.num_levels is not None and self.num_levels < 1:
             raise ValueError(f"num_levels={self.num_levels}: must be at least 1")
         for name in ("beta", "sigma", "min_weight"):
@@ -76,7 +87,12 @@ class Bucketed:
     """Slots over buckets, epochs within each bucket."""
 
     def __init__(
-        self, buckets: Sequence[Sequence[Problem]], probabilities: Probabilities, *, seed: int, num_steps: int
+        self,
+        buckets: Sequence[Sequence[Problem]],
+        probabilities: Probabilities,
+        *,
+        seed: int,
+        num_steps: int,
     ) -> None:
         if not all(buckets):
             raise ValueError("a curriculum needs at least one bucket, and a problem in each")
@@ -86,7 +102,9 @@ class Bucketed:
         self.num_steps = num_steps
         self.step = 0
         self.drawn = [0] * len(self.buckets)  # problems drawn from each bucket so far
-        self._orders: list[tuple[int, list[int]]] = [(-1, [])] * len(self.buckets)  # epoch, order: a cache
+        self._orders: list[tuple[int, list[int]]] = [(-1, [])] * len(
+            self.buckets
+        )  # epoch, order: a cache
 
     def draw(self, count: int) -> list[Problem]:
         """The problems of the next step."""
@@ -115,7 +133,9 @@ class Bucketed:
         """
         sizes = [len(bucket) for bucket in self.buckets]
         if list(state["sizes"]) != sizes:
-            raise ValueError(f"the saved cursor is of buckets of {state['sizes']} problems, these have {sizes}")
+            raise ValueError(
+                f"the saved cursor is of buckets of {state['sizes']} problems, these have {sizes}"
+            )
         self.step, self.drawn = int(state["step"]), list(state["drawn"])
 
     def _next(self, bucket: int) -> Problem:
@@ -130,11 +150,12 @@ class Bucketed:
 
 
 class Prioritised:
-    """Draws problem i with probability proportional to 1 - s_i, its failure rate (Kimi k1.5, section 7d).
+    """Draws problem i with probability proportional to 1 - s_i, its failure rate (Kimi k1.5,
+    section 7d).
 
-    `floor` is the least weight, so that a problem that is always solved is still looked at now and then
-    (ours, not theirs). Unknown rates count as 0. Without repeats inside a step, unless the step is larger
-    than the set.
+    `floor` is the least weight, so that a problem that is always solved is still looked at now and
+    then (ours, not theirs). Unknown rates count as 0. Without repeats inside a step, unless the
+    step is larger than the set.
     """
 
     def __init__(self, problems: Sequence[Problem], *, seed: int, floor: float = 0.05) -> None:
@@ -148,7 +169,9 @@ class Prioritised:
 
     def weights(self) -> list[float]:
         """[N] unnormalised probability of each problem."""
-        return [max(self.floor, 1.0 - self.success.get(problem.id, 0.0)) for problem in self.problems]
+        return [
+            max(self.floor, 1.0 - self.success.get(problem.id, 0.0)) for problem in self.problems
+        ]
 
     def update(self, success: Mapping[str, float]) -> None:
         """New success rates by problem id, as measured in training."""
@@ -178,7 +201,9 @@ class Prioritised:
         self.step, self.success = int(state["step"]), dict(state["success"])
 
 
-def make_curriculum(spec: CurriculumSpec, problems: Sequence[Problem], *, seed: int, num_steps: int) -> Curriculum:
+def make_curriculum(
+    spec: CurriculumSpec, problems: Sequence[Problem], *, seed: int, num_steps: int
+) -> Curriculum:
     """The curriculum that a recipe asks for.
 
     Raises:
@@ -187,8 +212,12 @@ def make_curriculum(spec: CurriculumSpec, problems: Sequence[Problem], *, seed: 
     if spec.kind == "weighted":
         return weighted(problems, seed=seed, weights=spec.weights or None)
     if spec.kind == "easy_to_hard":
-        buckets = levels_by_rate(problems, spec.num_levels) if spec.num_levels else by_level(problems)
-        return easy_to_hard(buckets, spec.schedule, seed=seed, num_steps=num_steps, beta=spec.beta, sigma=spec.sigma)
+        buckets = (
+            levels_by_rate(problems, spec.num_levels) if spec.num_levels else by_level(problems)
+        )
+        return easy_to_hard(
+            buckets, spec.schedule, seed=seed, num_steps=num_steps, beta=spec.beta, sigma=spec.sigma
+        )
     if spec.kind == "prioritised":
         return Prioritised(problems, seed=seed, floor=spec.min_weight)
     return uniform(problems, seed=seed)
@@ -199,11 +228,14 @@ def uniform(problems: Sequence[Problem], *, seed: int) -> Bucketed:
     return Bucketed([problems], lambda progress: [1.0], seed=seed, num_steps=1)
 
 
-def weighted(problems: Sequence[Problem], *, seed: int, weights: Mapping[str, float] | None = None) -> Bucketed:
+def weighted(
+    problems: Sequence[Problem], *, seed: int, weights: Mapping[str, float] | None = None
+) -> Bucketed:
     """Sources in the proportion of their weights, whatever their sizes.
 
     Args:
-        weights: source -> weight; by default each problem's own `weight`, as a recipe's sources give it.
+        weights: source -> weight; by default each problem's own `weight`, as a recipe's sources
+            give it.
 
     Raises:
         ValueError: a source without a weight, or weights that are all zero.
@@ -212,8 +244,12 @@ def weighted(problems: Sequence[Problem], *, seed: int, weights: Mapping[str, fl
     for problem in problems:
         by_source.setdefault(problem.source, []).append(problem)
     if weights is not None and (unknown := sorted(set(by_source) ^ set(weights))):
-        raise ValueError(f"weights and sources do not match in {unknown[0]!r}; sources: {', '.join(sorted(by_source))}")
-    shares = {name: weights[name] if weights else _weight(rows[0]) for name, rows in by_source.items()}
+        raise ValueError(
+            f"weights and sources do not match in {unknown[0]!r}; sources: {', '.join(sorted(by_source))}"
+        )
+    shares = {
+        name: weights[name] if weights else _weight(rows[0]) for name, rows in by_source.items()
+    }
     names = sorted(name for name in by_source if shares[name] > 0)
     if not names:
         raise ValueError("all weights are zero")
@@ -235,7 +271,8 @@ def easy_to_hard(
     sigma: float = 0.5,
     floor: bool = True,
 ) -> Bucketed:
-    """E2H Reasoner (section 14): levels from easy to hard, with probabilities that move with progress.
+    """E2H Reasoner (section 14): levels from easy to hard, with probabilities that move with
+    progress.
 
     Args:
         levels: as `by_level` or `levels_by_rate` makes them.
@@ -295,7 +332,9 @@ def cosine(u: float, count: int) -> list[float]:
     return [(w * (count - i) + (1 - w) * (i + 1)) / total for i in range(count)]
 
 
-def gaussian(u: float, count: int, beta: float = 0.5, sigma: float = 0.5, floor: bool = True) -> list[float]:
+def gaussian(
+    u: float, count: int, beta: float = 0.5, sigma: float = 0.5, floor: bool = True
+) -> list[float]:
     """[K] a bell that moves from the first level to the last, its centre at u^beta (K - 1).
 
     With `floor` no level falls below 2 / (K (K + 1)), the published default.
@@ -308,15 +347,23 @@ def gaussian(u: float, count: int, beta: float = 0.5, sigma: float = 0.5, floor:
 
 def _weight(problem: Problem) -> float:
     weight = problem.extra.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-        raise ValueError(f"problem {problem.id} has weight {weight!r}: a number that is not negative is needed")
+    if (
+        isinstance(weight, bool)
+        or not isinstance(weight, int | float)
+        or not 0 <= weight < math.inf
+    ):
+        raise ValueError(
+            f"problem {problem.id} has weight {weight!r}: a number that is not negative is needed"
+        )
     return weight
 
 
 def _pass_rate(problem: Problem) -> float:
     rate = problem.extra["pass_rate"]
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise ValueError(f"problem {problem.id} has pass_rate {rate!r}: a share in [0, 1] is needed")
+        raise ValueError(
+            f"problem {problem.id} has pass_rate {rate!r}: a share in [0, 1] is needed"
+        )
     return rate
 
 

@@ -34,7 +34,8 @@ def last_boxed(text: str) -> str | None:
 
 
 def strip_wrappers(answer: str) -> str:
-    r"""The answer without a final full stop and without blanks, `$`, `\(`, `\[` and `\boxed{}` around it.
+    r"""The answer without a final full stop and without blanks, `$`, `\(`, `\[` and `\boxed{}`
+    around it.
 
     >>> strip_wrappers(r"\[ \boxed{2, 3} \]")
     '2, 3'
@@ -50,7 +51,11 @@ def _strip_once(answer: str) -> str:
     if answer.endswith(".") and not answer.endswith(("..", r"\.", ".m.")) and len(answer) > 1:
         return answer[:-1].rstrip()
     for opening, closing in _PAIRS:
-        if len(answer) > len(opening) + len(closing) and answer.startswith(opening) and answer.endswith(closing):
+        if (
+            len(answer) > len(opening) + len(closing)
+            and answer.startswith(opening)
+            and answer.endswith(closing)
+        ):
             inner = answer[len(opening) : -len(closing)]
             # `$a$ and $b$` is two formulas; and `\$` at the end is a dollar, not a delimiter
             if opening not in inner and closing not in inner and not inner.endswith("\\"):

@@ -1,6 +1,7 @@
 """From the columns of known data sets to our fields. A mapping is a function `row -> Fields`.
 
-Each one reads the columns of the published set named in its docstring. What a mapping does not use stays in
+Each one reads the columns of the published set named in its docstring. What a mapping does not use
+stays in
 `Problem.extra`. Anything that does not fit raises `RowFault` with the column and the reason.
 """
 
@@ -37,9 +38,14 @@ RowMapping = Callable[[Row], Fields]
 
 
 def columns(
-    question: str | None = None, answer: str | None = None, id: str | None = None, level: str | None = None
+    question: str | None = None,
+    answer: str | None = None,
+    id: str | None = None,
+    level: str | None = None,
 ) -> RowMapping:
-    """A mapping by column names; a name left out is found by the usual ones (`problem`, `question`, ...)."""
+    """A mapping by column names; a name left out is found by the usual ones (`problem`, `question`,
+    ...).
+    """
 
     def read(row: Row) -> Fields:
         question_column = question or _present(row, QUESTION_COLUMNS, "question")
@@ -63,7 +69,9 @@ def gsm8k(row: Row) -> Fields:
     """openai/gsm8k: `question`, and `answer` = worked solution, `####`, number."""
     solution, mark, final = _text(row, "answer").rpartition("####")
     if not mark:
-        raise RowFault("answer", "has no '####' before the final number; is this the original GSM8K?")
+        raise RowFault(
+            "answer", "has no '####' before the final number; is this the original GSM8K?"
+        )
     return Fields(
         question=_get(row, "question"),
         answer=final.strip().replace(",", ""),
@@ -74,8 +82,8 @@ def gsm8k(row: Row) -> Fields:
 
 
 def math(row: Row) -> Fields:
-    r"""hendrycks/competition_math and its copies: `problem`, `solution` with a `\boxed{}`, `level` as "Level
-    3".
+    r"""hendrycks/competition_math and its copies: `problem`, `solution` with a `\boxed{}`, `level`
+    as "Level 3".
     """
     level = str(row.get("level") or "").removeprefix("Level ")
     return Fields(
@@ -99,10 +107,12 @@ def deepscaler(row: Row) -> Fields:
 
 
 def dapo(row: Row) -> Fields:
-    """BytedTsinghua-SIA/DAPO-Math-17k: chat messages in `prompt`, the gold in `reward_model.ground_truth`.
+    """BytedTsinghua-SIA/DAPO-Math-17k: chat messages in `prompt`, the gold in
+    `reward_model.ground_truth`.
 
-    The instructions around the problem are taken off: our templates add their own. The set holds each problem
-    about a hundred times under the same index, so the index is no id; the duplicate stage removes the copies.
+    The instructions around the problem are taken off: our templates add their own. The set holds
+    each problem about a hundred times under the same index, so the index is no id; the duplicate
+    stage removes the copies.
     """
     messages = _get(row, "prompt")
     if not (isinstance(messages, (list, tuple)) and messages and isinstance(messages[-1], Mapping)):
@@ -126,17 +136,23 @@ def dapo(row: Row) -> Fields:
 
 
 def aime(row: Row) -> Fields:
-    """AIME sets (HuggingFaceH4/aime_2024, Maxwell-Jia/AIME_2024, math-ai/aime25): integers, some as `033`."""
+    """AIME sets (HuggingFaceH4/aime_2024, Maxwell-Jia/AIME_2024, math-ai/aime25): integers, some as
+    `033`.
+    """
     return _contest(row, "AIME", range(1000))
 
 
 def amc(row: Row) -> Fields:
-    """AI-MO/aimo-validation-amc, math-ai/amc23: answers are whole numbers, stored as floats in the first."""
+    """AI-MO/aimo-validation-amc, math-ai/amc23: answers are whole numbers, stored as floats in the
+    first.
+    """
     return _contest(row, "AMC", None)
 
 
 def minerva(row: Row) -> Fields:
-    r"""math-ai/minervamath (`question`, `answer`), knoveleng/Minerva-Math (`problem`, boxed `solution`)."""
+    r"""math-ai/minervamath (`question`, `answer`), knoveleng/Minerva-Math (`problem`, boxed
+    `solution`).
+    """
     question = _present(row, QUESTION_COLUMNS, "question")
     return Fields(
         question=row[question],
@@ -147,11 +163,15 @@ def minerva(row: Row) -> Fields:
 
 
 def olympiadbench(row: Row) -> Fields:
-    """OlympiadBench: `question`, `final_answer` as a list of strings; several values become a comma list."""
+    """OlympiadBench: `question`, `final_answer` as a list of strings; several values become a comma
+    list.
+    """
     column = _present(row, ("final_answer", "answer"), "answer")
     values = row[column] if isinstance(row[column], (list, tuple)) else [row[column]]
     if not values or not all(isinstance(value, str) for value in values):
-        raise RowFault(column, "is not a text or a non-empty list of texts (a proof problem has none)")
+        raise RowFault(
+            column, "is not a text or a non-empty list of texts (a proof problem has none)"
+        )
     question = _present(row, QUESTION_COLUMNS, "question")
     return Fields(
         question=row[question],
@@ -163,7 +183,9 @@ def olympiadbench(row: Row) -> Fields:
 
 def countdown(row: Row) -> Fields:
     """Jiayi-Pan/Countdown-Tasks-3to4: `nums` and `target`; the question is put in our words."""
-    from data.generators.countdown import pose  # here, because generators are not needed to read files
+    from data.generators.countdown import (
+        pose,
+    )  # here, because generators are not needed to read files
 
     numbers, target = _get(row, "nums"), _get(row, "target")
     if not isinstance(target, int) or not isinstance(numbers, (list, tuple)) or len(numbers) < 2:
@@ -226,7 +248,9 @@ def _present(row: Row, names: tuple[str, ...], what: str, required: bool = True)
         if name in row:
             return name
     if required:
-        raise RowFault(what, f"none of the columns {', '.join(names)} is there; the row has {_names(row)}")
+        raise RowFault(
+            what, f"none of the columns {', '.join(names)} is there; the row has {_names(row)}"
+        )
     return names[0]
 
 

@@ -1,4 +1,6 @@
-"""Are the values of a recipe of the types that a dataclass says? Recipes are text; mypy never sees them."""
+"""Are the values of a recipe of the types that a dataclass says? Recipes are text; mypy never sees
+them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from typing import Any, Literal, get_args, get_origin
 from data.errors import DataError
 
 
-def check_options(cls: type, options: Mapping[str, Any], where: str, exclude: Iterable[str] = ()) -> None:
+def check_options(
+    cls: type, options: Mapping[str, Any], where: str, exclude: Iterable[str] = ()
+) -> None:
     """Refuse options that `cls` does not have, values of other types, and missing ones.
 
     Args:
@@ -23,7 +27,9 @@ def check_options(cls: type, options: Mapping[str, Any], where: str, exclude: It
     Raises:
         DataError: names the option, its value, and what it may be.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.name not in set(exclude)}
+    fields = {
+        field.name: field for field in dataclasses.fields(cls) if field.name not in set(exclude)
+    }
     hints = typing.get_type_hints(cls)
     for key, value in options.items():
         if key not in fields:
@@ -31,7 +37,9 @@ def check_options(cls: type, options: Mapping[str, Any], where: str, exclude: It
         if not _fits(value, hints[key]):
             raise DataError(f"{where}.{key}={value!r}: must be {_spell(hints[key])}")
     for key, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        required = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
         if required and key not in options:
             raise DataError(f"{where}.{key}: must be set")
 

@@ -12,10 +12,13 @@ from typing import Any
 
 from data.errors import DataError
 
-# Some readers take these for the end of a line (`str.splitlines` does); as escapes they mean the same.
+# Some readers take these for the end of a line (`str.splitlines` does); as escapes they mean the
+# same.
 _LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
-Content = Mapping[str, Any] | Iterable[Mapping[str, Any]]  # one JSON document, or the rows of a JSONL file
+Content = (
+    Mapping[str, Any] | Iterable[Mapping[str, Any]]
+)  # one JSON document, or the rows of a JSONL file
 
 
 def write_atomically(files: Mapping[Path, Content]) -> None:
@@ -37,14 +40,17 @@ def write_atomically(files: Mapping[Path, Content]) -> None:
             for temporary, path in ready:
                 temporary.replace(path)
         except OSError as error:
-            raise DataError(f"{error.filename or 'output'}: cannot be written: {error.strerror or error}") from error
+            raise DataError(
+                f"{error.filename or 'output'}: cannot be written: {error.strerror or error}"
+            ) from error
 
 
 def check_writable(files: Iterable[Path], folders: Iterable[Path] = ()) -> None:
     """Find out before the work, and without leaving anything, what could not be written after it.
 
     Raises:
-        DataError: a file is a folder, or the folder that it goes to is none or is not ours to write to.
+        DataError: a file is a folder, or the folder that it goes to is none or is not ours to write
+        to.
     """
     for file in files:
         if file.is_dir():

@@ -1,4 +1,6 @@
-"""The same pure function over many items, in order, in one process or several, with the same results."""
+"""The same pure function over many items, in order, in one process or several, with the same
+results.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _CHUNK_ITEMS = 512
 _state: Any = None  # what a worker process was given at its start: sent once, not with every chunk
 
 
-def map_ordered(function: Callable[[S, T], R], state: S, items: Sequence[T], workers: int) -> Iterator[R]:
+def map_ordered(
+    function: Callable[[S, T], R], state: S, items: Sequence[T], workers: int
+) -> Iterator[R]:
     """`function(state, item)` for every item, in the order of `items`.
 
     Args:
@@ -31,7 +35,9 @@ def map_ordered(function: Callable[[S, T], R], state: S, items: Sequence[T], wor
     # spawn: a forked child would inherit whatever threads and locks its parent happens to hold
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(state,)) as pool:
-        chunks = ((function, items[i : i + _CHUNK_ITEMS]) for i in range(0, len(items), _CHUNK_ITEMS))
+        chunks = (
+            (function, items[i : i + _CHUNK_ITEMS]) for i in range(0, len(items), _CHUNK_ITEMS)
+        )
         running = [pool.submit(_run, *chunk) for chunk in islice(chunks, 2 * workers)]
         while running:  # a bounded queue: a million items are not pickled at once
             results = running.pop(0).result()

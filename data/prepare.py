@@ -1,12 +1,14 @@
 """From raw problem sets to a clean, decontaminated, gradable training set.
 
     python -m data.prepare --input FILE ... --against FILE ... --output clean.jsonl
-    python -m data.prepare --config-name deepscaler --input FILE --against FILE ... --output clean.jsonl
-    python -m data.prepare --config-name NAME sources.NAME.path=FILE stages.near_duplicates.threshold=0.9
+    python -m data.prepare --config-name deepscaler --input FILE --against FILE ... --output
+    clean.jsonl python -m data.prepare --config-name NAME sources.NAME.path=FILE
+    stages.near_duplicates.threshold=0.9
 
-All rows of all inputs are read and validated first; then the stages run; then output, report and dropped rows
-appear together. The three files are the same, byte for byte, for any number of workers. Wrong data or a wrong
-recipe is one message on stderr and exit code 78, and nothing under a final name.
+All rows of all inputs are read and validated first; then the stages run; then output, report and
+dropped rows appear together. The three files are the same, byte for byte, for any number of
+workers. Wrong data or a wrong recipe is one message on stderr and exit code 78, and nothing under a
+final name.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from data.output import check_writable, write_atomically
 from data.recipe import PrepareConfig, from_flags, from_recipe
 from data.types import Problem
 
-_OVERRIDE = re.compile(r"~[A-Za-z_][\w.]*|\+{0,2}[A-Za-z_][\w.]*=.*", re.S)  # `key=value`, `+key=value`, `~key`
+_OVERRIDE = re.compile(
+    r"~[A-Za-z_][\w.]*|\+{0,2}[A-Za-z_][\w.]*=.*", re.S
+)  # `key=value`, `+key=value`, `~key`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,14 +52,18 @@ def prepare(config: PrepareConfig) -> list[StageReport]:
     Raises:
         DataError: what the owner of the data or of the recipe must mend; nothing was written then.
     """
-    check_writable([config.output, config.report, config.dropped], [config.work_dir] if config.work_dir else [])
+    check_writable(
+        [config.output, config.report, config.dropped], [config.work_dir] if config.work_dir else []
+    )
     for stage in config.stages:
         stage.check()
     problems, weights, validator = _load(config.sources, Validator(config.max_bad_rows))
     against, _, against_validator = _load(
         config.against, Validator(config.max_bad_rows, need_answer=False, unique_ids=False)
     )
-    _say(f"{len(problems)} problems, {len(against)} to keep out, {len(validator.bad_rows)} bad rows")
+    _say(
+        f"{len(problems)} problems, {len(against)} to keep out, {len(validator.bad_rows)} bad rows"
+    )
     context = Context(against, config.workers)
     reports = run_pipeline(problems, config.stages, context, config.work_dir, _say_stage)
     clean = reports[-1].result.kept if reports else problems
@@ -110,13 +118,23 @@ def _report(
         "stages": [report.to_json() for report in reports],
         "rows_out": len(clean),
         "rows_out_by_source": dict(sorted(Counter(problem.source for problem in clean).items())),
-        "rows_out_by_level": dict(sorted(Counter(problem.level or "" for problem in clean).items())),
+        "rows_out_by_level": dict(
+            sorted(Counter(problem.level or "" for problem in clean).items())
+        ),
     }
 
 
-def _dropped_rows(bad_rows: Iterable[BadRow], reports: Iterable[StageReport]) -> Iterator[dict[str, Any]]:
+def _dropped_rows(
+    bad_rows: Iterable[BadRow], reports: Iterable[StageReport]
+) -> Iterator[dict[str, Any]]:
     for row in bad_rows:
-        yield {"stage": "load", "reason": row.reason, "field": row.field, "file": row.file, "line": row.line}
+        yield {
+            "stage": "load",
+            "reason": row.reason,
+            "field": row.field,
+            "file": row.file,
+            "line": row.line,
+        }
     for report in reports:
         for drop in report.result.dropped:
             yield drop.to_row()
@@ -124,7 +142,10 @@ def _dropped_rows(bad_rows: Iterable[BadRow], reports: Iterable[StageReport]) ->
 
 def _say_stage(report: StageReport) -> None:
     reasons = ", ".join(f"{reason} {count}" for reason, count in report.result.reasons.items())
-    _say(f"{report.stage.name}: {report.num_in} -> {len(report.result.kept)}" + (f" ({reasons})" if reasons else ""))
+    _say(
+        f"{report.stage.name}: {report.num_in} -> {len(report.result.kept)}"
+        + (f" ({reasons})" if reasons else "")
+    )
 
 
 def _say(text: str) -> None:
@@ -139,8 +160,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _split_overrides(values: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Files, and Hydra overrides of the recipe. A file that is there is a file, whatever it is called."""
-    overrides = [value for value in values if _OVERRIDE.fullmatch(value) and not Path(value).exists()]
+    """Files, and Hydra overrides of the recipe. A file that is there is a file, whatever it is
+    called.
+    """
+    overrides = [
+        value for value in values if _OVERRIDE.fullmatch(value) and not Path(value).exists()
+    ]
     return [value for value in values if value not in overrides], overrides
 
 
@@ -148,20 +173,40 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     parser = _Parser(prog="python -m data.prepare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config-name", help="a recipe in recipes/data/, without .yaml")
     parser.add_argument("--config-dir", help="another folder of recipes")
-    parser.add_argument("--input", nargs="+", default=[], metavar="FILE", help="JSONL, JSON or Parquet, may be gzipped")
-    parser.add_argument("--against", nargs="+", default=[], metavar="FILE", help="evaluation sets to keep out")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="JSONL, JSON or Parquet, may be gzipped",
+    )
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="FILE", help="evaluation sets to keep out"
+    )
     parser.add_argument("--output", metavar="FILE", help="clean problems, JSONL")
     parser.add_argument("--report", metavar="FILE", help="what each stage did, JSON")
-    parser.add_argument("--dropped", metavar="FILE", help="dropped rows with stage and reason, JSONL")
+    parser.add_argument(
+        "--dropped", metavar="FILE", help="dropped rows with stage and reason, JSONL"
+    )
     parser.add_argument("--mapping", help="a built-in mapping of columns (gsm8k, math, dapo, ...)")
     for column in ("question", "answer", "id", "level"):
         parser.add_argument(f"--{column}-column", metavar="NAME")
-    parser.add_argument("--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping")
-    parser.add_argument("--tokenizer", metavar="PATH", help="drop prompts that are over-long under this tokenizer")
-    parser.add_argument("--max-prompt-tokens", type=int, default=1024, metavar="N", help="with --tokenizer")
-    parser.add_argument("--template", default="r1_zero", help="with --tokenizer: the prompt around the question")
+    parser.add_argument(
+        "--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping"
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="PATH", help="drop prompts that are over-long under this tokenizer"
+    )
+    parser.add_argument(
+        "--max-prompt-tokens", type=int, default=1024, metavar="N", help="with --tokenizer"
+    )
+    parser.add_argument(
+        "--template", default="r1_zero", help="with --tokenizer: the prompt around the question"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes")
-    parser.add_argument("--work-dir", metavar="DIR", help="keep each stage's result here and resume from it")
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="keep each stage's result here and resume from it"
+    )
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe")
     args = parser.parse_intermixed_args(argv)
     for name in ("input", "against"):
@@ -177,18 +222,30 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
         "workers": args.workers,
         "work_dir": args.work_dir,
     }
-    columns = {c: v for c in ("question", "answer", "id", "level") if (v := getattr(args, f"{c}_column"))}
+    columns = {
+        c: v for c in ("question", "answer", "id", "level") if (v := getattr(args, f"{c}_column"))
+    }
     if args.config_name:
         if columns or args.mapping or args.tokenizer:
-            raise DataError("with --config-name, mapping, columns and tokenizer are set in the recipe")
+            raise DataError(
+                "with --config-name, mapping, columns and tokenizer are set in the recipe"
+            )
         return from_recipe(
-            args.config_name, args.overrides, args.config_dir, flags | {"against": args.against}, args.input
+            args.config_name,
+            args.overrides,
+            args.config_dir,
+            flags | {"against": args.against},
+            args.input,
         )
     if args.overrides:
-        raise DataError(f"{args.overrides[0]!r}: overrides go with --config-name; inputs with --input")
+        raise DataError(
+            f"{args.overrides[0]!r}: overrides go with --config-name; inputs with --input"
+        )
     if not args.input or not args.output:
         raise DataError("give --input FILE ... and --output FILE, or --config-name RECIPE")
-    given: dict[str, Any] = {key: value for key, value in flags.items() if value is not None and key != "output"}
+    given: dict[str, Any] = {
+        key: value for key, value in flags.items() if value is not None and key != "output"
+    }
     if args.tokenizer:
         length = {
             "tokenizer": args.tokenizer,
@@ -196,7 +253,9 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
             "template": args.template,
         }
         given["stages"] = {**dict.fromkeys(DEFAULT_STAGES), "prompt_length": length}
-    return from_flags(args.input, args.against, args.output, args.mapping or "plain", columns, **given)
+    return from_flags(
+        args.input, args.against, args.output, args.mapping or "plain", columns, **given
+    )
 
 
 if __name__ == "__main__":

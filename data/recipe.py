@@ -17,7 +17,9 @@ RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "data"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareConfig:
-    """All of one run. Report and dropped rows stand beside the output unless they are given another place."""
+    """All of one run. Report and dropped rows stand beside the output unless they are given another
+    place.
+    """
 
     sources: tuple[SourceConfig, ...]
     output: Path
@@ -33,7 +35,9 @@ class PrepareConfig:
         if not self.sources:
             raise DataError("no sources: give --input FILE, or sources in the recipe")
         if self.workers < 1 or self.max_bad_rows < 0:
-            raise DataError(f"workers={self.workers}, max_bad_rows={self.max_bad_rows}: at least 1 and 0 are needed")
+            raise DataError(
+                f"workers={self.workers}, max_bad_rows={self.max_bad_rows}: at least 1 and 0 are needed"
+            )
         written = [self.output.resolve(), self.report.resolve(), self.dropped.resolve()]
         read = [Path(s.path).resolve() for s in (*self.sources, *self.against) if s.path]
         if len(set(written)) < len(written):
@@ -83,7 +87,9 @@ def from_recipe(
     raw = compose(name, overrides, Path(config_dir) if config_dir else RECIPES)
     if inputs:
         if len(raw.get("sources") or {}) != 1:
-            raise DataError(f"--input fits a recipe of one source; {name} has several: use sources.NAME.path=FILE")
+            raise DataError(
+                f"--input fits a recipe of one source; {name} has several: use sources.NAME.path=FILE"
+            )
         ((source_name, source),) = raw["sources"].items()
         named = {source_name: inputs[0]} if len(inputs) == 1 else _named(inputs)
         raw["sources"] = {key: (source or {}) | {"path": path} for key, path in named.items()}
@@ -102,7 +108,8 @@ def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]
     if not (folder / f"{name}.yaml").is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
         raise DataError(f"recipe {name!r}: not in {folder}; there are {known}")
-    # forced in, so that options which the recipe leaves out can be set; what does not exist is refused by us
+    # forced in, so that options which the recipe leaves out can be set; what does not exist is
+    # refused by us
     forced = [override if override[:1] in "+~" else f"++{override}" for override in overrides]
     try:
         with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
@@ -124,7 +131,9 @@ def from_dict(raw: Mapping[str, Any]) -> PrepareConfig:
     if missing or not raw.get("output"):
         raise DataError(f"must be set: {', '.join(missing or ['output'])}")
     if unknown := sorted(set(raw) - set(PrepareConfig.__dataclass_fields__)):
-        raise DataError(f"{unknown[0]}: unknown; a recipe has {', '.join(PrepareConfig.__dataclass_fields__)}")
+        raise DataError(
+            f"{unknown[0]}: unknown; a recipe has {', '.join(PrepareConfig.__dataclass_fields__)}"
+        )
     output = Path(raw["output"])
     against = raw.get("against") or {}
     if not isinstance(against, Mapping):
@@ -149,7 +158,9 @@ def from_dict(raw: Mapping[str, Any]) -> PrepareConfig:
 def _source(name: str, block: Mapping[str, Any] | None) -> SourceConfig:
     if block is not None and not isinstance(block, Mapping):
         raise DataError(f"sources.{name}={block!r}: must be a block of keys and values")
-    return from_mapping(name, {key: value for key, value in (block or {}).items() if value is not None})
+    return from_mapping(
+        name, {key: value for key, value in (block or {}).items() if value is not None}
+    )
 
 
 def _named(paths: Sequence[str]) -> dict[str, str]:
@@ -176,7 +187,9 @@ def _whole(raw: Mapping[str, Any], key: str, default: int) -> int:
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
     """Lists of a recipe as tuples: a stage is frozen, all the way down."""
     return {
-        key: tuple(tuple(x) if isinstance(x, list) else x for x in value) if isinstance(value, list) else value
+        key: tuple(tuple(x) if isinstance(x, list) else x for x in value)
+        if isinstance(value, list)
+        else value
         for key, value in options.items()
     }
 
@@ -184,6 +197,8 @@ def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
 def _missing(raw: Any, prefix: str = "") -> list[str]:
     if isinstance(raw, Mapping):
         return [
-            name for key, value in raw.items() for name in _missing(value, f"{prefix}.{key}" if prefix else str(key))
+            name
+            for key, value in raw.items()
+            for name in _missing(value, f"{prefix}.{key}" if prefix else str(key))
         ]
     return [prefix] if raw == "???" else []

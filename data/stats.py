@@ -25,7 +25,10 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     for name, pattern in (
         ("integer", r"[-+]?(?:\d+|\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+)"),
         ("decimal", r"[-+]?\d*\.\d+"),
-        ("fraction", r"[-+]?(?:\\[dt]?frac\s*(?:\{\s*[-+]?\d+\s*\}\s*\{\s*\d+\s*\}|\d\s*\d)|\d+\s*/\s*\d+)"),
+        (
+            "fraction",
+            r"[-+]?(?:\\[dt]?frac\s*(?:\{\s*[-+]?\d+\s*\}\s*\{\s*\d+\s*\}|\d\s*\d)|\d+\s*/\s*\d+)",
+        ),
         ("percent or money", r"\\?\$\s*[\d.,]+|[\d.,]+\s*\\?%"),
         ("choice letter", r"\(?(?:\\text(?:bf)?\{)?\(?[A-H]\)?\}?\)?"),
         ("JSON", r"\{\s*\".*\}"),
@@ -66,15 +69,21 @@ def summary(problems: Sequence[Problem]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code. Bad rows are counted: looking at a file needs no clean one."""
-    parser = argparse.ArgumentParser(prog="python -m data.stats", description=(__doc__ or "").split("\n")[0])
+    """The command line; returns the exit code. Bad rows are counted: looking at a file needs no
+    clean one.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m data.stats", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--mapping", default="plain", help="a built-in mapping of columns")
     args = parser.parse_args(argv)
     try:
         for file in args.files:
             validator = Validator()
-            problems = validator.problems(read_records(Path(file)), lookup(args.mapping), Path(file).stem, file)
+            problems = validator.problems(
+                read_records(Path(file)), lookup(args.mapping), Path(file).stem, file
+            )
             print(f"{file}\n{summary(problems)}")
             for row in validator.bad_rows[:5]:
                 print(f"bad row: {row}")
@@ -88,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _spread(values: Iterable[int]) -> str:
     ordered = sorted(values)
-    quantiles = [ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.0, 0.5, 0.95, 0.99)]
+    quantiles = [
+        ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.0, 0.5, 0.95, 0.99)
+    ]
     return "min {}, median {}, 95% {}, 99% {}".format(*quantiles) + f", max {ordered[-1]}"
 
 
@@ -96,7 +107,10 @@ def _table(title: str, names: Iterable[str]) -> list[str]:
     counts = Counter(names)
     total = sum(counts.values())
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
-    return [f"{title}:", *(f"  {name:<20} {count:>8} {100 * count / total:6.2f}%" for name, count in rows)]
+    return [
+        f"{title}:",
+        *(f"  {name:<20} {count:>8} {100 * count / total:6.2f}%" for name, count in rows),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-r"""Prompt templates: how a question becomes the text that the model continues, and where the answer stops.
+r"""Prompt templates: how a question becomes the text that the model continues, and where the answer
+stops.
 
 The text around a question is ours and may hold special tokens; the question is data and may not.
 `Template.encode` keeps them apart: whatever a question says, no part of it becomes a control token.
@@ -20,19 +21,24 @@ _SLOT = "{question}"
 class Template:
     """Text around a question.
 
-    `stop` strings belong to the answer and stay in the response. `cut` strings end it too, but are not part
-    of it (a base model that goes on to play the user): text and tokens from there on are the caller's to cut.
+    `stop` strings belong to the answer and stay in the response. `cut` strings end it too, but are
+    not part of it (a base model that goes on to play the user): text and tokens from there on are
+    the caller's to cut.
     """
 
     name: str
     text: str  # holds `{question}` once
     stop: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
-    adds_special_tokens: bool = True  # False where the text itself has all of them, as chat markup does
+    adds_special_tokens: bool = (
+        True  # False where the text itself has all of them, as chat markup does
+    )
 
     def __post_init__(self) -> None:
         if self.text.count(_SLOT) != 1:
-            raise ValueError(f"template {self.name}: needs {_SLOT} exactly once, has it {self.text.count(_SLOT)} times")
+            raise ValueError(
+                f"template {self.name}: needs {_SLOT} exactly once, has it {self.text.count(_SLOT)} times"
+            )
 
     @property
     def opens_think(self) -> bool:
@@ -46,9 +52,9 @@ class Template:
     def encode(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
         """Token ids of the prompt. The question never yields a special or added token.
 
-        A question without such strings gives exactly `tokenizer.encode(render(question))`. Otherwise the text
-        is taken apart inside each such string, after its first character, and the parts are encoded one by
-        one.
+        A question without such strings gives exactly `tokenizer.encode(render(question))`.
+        Otherwise the text is taken apart inside each such string, after its first character, and
+        the parts are encoded one by one.
         """
         before, after = self.text.split(_SLOT)
         text = before + question + after
@@ -63,16 +69,22 @@ class Template:
             return tokenizer.encode(text, add_special_tokens=self.adds_special_tokens)
         ids: list[int] = []
         for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-            ids += tokenizer.encode(text[start:end], add_special_tokens=self.adds_special_tokens and start == 0)
+            ids += tokenizer.encode(
+                text[start:end], add_special_tokens=self.adds_special_tokens and start == 0
+            )
         return ids
 
 
 def _control_strings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Matches every string that the tokenizer turns into one special or added token."""
     names = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
-    longest_first = sorted((name for name in names if len(name) > 1), key=lambda name: (-len(name), name))
+    longest_first = sorted(
+        (name for name in names if len(name) > 1), key=lambda name: (-len(name), name)
+    )
     # overlapping occurrences all count: cutting one could leave another whole
-    return re.compile("(?=(" + "|".join(map(re.escape, longest_first)) + "))" if longest_first else r"(?!)")
+    return re.compile(
+        "(?=(" + "|".join(map(re.escape, longest_first)) + "))" if longest_first else r"(?!)"
+    )
 
 
 _R1_ZERO = (
@@ -89,7 +101,8 @@ _QWEN_MATH = (
     "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 )
 
-# Four worked examples of our own for a base model without instructions; answers in the GSM8K manner.
+# Four worked examples of our own for a base model without instructions; answers in the GSM8K
+# manner.
 _FEW_SHOT = """Question: A baker fills 6 trays with 8 rolls each and sells 35 rolls. How many rolls are left?
 Answer: 6 trays of 8 rolls are 6 * 8 = 48 rolls. After selling 35 there are 48 - 35 = 13. \
 The answer is \\boxed{13}.
@@ -115,17 +128,34 @@ TEMPLATES = {
     template.name: template
     for template in (
         Template(name="r1_zero", text=_R1_ZERO, stop=("</answer>",), cut=_NEXT_TURN),
-        Template(name="r1_zero_open_think", text=_R1_ZERO + " <think>", stop=("</answer>",), cut=_NEXT_TURN),
-        # The frame of R1-Zero without its instructions: a small base model has seen it in pre-training.
-        Template(name="dialogue", text="User: {question}\nAssistant:", stop=("</answer>",), cut=_NEXT_TURN),
+        Template(
+            name="r1_zero_open_think",
+            text=_R1_ZERO + " <think>",
+            stop=("</answer>",),
+            cut=_NEXT_TURN,
+        ),
+        # The frame of R1-Zero without its instructions: a small base model has seen it in
+        # pre-training.
+        Template(
+            name="dialogue",
+            text="User: {question}\nAssistant:",
+            stop=("</answer>",),
+            cut=_NEXT_TURN,
+        ),
         Template(name="deepscaler_boxed", text=_DEEPSCALER),
-        Template(name="qwen_math", text=_QWEN_MATH, cut=("<|im_end|>", "<|endoftext|>"), adds_special_tokens=False),
+        Template(
+            name="qwen_math",
+            text=_QWEN_MATH,
+            cut=("<|im_end|>", "<|endoftext|>"),
+            adds_special_tokens=False,
+        ),
         Template(name="few_shot", text=_FEW_SHOT, cut=("\n\nQuestion:", "\nQuestion:")),
         Template(name="question_only", text="{question}"),
     )
 }
 
-CHAT_PREFIX = "chat:"  # `chat:deepscaler_boxed` is that template as the user turn of the tokenizer's own chat template
+# `chat:deepscaler_boxed` is that template as the user turn of the tokenizer's own chat template
+CHAT_PREFIX = "chat:"
 
 
 def resolve(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
@@ -138,7 +168,9 @@ def resolve(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
         return chat_template(tokenizer)
     inner = name.removeprefix(CHAT_PREFIX)
     if inner not in TEMPLATES:
-        raise ValueError(f"template {name!r} is not known; there are chat, chat:NAME and {', '.join(TEMPLATES)}")
+        raise ValueError(
+            f"template {name!r} is not known; there are chat, chat:NAME and {', '.join(TEMPLATES)}"
+        )
     return chat_template(tokenizer, TEMPLATES[inner]) if inner != name else TEMPLATES[inner]
 
 
@@ -153,7 +185,9 @@ def chat_template(
         ValueError: the tokenizer has no chat template, or one that does not repeat the user's text.
     """
     if not tokenizer.chat_template:
-        raise ValueError("the tokenizer has no chat template; a base model takes r1_zero or few_shot")
+        raise ValueError(
+            "the tokenizer has no chat template; a base model takes r1_zero or few_shot"
+        )
     messages = [{"role": "user", "content": inner.text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})

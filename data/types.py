@@ -16,10 +16,14 @@ class Problem:
     answer: str
     source: str
     level: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)  # columns kept as they came
+    extra: Mapping[str, Any] = field(
+        default_factory=dict, hash=False, compare=False
+    )  # columns kept as they came
 
     def to_row(self) -> dict[str, Any]:
-        """The problem as one row of our JSONL: `id`, `problem`, `answer`, `source`, `level`, other columns."""
+        """The problem as one row of our JSONL: `id`, `problem`, `answer`, `source`, `level`, other
+        columns.
+        """
         row: dict[str, Any] = {"id": self.id, "problem": self.question, "answer": self.answer}
         row["source"] = self.source
         if self.level is not None:

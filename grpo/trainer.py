@@ -1,7 +1,7 @@
 """The loop. Draw, sample, score, learn, hand over the weights, record: GRPO in one page.
 
-A step is a transaction: nothing of it counts before its record is written. Every sample of it was made by the weights
-of the step before (`weight_version`), and can be made again from its seed.
+A step is a transaction: nothing of it counts before its record is written. Every sample of it was
+made by the weights of the step before (`weight_version`), and can be made again from its seed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import torch
 
-from grpo import metrics
-from grpo.advantages import group_advantages
+from grpo.algorithm.advantages import group_advantages
 from grpo.config import TrainConfig
-from grpo.evaluate import evaluate
-from grpo.prompts import PromptStream
-from grpo.runtime.actors import LearnerGroup, RolloutPool
-from grpo.sampling import GroupScorer, SamplePlan, sample_groups
+from grpo.evaluation import metrics
+from grpo.evaluation.evaluate import evaluate
+from grpo.rollout.prompts import PromptStream
+from grpo.rollout.scoring import GroupScorer, SamplePlan, sample_groups
+from grpo.runtime.ray.actors import LearnerGroup, RolloutPool
 from grpo.tracking import Run
 from grpo.types import Batch, Prompt, ScoredGroup, TrainSample
 
@@ -42,7 +42,9 @@ def train(
     scorer: GroupScorer,
     run: Run,
 ) -> Outcome:
-    """Pure on-policy GRPO from the weights that the learner holds, with evaluations before, between and after."""
+    """Pure on-policy GRPO from the weights that the learner holds, with evaluations before, between
+    and after.
+    """
     learner.connect(rollouts)
     learner.push_weights(version=0)
     base = _evaluate(config, 0, held_out, rollouts, scorer, run)
@@ -76,8 +78,14 @@ def train(
         )
         stream.update(metrics.success_rates(collected.groups))
 
-        if config.evaluation.every and step % config.evaluation.every == 0 and step < config.trainer.max_steps:
-            _evaluate(config, step, held_out[: config.evaluation.interim_problems], rollouts, scorer, run)
+        if (
+            config.evaluation.every
+            and step % config.evaluation.every == 0
+            and step < config.trainer.max_steps
+        ):
+            _evaluate(
+                config, step, held_out[: config.evaluation.interim_problems], rollouts, scorer, run
+            )
 
     final = _evaluate(config, config.trainer.max_steps, held_out, rollouts, scorer, run)
     return Outcome(base, final, config.trainer.max_steps, generated_tokens)
@@ -86,16 +94,26 @@ def train(
 def make_batch(
     config: TrainConfig, groups: Sequence[ScoredGroup], weight_version: int
 ) -> tuple[Batch, list[list[float]]]:
-    """Group-relative advantages, and with them what the learner needs. Samples of another version are refused."""
-    rewards_PG = torch.tensor([[score.total for score in group.scores] for group in groups], dtype=torch.float64)
+    """Group-relative advantages, and with them what the learner needs. Samples of another version
+    are refused.
+    """
+    rewards_PG = torch.tensor(
+        [[score.total for score in group.scores] for group in groups], dtype=torch.float64
+    )
     advantages_PG: list[list[float]] = group_advantages(
         rewards_PG, std=config.algorithm.advantage_std, eps=config.algorithm.advantage_eps
     ).tolist()
     samples = []
     for group, advantages_G in zip(groups, advantages_PG, strict=True):
         for response, advantage in zip(group.group.responses, advantages_G, strict=True):
-            assert response.weight_version == weight_version, "a sample of other weights than those of this step"
-            samples.append(TrainSample(group.group.prompt.token_ids, response.token_ids, response.logprobs, advantage))
+            assert response.weight_version == weight_version, (
+                "a sample of other weights than those of this step"
+            )
+            samples.append(
+                TrainSample(
+                    group.group.prompt.token_ids, response.token_ids, response.logprobs, advantage
+                )
+            )
     return Batch(samples, config.sampling.temperature, weight_version), advantages_PG
 
 
@@ -120,13 +138,20 @@ def _evaluate(
     scorer: GroupScorer,
     run: Run,
 ) -> dict[str, dict[str, float]]:
-    """Evaluate the weights of `step`, in full before and after the run, with one sample a problem in between."""
+    """Evaluate the weights of `step`, in full before and after the run, with one sample a problem
+    in between.
+    """
     run.status(f"evaluating {len(prompts)} held-out problems")
     whole = step in (0, config.trainer.max_steps)
-    evaluations = evaluate(config, prompts, rollouts, scorer, config.evaluation.num_samples if whole else 1)
+    evaluations = evaluate(
+        config, prompts, rollouts, scorer, config.evaluation.num_samples if whole else 1
+    )
     for evaluation in evaluations:
         run.log_evaluation(
-            step, evaluation.name, evaluation.metrics, metrics.sample_rows(step, evaluation.groups, limit=64)
+            step,
+            evaluation.name,
+            evaluation.metrics,
+            metrics.sample_rows(step, evaluation.groups, limit=64),
         )
     return {evaluation.name: evaluation.metrics for evaluation in evaluations}
 
@@ -152,4 +177,8 @@ class _Clock:
         total = time.perf_counter() - self.start
         idle = max(0.0, total - sum(self.seconds.values()))
         phases = {f"seconds/{phase}": seconds for phase, seconds in self.seconds.items()}
-        return {**phases, "seconds/idle": idle, "tokens_per_second": numbers["generated_tokens"] / total}
+        return {
+            **phases,
+            "seconds/idle": idle,
+            "tokens_per_second": numbers["generated_tokens"] / total,
+        }

@@ -29,7 +29,9 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One sampled response. Text and tokens are the same thing: a stop string that belongs to the answer is in both."""
+    """One sampled response. Text and tokens are the same thing: a stop string that belongs to the
+    answer is in both.
+    """
 
     key: int
     token_ids: list[int]
@@ -81,6 +83,8 @@ class Batch:
 
 
 def sample_seed(run_seed: int, step: int, problem_id: str, index: int) -> int:
-    """Seed of one sample, in [0, 2^63): a hash of what identifies it, so that it can be made again alone."""
+    """Seed of one sample, in [0, 2^63): a hash of what identifies it, so that it can be made again
+    alone.
+    """
     digest = hashlib.sha256(f"{run_seed}/{step}/{problem_id}/{index}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

@@ -22,20 +22,24 @@ def accuracy_reward(
     rel_tol: float = 0.0,
     programming: bool = False,
 ) -> Reward:
-    """1 when the answer that follows the last `</think>` equals `gold`, else 0. Never raises for any text.
+    """1 when the answer that follows the last `</think>` equals `gold`, else 0. Never raises for
+    any text.
 
-    An answer inside the thought does not count, an unclosed thought scores 0, and so do several answers that
-    differ. Equality is mathematical, up to wrappers; docs/rewards.md has the rules. Cheap answers are graded
-    here, others in a worker process that can be killed.
+    An answer inside the thought does not count, an unclosed thought scores 0, and so do several
+    answers that differ. Equality is mathematical, up to wrappers; docs/rewards.md has the rules.
+    Cheap answers are graded here, others in a worker process that can be killed.
 
     Args:
-        source: where an answer may stand; `any` is a box, else answer tags, else "the answer is ...".
+        source: where an answer may stand; `any` is a box, else answer tags, else "the answer is
+            ...".
         rel_tol: numbers may differ by this share of the gold number; 0 is exact.
         programming: read `1e-5`, `2**3` and `np.arcsin(10/13)` as code writes them.
     """
     rules = Rules(rel_tol=rel_tol, programming=programming)
     try:
-        return grade(response, gold, rules, IN_PROCESS, prompt_opens_think=prompt_opens_think, source=source)
+        return grade(
+            response, gold, rules, IN_PROCESS, prompt_opens_think=prompt_opens_think, source=source
+        )
     except NeedsWorkerError:
         from rewards.pool import shared_pool  # only the few answers that need one start a process
 
@@ -44,9 +48,14 @@ def accuracy_reward(
         return shared_pool().apply("accuracy", sample, options)
 
 
-def accuracy_rewards(responses: Iterable[str], golds: Iterable[str], **options: Any) -> list[Reward]:
+def accuracy_rewards(
+    responses: Iterable[str], golds: Iterable[str], **options: Any
+) -> list[Reward]:
     """`accuracy_reward` of each response with its gold, in order."""
-    return [accuracy_reward(response, gold, **options) for response, gold in zip(responses, golds, strict=True)]
+    return [
+        accuracy_reward(response, gold, **options)
+        for response, gold in zip(responses, golds, strict=True)
+    ]
 
 
 @register("accuracy", bounded=True)
@@ -62,7 +71,8 @@ def accuracy(
     """`accuracy_reward` of a sample; a truncated response scores 0.
 
     Args:
-        per_data_source: options for the samples of one data source, e.g. {"minerva": {"rel_tol": 0.01}}.
+        per_data_source: options for the samples of one data source, e.g. {"minerva": {"rel_tol":
+            0.01}}.
 
     Raises:
         NeedsWorkerError: it would cost more than `limits`; the scorer then asks a worker.
@@ -82,12 +92,19 @@ def accuracy(
 
 
 def grade(
-    response: str, gold: str, rules: Rules, limits: Limits, *, prompt_opens_think: bool, source: Source
+    response: str,
+    gold: str,
+    rules: Rules,
+    limits: Limits,
+    *,
+    prompt_opens_think: bool,
+    source: Source,
 ) -> Reward:
     """The reward of one response under `limits`.
 
     Raises:
-        NeedsWorkerError: it would cost more than `limits`, and those are the small ones of this process.
+        NeedsWorkerError: it would cost more than `limits`, and those are the small ones of this
+        process.
     """
     final = final_part(response, prompt_opens_think=prompt_opens_think)
     if final is None:
@@ -100,7 +117,10 @@ def grade(
         return Reward(0.0, "limit", details | {"limit": "chars"})
     try:
         correct = [
-            any(same_answer(reading, gold, rules, limits) for reading in dict.fromkeys((text, text + suffix)))
+            any(
+                same_answer(reading, gold, rules, limits)
+                for reading in dict.fromkeys((text, text + suffix))
+            )
             for text in candidates
         ]
     except (LimitError, RecursionError) as error:
@@ -109,8 +129,12 @@ def grade(
         return Reward(0.0, "limit", details | {"limit": str(error)[:MAX_SHOWN]})
     except MemoryError:
         raise
-    except Exception as error:  # a fault of ours must cost one answer and show in the logs, not end a training run
-        return Reward(0.0, "error", details | {"error": f"{type(error).__name__}: {error}"[:MAX_SHOWN]})
+    except (
+        Exception
+    ) as error:  # a fault of ours must cost one answer and show in the logs, not end a training run
+        return Reward(
+            0.0, "error", details | {"error": f"{type(error).__name__}: {error}"[:MAX_SHOWN]}
+        )
     if all(correct):
         return Reward(1.0, "correct", details)
     return Reward(0.0, "several_answers" if len(candidates) > 1 else "wrong", details)

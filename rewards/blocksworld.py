@@ -22,8 +22,10 @@ TABLE = "TABLE"
 def blocksworld(sample: Sample, efficiency: bool = False) -> Reward:
     """1 when the plan can be carried out and ends in the goal, else 0.
 
-    With `efficiency` a plan that works earns 1 + 1 / (1 + excess), excess being the share of moves beyond a
-    shortest plan (E2H Reasoner's form), so that the best plan earns 2. The gold is JSON with `initial`,
+    With `efficiency` a plan that works earns 1 + 1 / (1 + excess), excess being the share of moves
+    beyond a shortest plan (E2H Reasoner's form), so that the best plan earns 2. The gold is JSON
+    with
+    `initial`,
     `goal` and `moves`.
     """
     if sample.truncated:
@@ -68,4 +70,8 @@ def run_plan(initial: list[list[str]], moves: list[tuple[str, str]]) -> dict[str
 
 def _supports(stacks: list[list[str]]) -> dict[str, str]:
     """Block -> what it stands on."""
-    return {block: under for stack in stacks for under, block in zip([TABLE, *stack], stack, strict=False)}
+    return {
+        block: under
+        for stack in stacks
+        for under, block in zip([TABLE, *stack], stack, strict=False)
+    }

@@ -1,5 +1,5 @@
-"""Rewards of images: detection, grounding and classification (Visual-RFT), one box (VLM-R1). Text in, as
-everywhere.
+"""Rewards of images: detection, grounding and classification (Visual-RFT), one box (VLM-R1). Text
+in, as everywhere.
 
 Boxes are (x1, y1, x2, y2) in pixels.
 """
@@ -22,14 +22,16 @@ _NUMBERS = re.compile(r"\[\s*(-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?){3})\s*\]
 
 
 @register("detection", bounded=True)
-def detection(sample: Sample, divide_by: Literal["larger", "predictions"] = "larger", min_iou: float = 0.5) -> Reward:
+def detection(
+    sample: Sample, divide_by: Literal["larger", "predictions"] = "larger", min_iou: float = 0.5
+) -> Reward:
     """Detection reward of Visual-RFT: R_IoU + R_conf.
 
-    The answer is a JSON list of {"bbox": [x1, y1, x2, y2], "confidence": c}, the gold a JSON list of boxes.
-    Repeated boxes are dropped; the most confident are matched first, each to the free gold box of largest IoU
-    if that exceeds
-    `min_iou`. R_IoU = sum of matched IoU / max(#gold, #predictions), R_conf = mean of c if matched else 1 -
-    c.
+    The answer is a JSON list of {"bbox": [x1, y1, x2, y2], "confidence": c}, the gold a JSON list
+    of boxes. Repeated boxes are dropped; the most confident are matched first, each to the free
+    gold box of largest IoU if that exceeds
+    `min_iou`. R_IoU = sum of matched IoU / max(#gold, #predictions), R_conf = mean of c if matched
+    else 1 - c.
 
     Args:
         divide_by: `predictions` is the first version of the paper's code, which rewards silence.
@@ -71,7 +73,8 @@ def box_iou(sample: Sample, scale_x: float = 1.0, scale_y: float = 1.0) -> Rewar
     """IoU of one box with the gold box (VLM-R1, referring expressions).
 
     Args:
-        scale_x: from the model's input to the gold's pixels, width of the image / width of the input.
+        scale_x: from the model's input to the gold's pixels, width of the image / width of the
+            input.
         scale_y: the same for heights.
     """
     gold = _gold_box(json.loads(sample.gold))
@@ -86,7 +89,8 @@ def box_iou(sample: Sample, scale_x: float = 1.0, scale_y: float = 1.0) -> Rewar
 def class_name(sample: Sample, rule: Literal["substring", "equal"] = "substring") -> Reward:
     """1 when the answer names the class; blanks, underscores and case do not count.
 
-    `substring` (Visual-RFT): either name may contain the other, but an empty answer contains nothing.
+    `substring` (Visual-RFT): either name may contain the other, but an empty answer contains
+    nothing.
     """
     answer = _answer(sample)
     if answer is None:
@@ -154,7 +158,12 @@ def _predictions(answer: str | None) -> dict[Box, float]:
     for item in items if isinstance(items, list) and len(items) <= _MAX_BOXES else []:
         box = _box(item.get("bbox", item.get("Position"))) if isinstance(item, dict) else None
         sure = item.get("confidence", item.get("Confidence")) if isinstance(item, dict) else None
-        if box is None or isinstance(sure, bool) or not isinstance(sure, int | float) or not 0 <= sure <= 1:
+        if (
+            box is None
+            or isinstance(sure, bool)
+            or not isinstance(sure, int | float)
+            or not 0 <= sure <= 1
+        ):
             return {}
         found.setdefault(box, float(sure))
     return found

@@ -13,7 +13,9 @@ _LETTER = re.compile(
     r"\s*(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{)*\s*\(?\s*([A-Za-z])\s*(?:[).:}\s]\s*\S[^\n]*|[).:}\s]*)\s*",
     re.DOTALL,
 )
-_NUMBER = re.compile(r"([+-]?)(\d+(?:,\d{3})+|\d{1,400})?(\.\d{1,400})?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
+_NUMBER = re.compile(
+    r"([+-]?)(\d+(?:,\d{3})+|\d{1,400})?(\.\d{1,400})?(?:[eE]([+-]?\d{1,3}))?", re.ASCII
+)
 
 
 @register("choice", bounded=True)
@@ -43,8 +45,11 @@ def exact(sample: Sample, source: Source = "any", ignore_case: bool = True) -> R
 
 
 @register("numeric", bounded=True)
-def numeric(sample: Sample, source: Source = "any", rel_tol: float = 0.0, abs_tol: float = 0.0) -> Reward:
-    """1 when the answer is a plain decimal number within a tolerance of the gold one (exact by default).
+def numeric(
+    sample: Sample, source: Source = "any", rel_tol: float = 0.0, abs_tol: float = 0.0
+) -> Reward:
+    """1 when the answer is a plain decimal number within a tolerance of the gold one (exact by
+    default).
 
     Raises:
         ValueError: the gold is not a number.

@@ -18,8 +18,8 @@ class Component:
 
     weight: its factor in the sum; 0 keeps it in the logs and available to other components only.
     options: keyword arguments of its function.
-    requires: names of components that must score above 0, or this one counts 0 (accuracy only if the format
-        holds).
+    requires: names of components that must score above 0, or this one counts 0 (accuracy only if
+        the format holds).
     """
 
     weight: float
@@ -31,18 +31,19 @@ class Scorer:
     """Scores groups of samples by a weighted sum of rewards; built once from a recipe.
 
     Args:
-        components: by name; those that look at others (`earlier`) are computed after the others, and after the
-            one that their option `correct` names.
+        components: by name; those that look at others (`earlier`) are computed after the others,
+            and after the one that their option `correct` names.
         modules: the operator's own modules, imported here and in the workers.
-        num_workers: processes for rewards whose cost has no small bound. With 0 the operator's own rewards
-            run in this
-            process, and the few answers that `accuracy` will not grade here go to one shared worker.
+        num_workers: processes for rewards whose cost has no small bound. With 0 the operator's own
+            rewards run in this
+            process, and the few answers that `accuracy` will not grade here go to one shared
+            worker.
         wall_seconds: budget of one sample in a worker.
         memory_bytes: address space of one worker.
 
     Raises:
-        ValueError: an unknown reward or option, a value that an option cannot have, or a component that needs
-            another one; all problems are in one message, one a line.
+        ValueError: an unknown reward or option, a value that an option cannot have, or a component
+            that needs another one; all problems are in one message, one a line.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class Scorer:
         return self.score_groups([samples])[0]
 
     def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
-        """Scores of several groups; their samples share the workers, which is faster than one group at a
-        time.
+        """Scores of several groups; their samples share the workers, which is faster than one group
+        at a time.
 
         Raises:
             InfrastructureError: as `score_group`.
@@ -101,20 +102,33 @@ class Scorer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _compute(self, name: str, groups: Sequence[Sequence[Sample]], rewards: list[list[dict[str, Reward]]]) -> None:
+    def _compute(
+        self, name: str, groups: Sequence[Sequence[Sample]], rewards: list[list[dict[str, Reward]]]
+    ) -> None:
         """Add the rewards of one component to `rewards`, in this process or in workers."""
         entry = registry.entry(name)
         options = self.components[name].options
         remote: list[tuple[Task, list[dict[str, Reward]]]] = []
         for samples, earlier in zip(groups, rewards, strict=True):
-            parts = [(samples, earlier)] if entry.group else [([s], [e]) for s, e in zip(samples, earlier, strict=True)]
+            parts = (
+                [(samples, earlier)]
+                if entry.group
+                else [([s], [e]) for s, e in zip(samples, earlier, strict=True)]
+            )
             for part, part_earlier in parts:
                 found = (
-                    None if self.pool is not None and not entry.bounded else _here(name, part, options, part_earlier)
+                    None
+                    if self.pool is not None and not entry.bounded
+                    else _here(name, part, options, part_earlier)
                 )
                 if found is None:
                     known = [dict(one) for one in part_earlier] if entry.wants_earlier else ()
-                    remote.append((Task(name=name, samples=part, options=options, earlier=known), part_earlier))
+                    remote.append(
+                        (
+                            Task(name=name, samples=part, options=options, earlier=known),
+                            part_earlier,
+                        )
+                    )
                 else:
                     _keep(name, found, part_earlier)
         if remote:
@@ -123,19 +137,32 @@ class Scorer:
                 _keep(name, found, part_earlier)
 
     def _total(self, rewards: dict[str, Reward]) -> Score:
-        gated = {name: _gated(reward, self.components[name].requires, rewards) for name, reward in rewards.items()}
+        gated = {
+            name: _gated(reward, self.components[name].requires, rewards)
+            for name, reward in rewards.items()
+        }
         ordered = {name: gated[name] for name in self.components}
-        return Score(sum(self.components[name].weight * reward.score for name, reward in ordered.items()), ordered)
+        return Score(
+            sum(self.components[name].weight * reward.score for name, reward in ordered.items()),
+            ordered,
+        )
 
 
 def _here(
-    name: str, samples: Sequence[Sample], options: Mapping[str, Any], earlier: Sequence[Mapping[str, Reward]]
+    name: str,
+    samples: Sequence[Sample],
+    options: Mapping[str, Any],
+    earlier: Sequence[Mapping[str, Reward]],
 ) -> list[Reward] | None:
     """The rewards, computed in this process; None when a worker has to do it."""
     entry = registry.entry(name)
     try:
         if entry.group:
-            return list(entry.function(samples, **options, **({"earlier": earlier} if entry.wants_earlier else {})))
+            return list(
+                entry.function(
+                    samples, **options, **({"earlier": earlier} if entry.wants_earlier else {})
+                )
+            )
         return [registry.apply(name, samples[0], options, earlier[0])]
     except NeedsWorkerError:
         return None
@@ -164,7 +191,9 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
             errors.append(str(error))
             continue
         if not math.isfinite(component.weight):
-            errors.append(f"rewards.components.{name}.weight={component.weight}: must be a finite number")
+            errors.append(
+                f"rewards.components.{name}.weight={component.weight}: must be a finite number"
+            )
         needed = list(component.requires)
         if (correct := _looks_at(name, component)) is not None:
             needed.append(correct)
@@ -174,12 +203,16 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
             if other not in components or other == name
         ]
     if not errors and (circle := [name for name in components if name not in _order(components)]):
-        errors.append(f"rewards.components: {', '.join(circle)} look at each other, so none can be computed first")
+        errors.append(
+            f"rewards.components: {', '.join(circle)} look at each other, so none can be computed first"
+        )
     return errors
 
 
 def _looks_at(name: str, component: Component) -> str | None:
-    """The component whose verdict this one takes for right or wrong; None where it has no option `correct`."""
+    """The component whose verdict this one takes for right or wrong; None where it has no option
+    `correct`.
+    """
     entry = registry.entry(name)
     if not entry.wants_earlier or "correct" not in entry.options:
         return None
@@ -187,7 +220,8 @@ def _looks_at(name: str, component: Component) -> str | None:
 
 
 def _order(components: Mapping[str, Component]) -> list[str]:
-    """Each component after those it looks at, else as listed; those that look at each other in a circle are left out.
+    """Each component after those it looks at, else as listed; those that look at each other in a
+    circle are left out.
 
     Who looks at others may look at all that do not, so these come first.
     """
@@ -202,4 +236,6 @@ def _order(components: Mapping[str, Component]) -> list[str]:
 def _modules_of(components: Mapping[str, Component]) -> list[str]:
     """Modules whose import registers the components' functions."""
     modules = {registry.lookup(name).__module__ for name in components}
-    return sorted(module for module in modules if module != "__main__" and not module.startswith("rewards."))
+    return sorted(
+        module for module in modules if module != "__main__" and not module.startswith("rewards.")
+    )

@@ -25,11 +25,12 @@ class _NotAnExpressionError(Exception):
 def countdown(sample: Sample, source: Source = "answer_tag", valid_score: float = 0.0) -> Reward:
     """1 for an expression that equals the target and uses each number exactly once.
 
-    The gold is JSON: {"numbers": [3, 7, 25], "target": 46}. An expression may go on with `= 25 + 21 = 46`; each of
-    these must have its value, or the answer scores 0.
+    The gold is JSON: {"numbers": [3, 7, 25], "target": 46}. An expression may go on with `= 25 + 21
+    = 46`; each of these must have its value, or the answer scores 0.
 
     Args:
-        valid_score: for an expression over the right numbers with another value (TinyZero gives 0.1).
+        valid_score: for an expression over the right numbers with another value (TinyZero gives
+            0.1).
 
     Raises:
         ValueError: the gold is not such JSON.
@@ -63,7 +64,8 @@ def evaluate(text: str) -> tuple[Fraction, Counter[int]]:
     """The exact value of an expression and the numbers in it.
 
     Raises:
-        _NotAnExpressionError: too long, too deep, something else than arithmetic, or a division by zero.
+        _NotAnExpressionError: too long, too deep, something else than arithmetic, or a division by
+        zero.
     """
     if len(text) > _MAX_CHARS:
         raise _NotAnExpressionError("too long")
@@ -131,7 +133,9 @@ def _plain(text: str) -> str:
         (r"\right", ""),
     ):
         text = text.replace(sign, plain)
-    text = re.sub(r"\\frac\{([^{}]{1,100})\}\{([^{}]{1,100})\}", r"((\1)/(\2))", text[: 4 * _MAX_CHARS])
+    text = re.sub(
+        r"\\frac\{([^{}]{1,100})\}\{([^{}]{1,100})\}", r"((\1)/(\2))", text[: 4 * _MAX_CHARS]
+    )
     return text.replace("$", " ").strip(" \n.")
 
 

@@ -16,16 +16,20 @@ MAX_CANDIDATES = MAX_STATEMENTS  # more boxes than this is a guess list, whateve
 
 
 class Extraction(NamedTuple):
-    """Candidates for the final answer, last one last; they must all agree. `reason` says why there are none."""
+    """Candidates for the final answer, last one last; they must all agree. `reason` says why there
+    are none.
+    """
 
     candidates: tuple[str, ...]
     reason: str = ""
-    suffix: str = ""  # stands right behind the last box and may belong to it: the percent sign of `\boxed{8}\%`
+    # stands right behind the last box and may belong to it: the percent sign of `\boxed{8}\%`
+    suffix: str = ""
 
 
 # A doubled backslash is one that was escaped for JSON.
 _BRACES = re.compile(
-    r"\\{1,2}(?:boxed|fbox)\s{0,8}(?:(?P<box>\{)|(?:\s|(?=\d))(?P<bare>-?[\w.]*\w))|\\.|[{}]", re.DOTALL | re.ASCII
+    r"\\{1,2}(?:boxed|fbox)\s{0,8}(?:(?P<box>\{)|(?:\s|(?=\d))(?P<bare>-?[\w.]*\w))|\\.|[{}]",
+    re.DOTALL | re.ASCII,
 )
 _PERCENT = re.compile(r"\}?[$\s]{0,3}\\?%")
 _SPECIAL_TOKEN = re.compile(r"<[|｜][\w▁]{3,40}[|｜]>|</s>")
@@ -40,7 +44,9 @@ _PLACEHOLDERS = frozenset(
 
 
 def final_part(response: str, *, prompt_opens_think: bool = False) -> str | None:
-    """What follows the last `</think>`; the whole response where there is no thought; None for an unclosed one."""
+    """What follows the last `</think>`; the whole response where there is no thought; None for an
+    unclosed one.
+    """
     _, closed, final = response.rpartition("</think>")
     if not closed and prompt_opens_think:
         return None
@@ -50,7 +56,8 @@ def final_part(response: str, *, prompt_opens_think: bool = False) -> str | None
 def extract(final: str, source: Source = "any") -> Extraction:
     """The candidates in the final part of a response, from the sources that count.
 
-    `any`: boxes, else answer tags, else a stated answer. A box inside a tag and the tag are one candidate.
+    `any`: boxes, else answer tags, else a stated answer. A box inside a tag and the tag are one
+    candidate.
     """
     final = _SPECIAL_TOKEN.sub("\n", final)
     tags = _real(tagged(final)) if source in ("any", "answer_tag") else []
@@ -84,7 +91,8 @@ def tagged(text: str) -> list[str]:
 
 
 def boxed(text: str) -> list[str]:
-    r"""Contents of all complete `\boxed{...}` and `\fbox{...}` outside of other boxes, in order; also
+    r"""Contents of all complete `\boxed{...}` and `\fbox{...}` outside of other boxes, in order;
+    also
     `\boxed 5`.
     """
     return [text[start:end] for start, end in _box_spans(text)]
@@ -131,8 +139,8 @@ def _several(candidates: list[str]) -> Extraction:
 
 
 def _bare(text: str) -> str:
-    r"""Without blanks and code ticks around it, and without a last `\ ` or `\\`, which an ending leaves as a lone
-    backslash.
+    r"""Without blanks and code ticks around it, and without a last `\ ` or `\\`, which an ending
+    leaves as a lone backslash.
     """
     code = _CODE.fullmatch(text.strip())
     return (code[2] if code else text).strip().rstrip("\\ \t\r\n")

@@ -1,4 +1,6 @@
-"""Format reward: does the response keep to the think/answer structure of DeepSeek-R1-Zero (section 2.2.2)?"""
+"""Format reward: does the response keep to the think/answer structure of DeepSeek-R1-Zero (section
+2.2.2)?
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,13 @@ _STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.
 
 
 @register("format", bounded=True)
-def format_reward(sample: Sample, rule: Literal["strict", "lenient", "tag_count"] = "strict") -> Reward:
+def format_reward(
+    sample: Sample, rule: Literal["strict", "lenient", "tag_count"] = "strict"
+) -> Reward:
     """1 when the response has the asked structure, else 0.
 
-    `strict`: the whole response is one non-empty thought and one non-empty answer, each tag once and in
-    order.
+    `strict`: the whole response is one non-empty thought and one non-empty answer, each tag once
+    and in order.
     `lenient` (R1): one thought, opened and closed, is enough.
     `tag_count`: a quarter for each of the four tags that occurs exactly once.
     A prompt that already ends in `<think>` counts as part of the response.
@@ -33,7 +37,9 @@ def format_reward(sample: Sample, rule: Literal["strict", "lenient", "tag_count"
         share = sum(text.count(tag) == 1 for tag in TAGS) / len(TAGS)
         return Reward(share, "ok" if share == 1 else "missing_or_repeated_tag")
     if rule != "strict":
-        raise ValueError(f"rewards.components.format.rule={rule!r}: use strict, lenient or tag_count")
+        raise ValueError(
+            f"rewards.components.format.rule={rule!r}: use strict, lenient or tag_count"
+        )
     return _strict(text)
 
 

@@ -53,11 +53,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rewards.grade", description="Grade final answers against gold answers.")
-    parser.add_argument("--input", type=Path, required=True, help="JSONL; each line has `response`, `gold`, maybe `id`")
-    parser.add_argument("--output", type=Path, required=True, help="JSONL: id, score, reason, extracted; same order")
-    parser.add_argument("--workers", type=int, default=1, help="processes for the answers that need one")
-    parser.add_argument("--source", choices=["boxed", "answer_tag", "any"], default="any", help="where answers stand")
+    parser = argparse.ArgumentParser(
+        prog="rewards.grade", description="Grade final answers against gold answers."
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        help="JSONL; each line has `response`, `gold`, maybe `id`",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="JSONL: id, score, reason, extracted; same order"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes for the answers that need one"
+    )
+    parser.add_argument(
+        "--source",
+        choices=["boxed", "answer_tag", "any"],
+        default="any",
+        help="where answers stand",
+    )
     parser.add_argument("--skip-bad", action="store_true", help="report malformed lines and go on")
     return parser
 
@@ -97,8 +113,12 @@ def _grade_file(args: argparse.Namespace, num_lines: int) -> int:
 
 @contextmanager
 def _whole_or_not(path: Path) -> Iterator[TextIO]:
-    """A file to write that gets its name once all of it is written; a fault leaves what stood there."""
-    if path.exists() and not path.is_file():  # a pipe or a terminal has no part to hide; a folder is refused here
+    """A file to write that gets its name once all of it is written; a fault leaves what stood
+    there.
+    """
+    if (
+        path.exists() and not path.is_file()
+    ):  # a pipe or a terminal has no part to hide; a folder is refused here
         with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
             yield file
         return
@@ -127,7 +147,8 @@ def _case(line: str, number: int) -> dict[str, Any]:
     """The case on a line.
 
     Raises:
-        BadLineError: it is not an object with the texts `response` and `gold`; the message has its number.
+        BadLineError: it is not an object with the texts `response` and `gold`; the message has its
+        number.
     """
     try:
         case = json.loads(line)
@@ -166,7 +187,9 @@ def _scored(case: dict[str, Any], reward: Reward) -> dict[str, Any]:
 
 
 class _Progress:
-    """A bar on standard error, redrawn a few times a second; one plain line at the end where it is no terminal."""
+    """A bar on standard error, redrawn a few times a second; one plain line at the end where it is
+    no terminal.
+    """
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -180,7 +203,9 @@ class _Progress:
             self.drawn = now
             filled = 30 * done // max(self.total, 1)
             bar = "#" * filled + "-" * (30 - filled)
-            print(f"\r[{bar}] {done}/{self.total} {self._rate()}", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r[{bar}] {done}/{self.total} {self._rate()}", end="", file=sys.stderr, flush=True
+            )
 
     def end(self) -> None:
         if sys.stderr.isatty():

@@ -8,15 +8,18 @@ from rewards.extract import final_part, tagged
 from rewards.registry import register
 from rewards.types import Reward, Sample
 
-_CLAIM = re.compile(r"\b([A-Z]\w{0,30}) is (?:a |the )?(not a )?(knight|knave)\b(?! or\b)", re.IGNORECASE)
+_CLAIM = re.compile(
+    r"\b([A-Z]\w{0,30}) is (?:a |the )?(not a )?(knight|knave)\b(?! or\b)", re.IGNORECASE
+)
 
 
 @register("knights", bounded=True)
 def knights(sample: Sample, partial: bool = False) -> Reward:
-    """1 when everyone is called what they are, else 0, or with `partial` the share of people called right.
+    """1 when everyone is called what they are, else 0, or with `partial` the share of people called
+    right.
 
-    Claims are read from `<answer>`, or else from all that follows the last `</think>`. Someone who is called
-    both is called wrong.
+    Claims are read from `<answer>`, or else from all that follows the last `</think>`. Someone who
+    is called both is called wrong.
     """
     if sample.truncated:
         return Reward(0.0, "truncated")
@@ -34,7 +37,9 @@ def knights(sample: Sample, partial: bool = False) -> Reward:
         return Reward(1.0, "correct", details)
     # a claim about someone who is not there is one more wrong claim
     share = right / max(len(gold), len(claims))
-    return Reward(share if partial else 0.0, "incomplete" if len(claims) < len(gold) else "wrong", details)
+    return Reward(
+        share if partial else 0.0, "incomplete" if len(claims) < len(gold) else "wrong", details
+    )
 
 
 def _claims(text: str) -> dict[str, set[bool]]:

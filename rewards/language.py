@@ -1,15 +1,19 @@
-"""Language consistency (DeepSeek-R1, section 2.3.2): the share of the thought's words in the target language.
+"""Language consistency (DeepSeek-R1, section 2.3.2): the share of the thought's words in the target
+language.
 
-What is a word: a run of letters of one alphabet (Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Hangul),
-apostrophes and hyphens inside it included, or one character of a script without blanks (Han, kana, Thai).
+What is a word: a run of letters of one alphabet (Latin, Cyrillic, Greek, Arabic, Hebrew,
+Devanagari, Hangul), apostrophes and hyphens inside it included, or one character of a script
+without blanks (Han, kana, Thai).
 
-What is neutral, counted neither above nor below the line: mathematics (`$...$`, `\\(...\\)`, `\\[...\\]`,
-environments, commands), code (fences, backticks), links, tags, digits, single letters, names with digits or
-underscores in them, function names (sin, mod), and short names in capitals (ABC).
+What is neutral, counted neither above nor below the line: mathematics (`$...$`, `\\(...\\)`,
+`\\[...\\]`, environments, commands), code (fences, backticks), links, tags, digits, single letters,
+names with digits or underscores in them, function names (sin, mod), and short names in capitals
+(ABC).
 
-What language a word is in: its script says so, but for two cases. Han characters are Japanese in a sentence
-that has kana, else Chinese. A Latin sentence belongs to the language that has most of its function words in
-it; on a tie, and without any, to the target if that is written in Latin letters, else to English.
+What language a word is in: its script says so, but for two cases. Han characters are Japanese in a
+sentence that has kana, else Chinese. A Latin sentence belongs to the language that has most of its
+function words in it; on a tie, and without any, to the target if that is written in Latin letters,
+else to English.
 """
 
 from __future__ import annotations
@@ -24,7 +28,13 @@ from rewards.types import Reward, Sample
 _NEUTRAL = re.compile(
     r"`[^`\n]{1,500}`|\$[^$\n]{1,2000}\$|\\[A-Za-z]+|https?://\S+|</?[a-z_]{1,20}>|\b\w*[\d_]\w*\b",
 )
-_NEUTRAL_BLOCKS = (("```", "```"), ("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("\\begin{", "\\end{"))
+_NEUTRAL_BLOCKS = (
+    ("```", "```"),
+    ("$$", "$$"),
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    ("\\begin{", "\\end{"),
+)
 _SCRIPTS: dict[str, str] = {
     "latin": "A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ",
     "cyrillic": "Ѐ-ӿ",
@@ -80,7 +90,24 @@ _NEUTRAL_WORDS = frozenset(
 )  # fmt: skip
 _MAX_CHARS = 400_000  # of a thought; the rest is not read
 
-Language = Literal["en", "zh", "ja", "ko", "ru", "de", "fr", "es", "it", "pt", "el", "ar", "he", "hi", "th", "question"]
+Language = Literal[
+    "en",
+    "zh",
+    "ja",
+    "ko",
+    "ru",
+    "de",
+    "fr",
+    "es",
+    "it",
+    "pt",
+    "el",
+    "ar",
+    "he",
+    "hi",
+    "th",
+    "question",
+]
 LANGUAGES = frozenset({*_FUNCTION_WORDS, *_SCRIPT_LANGUAGES.values(), "zh"})
 
 
@@ -109,11 +136,15 @@ def language_consistency(
     if total == 0:
         return Reward(0.0, "no_words", {"target": wanted})
     share = counts[wanted] / total
-    return Reward(share, "consistent" if share == 1 else "mixed", {"target": wanted, "words": dict(counts)})
+    return Reward(
+        share, "consistent" if share == 1 else "mixed", {"target": wanted, "words": dict(counts)}
+    )
 
 
 def thought(sample: Sample) -> str:
-    """The text up to the last `</think>` (to the end where the thought is open); all of it where there are no tags."""
+    """The text up to the last `</think>` (to the end where the thought is open); all of it where
+    there are no tags.
+    """
     before, closed, _ = sample.response.rpartition("</think>")
     text = before if closed else sample.response
     return text.partition("<think>")[2] if "<think>" in text else text
@@ -166,6 +197,9 @@ def _is_name(word: str) -> bool:
 
 def _latin_language(words: list[str], target: str) -> str:
     default = target if target in _FUNCTION_WORDS else "en"
-    votes = {language: sum(word.lower() in known for word in words) for language, known in _FUNCTION_WORDS.items()}
+    votes = {
+        language: sum(word.lower() in known for word in words)
+        for language, known in _FUNCTION_WORDS.items()
+    }
     best = max(votes.values())
     return default if votes[default] == best else max(votes, key=lambda language: votes[language])

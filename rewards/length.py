@@ -1,7 +1,8 @@
-"""Rewards of length: cosine and linear (Demystifying long CoT), Kimi k1.5, DAPO's soft overlong punishment.
+"""Rewards of length: cosine and linear (Demystifying long CoT), Kimi k1.5, DAPO's soft overlong
+punishment.
 
-Lengths are tokens of the response. What is right is what another component says (`correct`, a component's
-name).
+Lengths are tokens of the response. What is right is what another component says (`correct`, a
+component's name).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def length_cosine(
 ) -> Reward:
     """Cosine length reward (Demystifying long CoT, section 3): b + (a - b) (1 + cos(pi t / T)) / 2.
 
-    From a at t = 0 to b at t = T: (right_short, right_long) for right answers, (wrong_short, wrong_long) for
-    wrong ones. A response within `margin_tokens` of T gets `exceeded`, right or wrong.
+    From a at t = 0 to b at t = T: (right_short, right_long) for right answers, (wrong_short,
+    wrong_long) for wrong ones. A response within `margin_tokens` of T gets `exceeded`, right or
+    wrong.
 
     Args:
         max_tokens: T; 0 takes the limit under which the sample was generated.
@@ -51,7 +53,8 @@ def length_linear(
     floor: float = 0.5,
     max_tokens: int = 0,
 ) -> Reward:
-    """Linear variant of the cosine reward: with c = t / T, right (k + (1 - k) c) (1 - c), wrong c - 1.
+    """Linear variant of the cosine reward: with c = t / T, right (k + (1 - k) c) (1 - c), wrong c -
+    1.
 
     Args:
         floor: k, what a right answer of length 0 is worth.
@@ -68,10 +71,11 @@ def length_linear(
 def length_kimi(
     samples: Sequence[Sample], earlier: Sequence[Mapping[str, Reward]], correct: str = "accuracy"
 ) -> list[Reward]:
-    """Length reward of Kimi k1.5 (section 2.3.3): lambda = 1/2 - (len - min) / (max - min) for right answers.
+    """Length reward of Kimi k1.5 (section 2.3.3): lambda = 1/2 - (len - min) / (max - min) for
+    right answers.
 
-    Wrong answers get min(0, lambda); min and max are over all samples of the group, right and wrong; equal
-    lengths give 0 to all. Kimi adds it only after a while: start with weight 0.
+    Wrong answers get min(0, lambda); min and max are over all samples of the group, right and
+    wrong; equal lengths give 0 to all. Kimi adds it only after a while: start with weight 0.
     """
     lengths = [sample.num_tokens for sample in samples]
     shortest, longest = min(lengths, default=0), max(lengths, default=0)
@@ -81,13 +85,20 @@ def length_kimi(
     for length, others in zip(lengths, earlier, strict=True):
         share = 0.5 - (length - shortest) / (longest - shortest)
         right = others[correct].score > 0
-        rewards.append(Reward(share if right else min(0.0, share), "right" if right else "wrong", {"tokens": length}))
+        rewards.append(
+            Reward(
+                share if right else min(0.0, share),
+                "right" if right else "wrong",
+                {"tokens": length},
+            )
+        )
     return rewards
 
 
 @register("soft_overlong", bounded=True)
 def soft_overlong(sample: Sample, cache_tokens: int = 4096, max_tokens: int = 0) -> Reward:
-    """Soft overlong punishment of DAPO (equation 13): 0 up to L - C, then falling linearly to -1 at L.
+    """Soft overlong punishment of DAPO (equation 13): 0 up to L - C, then falling linearly to -1 at
+    L.
 
     Args:
         cache_tokens: C, the last stretch before the limit.
@@ -95,7 +106,9 @@ def soft_overlong(sample: Sample, cache_tokens: int = 4096, max_tokens: int = 0)
     """
     length, limit = _lengths(sample, max_tokens, "soft_overlong")
     if not 0 < cache_tokens <= limit:
-        raise ValueError(f"rewards.components.soft_overlong.cache_tokens={cache_tokens}: use 1 to {limit}, the limit")
+        raise ValueError(
+            f"rewards.components.soft_overlong.cache_tokens={cache_tokens}: use 1 to {limit}, the limit"
+        )
     expected = limit - cache_tokens
     if length <= expected:
         return Reward(0.0, "short_enough", {"tokens": length})
@@ -118,5 +131,7 @@ def _lengths(sample: Sample, max_tokens: int, name: str) -> tuple[int, int]:
     """
     limit = max_tokens or sample.max_tokens
     if limit <= 0:
-        raise ValueError(f"rewards.components.{name}.max_tokens: set it, the samples carry no limit")
+        raise ValueError(
+            f"rewards.components.{name}.max_tokens: set it, the samples carry no limit"
+        )
     return sample.num_tokens, limit

@@ -1,7 +1,7 @@
 """Multiplication with a scratchpad: is the product right, and where does a wrong one go wrong?
 
-Every line `x * y = z` or `x + y = z` of the response is a node of the computation. Faith and Fate tells four
-kinds:
+Every line `x * y = z` or `x + y = z` of the response is a node of the computation. Faith and Fate
+tells four kinds:
 - `right`: right parents, right value;
 - `local`: right parents, wrong value (an error made here);
 - `propagated`: wrong parents, correctly worked on (an error carried along);
@@ -38,9 +38,9 @@ class Node:
 def check_scratchpad(text: str, a: int, b: int) -> list[Node]:
     """The nodes of a scratchpad for `a * b`, in order.
 
-    A product's parents are `a` and a part of `b` (a digit with its zeros), in any order of the parts. A sum's
-    parents are the running total and the next partial product, so its right value is the sum of the right
-    products so far.
+    A product's parents are `a` and a part of `b` (a digit with its zeros), in any order of the
+    parts. A sum's parents are the running total and the next partial product, so its right value is
+    the sum of the right products so far.
     """
     parts = [int(digit) * 10**place for place, digit in enumerate(reversed(str(b))) if digit != "0"]
     order: list[int] = []  # the parts, in the order of the product lines
@@ -50,7 +50,9 @@ def check_scratchpad(text: str, a: int, b: int) -> list[Node]:
         left, sign, right, stated = int(match[1]), match[2], int(match[3]), int(match[4])
         if sign == "+":
             num_sums += 1
-            products = [a * part for part in (*order, *(part for part in parts if part not in order))]
+            products = [
+                a * part for part in (*order, *(part for part in parts if part not in order))
+            ]
             total, addend = sum(products[:num_sums]), sum(products[num_sums : num_sums + 1])
             parents_right, expected = {left, right} == {total, addend}, total + addend
         else:
@@ -77,7 +79,10 @@ def multiplication(sample: Sample, scratchpad_weight: float = 0.0) -> Reward:
         return Reward(0.0, "truncated")
     task = _TASK.search(sample.question)
     nodes = check_scratchpad(sample.response, int(task[1]), int(task[2])) if task else []
-    counts = {kind: sum(node.kind == kind for node in nodes) for kind in ("right", "local", "propagated", "restored")}
+    counts = {
+        kind: sum(node.kind == kind for node in nodes)
+        for kind in ("right", "local", "propagated", "restored")
+    }
     details = {**final.details, **counts}
     if final.score == 1.0 or not nodes:
         return Reward(final.score, final.reason, details)

@@ -1,4 +1,6 @@
-"""A pool of killable processes: a hang, a crash or a hunger for memory costs one answer, never its neighbours."""
+"""A pool of killable processes: a hang, a crash or a hunger for memory costs one answer, never its
+neighbours.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,8 @@ class _Worker:
                 "options": dict(task.options),
                 "samples": [asdict(sample) for sample in task.samples],
                 "earlier": [
-                    {name: [r.score, r.reason, dict(r.details)] for name, r in one.items()} for one in task.earlier
+                    {name: [r.score, r.reason, dict(r.details)] for name, r in one.items()}
+                    for one in task.earlier
                 ],
             }
         )
@@ -87,7 +90,10 @@ class _Worker:
             reply = None if size > MAX_MESSAGE else _decoded(self.replies.read(size))
             if reply is None or reply["id"] != self.task:
                 return None
-            return [Reward(float(score), str(reason), details) for score, reason, details in reply["rewards"]]
+            return [
+                Reward(float(score), str(reason), details)
+                for score, reason, details in reply["rewards"]
+            ]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -110,13 +116,15 @@ class _Worker:
         return self.stderr.read().decode(errors="replace").strip()
 
     def _send(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when its reply is read
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # a dead worker is noticed when its reply is read
             write_message(self.requests, message)
 
 
 class Pool:
-    """Scores tasks in worker processes; results come in the order of the tasks, whatever happens to the
-    workers.
+    """Scores tasks in worker processes; results come in the order of the tasks, whatever happens to
+    the workers.
 
     Args:
         num_workers: processes; each is started when there is work for it.
@@ -149,12 +157,12 @@ class Pool:
     def run(self, tasks: Sequence[Task]) -> list[list[Reward]]:
         """The rewards of all tasks, in order.
 
-        A task that outlives its budget gets `timeout`; one whose worker dies twice gets `crash`. A worker
-        that dies once, on a task that a second worker finishes, is a fault of the machine.
+        A task that outlives its budget gets `timeout`; one whose worker dies twice gets `crash`. A
+        worker that dies once, on a task that a second worker finishes, is a fault of the machine.
 
         Raises:
-            InfrastructureError: workers cannot start, or more than 1% of the tasks met a fault of the
-                machine.
+            InfrastructureError: workers cannot start, or more than 1% of the tasks met a fault of
+                the machine.
         """
         with self._lock:
             return _Run(self, tasks).results()
@@ -267,8 +275,14 @@ class _Run:
         self.done[index] = [Reward(0.0, reason, details)] * len(self.tasks[index].samples)
 
     def _check_faults(self) -> None:
-        """Deaths that did not repeat belong to the machine; a few are retried in silence, many are an error."""
-        faults = sum(1 for index, count in self.deaths.items() if count == 1 and self.done[index][0].reason != "crash")
+        """Deaths that did not repeat belong to the machine; a few are retried in silence, many are
+        an error.
+        """
+        faults = sum(
+            1
+            for index, count in self.deaths.items()
+            if count == 1 and self.done[index][0].reason != "crash"
+        )
         if faults > max(1.0, _MAX_FAULT_SHARE * len(self.tasks)):
             raise InfrastructureError(
                 f"reward workers died on {faults} of {len(self.tasks)} answers that others could grade; "
@@ -285,7 +299,16 @@ def _decoded(body: bytes) -> dict[str, Any] | None:
 
 def _environment() -> dict[str, str]:
     """What a worker inherits: where to find modules, nothing else that could hold a secret."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
+    kept = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "VIRTUAL_ENV",
+        "SYSTEMROOT",
+    )
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     paths = [_PACKAGE_ROOT, *(path for path in sys.path if path)]
     environment |= {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONHASHSEED": "0"}
@@ -297,7 +320,9 @@ _shared_lock = threading.Lock()
 
 
 def shared_pool() -> Pool:
-    """One worker for all callers in this process that have no pool of their own; it ends with the process."""
+    """One worker for all callers in this process that have no pool of their own; it ends with the
+    process.
+    """
     global _shared
     with _shared_lock:
         if _shared is None:

@@ -1,4 +1,6 @@
-"""Rewards by name: functions of a sample, or of all samples of a group; a recipe names them and weighs them."""
+"""Rewards by name: functions of a sample, or of all samples of a group; a recipe names them and
+weighs them.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,24 @@ from rewards.types import Reward, Sample
 RewardFn = Callable[..., Reward]
 GroupFn = Callable[..., list[Reward]]
 
-ENTRY_POINTS = "grpo.rewards"  # group of entry points under which an installed package offers rewards
+ENTRY_POINTS = (
+    "grpo.rewards"  # group of entry points under which an installed package offers rewards
+)
 
-PER_DATA_SOURCE = "per_data_source"  # option of a reward whose other options may differ between data sets
+PER_DATA_SOURCE = (
+    "per_data_source"  # option of a reward whose other options may differ between data sets
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One registered reward.
 
-    bounded: its cost is linear in the response with a small factor, so it may run in the caller's process.
+    bounded: its cost is linear in the response with a small factor, so it may run in the caller's
+        process.
     group: it takes all samples of one prompt and returns one reward each.
-    wants_earlier: it looks at rewards of other components of the same response (parameter `earlier`).
+    wants_earlier: it looks at rewards of other components of the same response (parameter
+        `earlier`).
     options: names of the parameters that a recipe may set.
     """
 
@@ -46,9 +54,9 @@ _REGISTRY: dict[str, Entry] = {}
 def register(name: str, *, bounded: bool = False, group: bool = False) -> Callable[[Any], Any]:
     """Make a reward function available to recipes as `rewards.components.<name>`.
 
-    The function is `(sample, **options) -> Reward`, or with `group` `(samples, **options) -> list[Reward]`. A
-    parameter named `earlier` receives the rewards of the other components: a mapping by name, for a group one
-    for each sample.
+    The function is `(sample, **options) -> Reward`, or with `group` `(samples, **options) ->
+    list[Reward]`. A parameter named `earlier` receives the rewards of the other components: a
+    mapping by name, for a group one for each sample.
 
     Raises:
         ValueError: the name is taken by another function.
@@ -131,8 +139,8 @@ def parameters(name: str) -> Mapping[str, inspect.Parameter]:
 def check_options(name: str, options: Mapping[str, Any]) -> list[str]:
     """Problems with a component's options, as messages; empty when the reward accepts them all.
 
-    A value must be of the type that the function's signature says, where it says text, number, truth value, mapping
-    or `Literal`; other types are the function's own business.
+    A value must be of the type that the function's signature says, where it says text, number,
+    truth value, mapping or `Literal`; other types are the function's own business.
     """
     where = f"rewards.components.{name}"
     errors = _option_errors(name, options, where)
@@ -140,7 +148,11 @@ def check_options(name: str, options: Mapping[str, Any]) -> list[str]:
     for data_source, own in by_data_source.items() if isinstance(by_data_source, Mapping) else ():
         if isinstance(own, Mapping):
             errors += _option_errors(name, own, f"{where}.{PER_DATA_SOURCE}.{data_source}")
-    missing = [key for key in entry(name).options if key not in options and _is_required(parameters(name)[key])]
+    missing = [
+        key
+        for key in entry(name).options
+        if key not in options and _is_required(parameters(name)[key])
+    ]
     return errors + [f"{where}.{key}: must be set" for key in missing]
 
 
@@ -151,7 +163,11 @@ def _option_errors(name: str, options: Mapping[str, Any], where: str) -> list[st
     for key, value in options.items():
         if key not in accepted:
             near = difflib.get_close_matches(key, accepted, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(accepted) or 'no options'}"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"it takes {', '.join(accepted) or 'no options'}"
+            )
             errors.append(f"{where}.{key}: unknown option; {hint}")
         elif not _fits(value, hints.get(key, Any)):
             errors.append(f"{where}.{key}={value!r}: must be {_spell(hints[key])}")
@@ -166,10 +182,19 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+    return (
+        parameter.default is inspect.Parameter.empty
+        and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+    )
 
 
-_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}
+_PLAIN = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    type(None): "null",
+}
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -178,11 +203,17 @@ def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(_fits(value, one) for one in typing.get_args(hint))
     if typing.get_origin(hint) is Mapping:
-        return isinstance(value, Mapping) and all(_fits(one, typing.get_args(hint)[1]) for one in value.values())
+        return isinstance(value, Mapping) and all(
+            _fits(one, typing.get_args(hint)[1]) for one in value.values()
+        )
     if hint not in _PLAIN:
         return True
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+        return (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and not math.isnan(value)
+        )
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
@@ -194,7 +225,12 @@ def _spell(hint: Any) -> str:
     return _PLAIN.get(hint, "a block of keys and values")
 
 
-def apply(name: str, sample: Sample, options: Mapping[str, Any], earlier: Mapping[str, Reward] | None = None) -> Reward:
+def apply(
+    name: str,
+    sample: Sample,
+    options: Mapping[str, Any],
+    earlier: Mapping[str, Reward] | None = None,
+) -> Reward:
     """Score one sample with the reward called `name`."""
     found = entry(name)
     extra = {"earlier": earlier or {}} if found.wants_earlier else {}

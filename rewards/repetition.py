@@ -1,4 +1,6 @@
-"""Repetition: share of repeated n-grams, a detector of endings in a loop, and dense penalties per token."""
+"""Repetition: share of repeated n-grams, a detector of endings in a loop, and dense penalties per
+token.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ _TAIL = 4_000  # units at the end of a response that are searched for a loop
 
 @register("repetition", bounded=True)
 def repetition(sample: Sample, ngram: int = 20, max_penalty: float = -1.0) -> Reward:
-    """`max_penalty` times the share of repeated word n-grams: 1 - distinct / all (Demystifying long CoT,
-    sparse form).
+    """`max_penalty` times the share of repeated word n-grams: 1 - distinct / all (Demystifying long
+    CoT, sparse form).
     """
     return _penalised(sample, ngram, max_penalty)
 
@@ -35,10 +37,16 @@ def repetition_if_wrong(
 
 @register("loop", bounded=True)
 def loop(
-    sample: Sample, penalty: float = -1.0, max_period: int = 200, min_repeats: int = 3, min_chars: int = 60
+    sample: Sample,
+    penalty: float = -1.0,
+    max_period: int = 200,
+    min_repeats: int = 3,
+    min_chars: int = 60,
 ) -> Reward:
     """`penalty` for a response whose end goes round in circles, else 0; units are characters."""
-    period = loop_period(sample.response, max_period=max_period, min_repeats=min_repeats, min_length=min_chars)
+    period = loop_period(
+        sample.response, max_period=max_period, min_repeats=min_repeats, min_length=min_chars
+    )
     if period is None:
         return Reward(0.0, "no_loop")
     return Reward(penalty, "loop", {"period": period})
@@ -62,8 +70,8 @@ def loop_period(
 ) -> int | None:
     """The period with which `units` end, or None.
 
-    A loop is an ending that is periodic with period at most `max_period`, at least `min_repeats` whole times,
-    over at least `min_length` units. Only the last 4,000 units are looked at.
+    A loop is an ending that is periodic with period at most `max_period`, at least `min_repeats`
+    whole times, over at least `min_length` units. Only the last 4,000 units are looked at.
     """
     tail = units[-_TAIL:]
     for period in range(1, min(max_period, len(tail) // min_repeats) + 1):
@@ -75,9 +83,11 @@ def loop_period(
     return None
 
 
-def token_penalties(token_ids: Sequence[int], ngram: int = 40, penalty: float = -0.05) -> list[float]:
-    """Dense form: `penalty` on every token of an n-gram that occurred before (Demystifying long CoT, section
-    5).
+def token_penalties(
+    token_ids: Sequence[int], ngram: int = 40, penalty: float = -0.05
+) -> list[float]:
+    """Dense form: `penalty` on every token of an n-gram that occurred before (Demystifying long
+    CoT, section 5).
 
     Returns:
         One value per token, 0 or `penalty`; for estimators with token-level advantages.

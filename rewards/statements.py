@@ -1,7 +1,8 @@
-"""Answers in words: `The answer is 42.`, a heading with the value below it, `Aiden needs 42 apples.`
+"""Answers in words: `The answer is 42.`, a heading with the value below it, `Aiden needs 42
+apples.`
 
-A statement is a pattern in English (and the Chinese 答案是), its context a few lists of words: nothing here
-understands a sentence. All searches are linear in the length of the text.
+A statement is a pattern in English (and the Chinese 答案是), its context a few lists of words:
+nothing here understands a sentence. All searches are linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ between half twice double plus minus except hundred thousand million billion doz
 # Words end at an underscore as well, which may be emphasis: `_The answer is_ 42`. So no \b here.
 _HEADING = (
     r"^[#>*_ \t]{0,12}(?:the )?(?:final )?answer[*_ \t]*\n\s*"
-    r"(?!(?:\d+[.)]|[-+•])[ \t]+\S)(?=```|[*_`]*(?:[^\s\w*_`]|\d|\w+[*_`.]*\s*$))"  # below it no list and no sentence
+    # below it no list and no sentence
+    r"(?!(?:\d+[.)]|[-+•])[ \t]+\S)(?=```|[*_`]*(?:[^\s\w*_`]|\d|\w+[*_`.]*\s*$))"
 )
 _LEAD_IN = (
     r"(?<![^\W_])(?:final |correct |right )?(?:answers?|option|choice)(?:\s+(?:to|for)\s[^.\n:]{0,80}?)?[*_]*"
@@ -60,16 +62,21 @@ _REASON = re.compile(
     r"|,?\sand we(?: are|['’]re) done.*|,?\s\(?(?:choice|option) \(?[A-Z]\)?\)?$",
     re.DOTALL,
 )
-_LETTERED = re.compile(r"^\(?([A-Z])\)?(?:, |\s(?=\())\(?(-?[\d.,/]+|\$[^$]+\$)\)?$")  # `B, 42`, `B (42)`
+_LETTERED = re.compile(
+    r"^\(?([A-Z])\)?(?:, |\s(?=\())\(?(-?[\d.,/]+|\$[^$]+\$)\)?$"
+)  # `B, 42`, `B (42)`
 
-_CLAUSE = re.compile(r"[.!?;:\n]|,(?!\s*that\b)|\b(?:so|thus|hence|therefore|then|and|but)\b", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"[.!?;:\n]|,(?!\s*that\b)|\b(?:so|thus|hence|therefore|then|and|but)\b", re.IGNORECASE
+)
 _DOUBT = re.compile(
     r"n['’]t\b|\b(?:not(?! (?:hard|difficult))|no way|nobody|never|neither|cannot|(?<!no )(?<!out )(?<!out a )doubt"
     r"|refuse|rule out|false|wrong(?:ly)?|incorrect(?:ly)?|mistaken?(?:ly)?|impossible|unlikely|possibly|perhaps|maybe"
     r"|might|(?:may|could) (?:be|think|guess)|whether|if|unless|suppose|assume|let['’]s say|hope|claims|guess at)\b"
     r"|\b(?:other|another|previous|sample)\s+$"  # another answer
     r"|^\W*(?:a |one )?possible\s+$"
-    r"|\b(?:of|for|on|than|half|twice|double|triple|digits in)\s+(?:(?:the|my|our|your|this)\s+)?$"  # of the answer
+    # of the answer
+    r"|\b(?:of|for|on|than|half|twice|double|triple|digits in)\s+(?:(?:the|my|our|your|this)\s+)?$"
     r"|不|是否|如果|假设|可能|错误",
     re.IGNORECASE,
 )
@@ -78,7 +85,9 @@ _TAKEN_BACK = re.compile(
     r"|it (?:could|may|might) also|(?:this|that|it) (?:is|was) (?:wrong|false|incorrect|not (?:right|correct|true)))\b",
     re.IGNORECASE,
 )
-_SECOND_THOUGHT = re.compile(r"[.!?\n]\W{0,4}(?:wait|hmm+|oops|scratch that|hold on)\b", re.IGNORECASE)
+_SECOND_THOUGHT = re.compile(
+    r"[.!?\n]\W{0,4}(?:wait|hmm+|oops|scratch that|hold on)\b", re.IGNORECASE
+)
 
 _SENTENCE = re.compile(
     r"(?P<subject>[^\d$\\=]{1,120}?)\b(?:is|are|equals|got|get|obtained|found|has|have)\s+(?P<value>[^\n]{1,200})"
@@ -92,7 +101,8 @@ _CHANGE = re.compile(rf"\b{_CHANGING}\b", re.IGNORECASE)
 
 
 def statements(text: str) -> list[str]:
-    """What is stated as the answer, in order; empty where the last statement is in doubt or taken back.
+    """What is stated as the answer, in order; empty where the last statement is in doubt or taken
+    back.
 
     Earlier ones that are in doubt (`Suppose the answer is 41.`) are no statements.
     """
@@ -101,7 +111,9 @@ def statements(text: str) -> list[str]:
     stands, rest = True, 0
     for match in _STATED.finditer(text):
         start, end, rest = _extent(text, match.end())
-        if _STATED.search(text, start, end):  # `Final Answer: The final answer is 42.` is one statement
+        if _STATED.search(
+            text, start, end
+        ):  # `Final Answer: The final answer is 42.` is one statement
             continue
         before = text[max(0, match.start() - _MAX_BEFORE) : match.start()]
         stands = not _DOUBT.search(_CLAUSE.split(before)[-1])
@@ -109,11 +121,17 @@ def statements(text: str) -> list[str]:
             found.append(_value(text[start:end]))
         if len(found) > MAX_STATEMENTS:
             break
-    return found if stands and not _TAKEN_BACK.match(text, rest) and not _SECOND_THOUGHT.search(text, rest) else []
+    return (
+        found
+        if stands and not _TAKEN_BACK.match(text, rest) and not _SECOND_THOUGHT.search(text, rest)
+        else []
+    )
 
 
 def sentence_value(text: str) -> str | None:
-    """The value that a tag's whole sentence gives: `42 apples` of `James has 42 apples left to sell.`"""
+    """The value that a tag's whole sentence gives: `42 apples` of `James has 42 apples left to
+    sell.`
+    """
     if len(text) > _MAX_STATEMENT:
         return None
     text = _REASON.sub("", text.strip().rstrip("."))
@@ -130,8 +148,8 @@ def without_spelling(text: str) -> str:
 
 
 def _extent(text: str, start: int) -> tuple[int, int, int]:
-    """Where what is stated from `start` on begins and ends, and where the text goes on: a block, else the rest of
-    the sentence or line.
+    """Where what is stated from `start` on begins and ends, and where the text goes on: a block,
+    else the rest of the sentence or line.
     """
     limit = start + _MAX_STATEMENT
     for opening, closing in _BLOCKS:

@@ -1,4 +1,6 @@
-"""A function call as JSON: partial credit for parsing, the name, the arguments' names and types, and their values."""
+"""A function call as JSON: partial credit for parsing, the name, the arguments' names and types,
+and their values.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,13 @@ _PARTS = (("parse", 0.1), ("name", 0.2), ("arguments", 0.2), ("values", 0.5))
 
 @register("function_call", bounded=True)
 def function_call(sample: Sample) -> Reward:
-    """0.1 for one JSON object after the thought, + 0.2 a known name, + 0.2 the right keys and types, + 0.5
-    the values.
+    """0.1 for one JSON object after the thought, + 0.2 a known name, + 0.2 the right keys and
+    types, + 0.5 the values.
 
-    The gold is JSON: {"name": ..., "arguments": {...}}, with `tools` (known names) and `optional` (keys of
-    arguments that may be left out) if need be. Keys and values count only for the gold's function. Types are
-    those of JSON: "5" is not 5, true is not 1; 5.0 is 5. Other keys than the gold's are wrong.
+    The gold is JSON: {"name": ..., "arguments": {...}}, with `tools` (known names) and `optional`
+    (keys of arguments that may be left out) if need be. Keys and values count only for the gold's
+    function. Types are those of JSON: "5" is not 5, true is not 1; 5.0 is 5. Other keys than the
+    gold's are wrong.
 
     Raises:
         ValueError: the gold is not such JSON.
@@ -40,9 +43,15 @@ def function_call(sample: Sample) -> Reward:
     if name != gold["name"] or not isinstance(arguments, dict):
         arguments = {"": None}  # no keys of the gold: neither part below holds
     checks.append(_same_keys(arguments, gold["arguments"], gold.get("optional", ())))
-    checks.append(checks[-1] and all(_equal(value, gold["arguments"][key]) for key, value in arguments.items()))
+    checks.append(
+        checks[-1]
+        and all(_equal(value, gold["arguments"][key]) for key, value in arguments.items())
+    )
     score = sum(weight for (_, weight), passed in zip(_PARTS, checks, strict=True) if passed)
-    failed = next((f"wrong_{part}" for (part, _), passed in zip(_PARTS, checks, strict=True) if not passed), "correct")
+    failed = next(
+        (f"wrong_{part}" for (part, _), passed in zip(_PARTS, checks, strict=True) if not passed),
+        "correct",
+    )
     return Reward(score, failed, {"name": str(name)[:100]})
 
 
@@ -80,7 +89,9 @@ def _equal(value: Any, gold: Any) -> bool:
     if isinstance(gold, dict):
         return value.keys() == gold.keys() and all(_equal(value[key], gold[key]) for key in gold)
     if isinstance(gold, list):
-        return len(value) == len(gold) and all(_equal(a, b) for a, b in zip(value, gold, strict=True))
+        return len(value) == len(gold) and all(
+            _equal(a, b) for a, b in zip(value, gold, strict=True)
+        )
     return bool(value == gold)
 
 
@@ -89,6 +100,10 @@ def _gold(text: str) -> dict[str, Any]:
         gold = json.loads(text)
     except ValueError as error:
         raise ValueError(f"the reward `function_call` needs JSON as gold: {error}") from None
-    if not isinstance(gold, dict) or not isinstance(gold.get("arguments"), dict) or "name" not in gold:
+    if (
+        not isinstance(gold, dict)
+        or not isinstance(gold.get("arguments"), dict)
+        or "name" not in gold
+    ):
         raise ValueError("the reward `function_call` needs a gold with `name` and `arguments`")
     return gold

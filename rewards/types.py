@@ -8,16 +8,21 @@ from typing import Any
 
 
 class NeedsWorkerError(Exception):
-    """Grading this answer may cost more than this process should spend; a worker that can be killed has to do it."""
+    """Grading this answer may cost more than this process should spend; a worker that can be killed
+    has to do it.
+    """
 
 
 class InfrastructureError(RuntimeError):
-    """Workers cannot start, or die on known-good answers: scores would say something about the machine."""
+    """Workers cannot start, or die on known-good answers: scores would say something about the
+    machine.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """One component's verdict on one response; `reason` explains a falling curve, `details` a single case.
+    """One component's verdict on one response; `reason` explains a falling curve, `details` a
+    single case.
 
     `details` holds what JSON can hold, since rewards cross process borders and go into logs.
     """
@@ -35,7 +40,9 @@ class Sample:
     gold: str
     question: str = ""
     data_source: str = ""  # name of the data set, for options that differ between them
-    prompt_opens_think: bool = False  # the prompt already ends in `<think>`, so the response must not repeat it
+    prompt_opens_think: bool = (
+        False  # the prompt already ends in `<think>`, so the response must not repeat it
+    )
     truncated: bool = False  # finish_reason == "length", nothing else
     num_tokens: int = 0  # length of the response
     max_tokens: int = 0  # the limit under which it was sampled; 0 when unknown

@@ -1,7 +1,7 @@
 """The process that grades what the caller will not: one request at a time, under resource limits.
 
-It speaks length-prefixed JSON on its standard streams. The parent kills it at a deadline; it needs no signals
-and no threads, and nothing in it outlives the parent.
+It speaks length-prefixed JSON on its standard streams. The parent kills it at a deadline; it needs
+no signals and no threads, and nothing in it outlives the parent.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def _check_known_good() -> None:
     from rewards.accuracy import grade
     from rewards.maths import WORKER, Rules
 
-    reward = grade(r"\boxed{\sqrt{8}}", r"2\sqrt{2}", Rules(), WORKER, prompt_opens_think=False, source="any")
+    reward = grade(
+        r"\boxed{\sqrt{8}}", r"2\sqrt{2}", Rules(), WORKER, prompt_opens_think=False, source="any"
+    )
     if reward.score != 1.0:
         raise RuntimeError("the worker cannot grade a known-good answer")
 
@@ -104,13 +106,22 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     try:
         rewards, healthy = _run(request), True
     except MemoryError:
-        rewards, healthy = [Reward(0.0, "limit", {"limit": "memory"})] * len(request["samples"]), False
+        rewards, healthy = (
+            [Reward(0.0, "limit", {"limit": "memory"})] * len(request["samples"]),
+            False,
+        )
     except SystemExit:
-        rewards, healthy = [Reward(0.0, "crash", {"error": "SystemExit"})] * len(request["samples"]), True
+        rewards, healthy = (
+            [Reward(0.0, "crash", {"error": "SystemExit"})] * len(request["samples"]),
+            True,
+        )
     except Exception as error:  # anything a reward function may raise belongs to its answer
         details = {"error": f"{type(error).__name__}: {error}"[:300]}
         rewards, healthy = [Reward(0.0, "error", details)] * len(request["samples"]), True
-    return {"id": request["id"], "rewards": [[r.score, r.reason, dict(r.details)] for r in rewards]}, healthy
+    return {
+        "id": request["id"],
+        "rewards": [[r.score, r.reason, dict(r.details)] for r in rewards],
+    }, healthy
 
 
 def _run(request: dict[str, Any]) -> list[Any]:
@@ -124,6 +135,12 @@ def _run(request: dict[str, Any]) -> list[Any]:
     if request["name"] == "accuracy":
         options["limits"] = WORKER
     if entry.wants_earlier:
-        earlier = [{name: Reward(*reward) for name, reward in one.items()} for one in request["earlier"]]
+        earlier = [
+            {name: Reward(*reward) for name, reward in one.items()} for one in request["earlier"]
+        ]
         options["earlier"] = earlier if entry.group else earlier[0]
-    return list(entry.function(samples, **options)) if entry.group else [entry.function(samples[0], **options)]
+    return (
+        list(entry.function(samples, **options))
+        if entry.group
+        else [entry.function(samples[0], **options)]
+    )

@@ -1,7 +1,8 @@
 """The small checkpoint that the tests of the real stack start from, and how it was made.
 
-`tests/small_model` is a base model of 0.1M parameters. It is stored and not built, so that the recorded run does not
-depend on how a machine rounds in pre-training. Make it again with `python -m tests.models`.
+`tests/small_model` is a base model of 0.1M parameters. It is stored and not built, so that the
+recorded run does not depend on how a machine rounds in pre-training. Make it again with `python -m
+tests.models`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from data.arithmetic import ArithmeticSpec
-from grpo.base_model import BaseModelSpec, build_base_model
+from grpo.miniature.arithmetic import ArithmeticSpec
+from grpo.miniature.base_model import BaseModelSpec, build_base_model
 
 SMALL_MODEL = Path(__file__).parent / "small_model"
 PROBLEMS = ArithmeticSpec(lengths=(3,), max_term=9)
-SPEC = BaseModelSpec(problems=PROBLEMS, num_layers=2, hidden_size=64, num_heads=2, intermediate_size=128, num_steps=500)
+SPEC = BaseModelSpec(
+    problems=PROBLEMS,
+    num_layers=2,
+    hidden_size=64,
+    num_heads=2,
+    intermediate_size=128,
+    num_steps=500,
+)
 
 
 if __name__ == "__main__":

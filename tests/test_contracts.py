@@ -9,5 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_import_contracts_hold():
     lint = Path(sys.executable).parent / "lint-imports"
-    done = subprocess.run([str(lint), "--config", "setup.cfg", "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(lint), "--config", "setup.cfg", "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr

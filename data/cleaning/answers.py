@@ -18,12 +18,16 @@ from rewards import accuracy_reward
 _LEAD = re.compile(r"(?:the )?(?:final )?answer(?: is)?(?: [:=]|[:=]| )\s*(?=[^\s.])", re.I)
 _ALTERNATIVES = re.compile(r"\s*(?:\\text\s*\{\s*(?:or|OR)\s*\}|\bOR\b)\s*")
 _DECIMAL = re.compile(r"[+-]?\d{1,400}(?:\.\d{1,400})?")
-_FRACTION = re.compile(r"([+-]?)(?:\\frac\{([+-]?\d{1,400})\}\{(\d{1,400})\}|([+-]?\d{1,400})/(\d{1,400}))")
+_FRACTION = re.compile(
+    r"([+-]?)(?:\\frac\{([+-]?\d{1,400})\}\{(\d{1,400})\}|([+-]?\d{1,400})/(\d{1,400}))"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NormaliseAnswers(Stage):
-    r"""Takes what stands around an answer off it, such as `$`, `\[` and `\boxed{}`; keeps the original beside it."""
+    r"""Takes what stands around an answer off it, such as `$`, `\[` and `\boxed{}`; keeps the
+    original beside it.
+    """
 
     name: ClassVar[str] = "normalise_answers"
 
@@ -45,7 +49,9 @@ class NormaliseAnswers(Stage):
 
 
 def normalise(answer: str) -> str:
-    r"""The answer without what is around it; of two ways to write a value (`0.5 \text{ or } \frac12`) the first."""
+    r"""The answer without what is around it; of two ways to write a value (`0.5 \text{ or }
+    \frac12`) the first.
+    """
     answer = strip_wrappers(unicodedata.normalize("NFC", answer))
     answer = strip_wrappers(_LEAD.sub("", answer, count=1)) if _LEAD.match(answer) else answer
     if answer.count(r"\boxed") == 1 and (boxed := last_boxed(answer)):
@@ -73,4 +79,6 @@ def same_answer(a: str, b: str) -> bool:
     """True when the project's grader takes one for the other, in at least one direction."""
     if answer_key(a) == answer_key(b):
         return True
-    return any(accuracy_reward(f"<answer>{x}</answer>", y).score == 1.0 for x, y in ((a, b), (b, a)))
+    return any(
+        accuracy_reward(f"<answer>{x}</answer>", y).score == 1.0 for x, y in ((a, b), (b, a))
+    )

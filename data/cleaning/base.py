@@ -74,9 +74,13 @@ class Stage(ABC):
         """The problems that pass, in their order, and those that do not."""
 
     def options(self) -> dict[str, Any]:
-        """The settings of this stage, for the report and for deciding whether a saved result still holds."""
+        """The settings of this stage, for the report and for deciding whether a saved result still
+        holds.
+        """
         return asdict(self)
 
     def fingerprint(self, context: Context) -> str:
-        """All but the problems on which the result depends; stages that read files add their content."""
+        """All but the problems on which the result depends; stages that read files add their
+        content.
+        """
         return json.dumps([self.name, self.options()], sort_keys=True)

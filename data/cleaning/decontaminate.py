@@ -1,15 +1,19 @@
-"""Decontamination: no training problem may be an evaluation problem, whole, nearly, or inside a longer text.
+"""Decontamination: no training problem may be an evaluation problem, whole, nearly, or inside a
+longer text.
 
 Three tests, in this order; the first that holds gives the reason:
 - `exact_text`: the same words, numbers, operators and brackets in the same order;
-- `near_duplicate`: the same numbers, and a Jaccard similarity of token sets of at least `threshold` in one of
+- `near_duplicate`: the same numbers, and a Jaccard similarity of token sets of at least `threshold`
+in one of
   the views of `data.cleaning.text` (so a template with other numbers is another problem);
-- `ngram_overlap`: at least `ngram_share` of the evaluation problem's word n-grams are in the training
-  problem, and all of its numbers. s1's rule, one common 8-gram, is `any_ngram`; it takes out a tenth of a
-  competition set, because "find the number of ordered pairs of positive integers" is how such problems begin.
+- `ngram_overlap`: at least `ngram_share` of the evaluation problem's word n-grams are in the
+training
+  problem, and all of its numbers. s1's rule, one common 8-gram, is `any_ngram`; it takes out a
+  tenth of a competition set, because "find the number of ordered pairs of positive integers" is how
+  such problems begin.
 
-The evaluation side is indexed and every training problem is compared with all of the index: nothing is
-sampled or hashed, so every pair over the threshold is found.
+The evaluation side is indexed and every training problem is compared with all of the index: nothing
+is sampled or hashed, so every pair over the threshold is found.
 """
 
 from __future__ import annotations
@@ -61,7 +65,9 @@ class Decontaminate(Stage):
         index = Index(context.against, self)
         kept: list[Problem] = []
         dropped: list[Dropped] = []
-        matches = map_ordered(_match, index, [problem.question for problem in problems], context.workers)
+        matches = map_ordered(
+            _match, index, [problem.question for problem in problems], context.workers
+        )
         for problem, match in zip(problems, matches, strict=True):
             if match is None:
                 kept.append(problem)
@@ -126,14 +132,19 @@ class Index:
         for table, view in zip(self.tables, reading.views, strict=True):
             for position, tokens in table.get(view.numbers, ()):
                 smaller, larger = sorted((len(tokens), len(view.tokens)))
-                if smaller < least * larger or (similarity := text.jaccard(view.tokens, tokens)) < least:
+                if (
+                    smaller < least * larger
+                    or (similarity := text.jaccard(view.tokens, tokens)) < least
+                ):
                     continue
                 if best is None or similarity > best.similarity:
                     best = Match("near_duplicate", position, similarity)
         return best
 
     def _contained(self, reading: text.Reading) -> Match | None:
-        counts = Counter(position for gram in self._grams(reading.words) for position in self.grams.get(gram, ()))
+        counts = Counter(
+            position for gram in self._grams(reading.words) for position in self.grams.get(gram, ())
+        )
         shares = {
             position: count / self.gram_counts[position]
             for position, count in counts.items()

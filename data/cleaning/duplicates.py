@@ -26,7 +26,9 @@ class ConflictingAnswers(Stage):
     resolve: Literal["majority", "drop"] = "majority"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
-        reasons: dict[int, tuple[str, str]] = {}  # position -> reason, id of the row it disagrees with
+        reasons: dict[
+            int, tuple[str, str]
+        ] = {}  # position -> reason, id of the row it disagrees with
         for group in groups(map(_text_key, problems)):
             reasons |= self._judge([(i, problems[i]) for i in group])
         dropped = [
@@ -58,7 +60,10 @@ class ConflictingAnswers(Stage):
             losers = [row for same in answers if same is not best for row in same]
             return {i: ("conflicting_answer_outvoted", best[0][1].id) for i, _ in losers}
         return {
-            i: ("conflicting_answers", answers[0][0][1].id if same is not answers[0] else answers[1][0][1].id)
+            i: (
+                "conflicting_answers",
+                answers[0][0][1].id if same is not answers[0] else answers[1][0][1].id,
+            )
             for same in answers
             for i, _ in same
         }
@@ -85,10 +90,12 @@ class ExactDuplicates(Stage):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NearDuplicates(Stage):
-    """Texts with the same numbers whose token sets have a Jaccard similarity of at least `threshold`.
+    """Texts with the same numbers whose token sets have a Jaccard similarity of at least
+    `threshold`.
 
-    By default the answers must agree too: "smallest" and "largest" differ by one word, and a data set of
-    templates is full of such pairs. Same text with another answer is the business of `conflicting_answers`.
+    By default the answers must agree too: "smallest" and "largest" differ by one word, and a data
+    set of templates is full of such pairs. Same text with another answer is the business of
+    `conflicting_answers`.
     """
 
     name: ClassVar[str] = "near_duplicates"
@@ -100,7 +107,9 @@ class NearDuplicates(Stage):
             raise DataError(f"stages.{self.name}.threshold={self.threshold}: must be in (0, 1]")
 
     def run(self, problems: list[Problem], context: Context) -> Result:
-        matches: dict[int, tuple[int, float]] = {}  # position of a repeat -> position of the first, similarity
+        matches: dict[
+            int, tuple[int, float]
+        ] = {}  # position of a repeat -> position of the first, similarity
         for block in groups(map(self._block, problems)):
             # token sets are large: those of one block at a time
             tokens = [text.first_view(problems[i].question).tokens for i in block]
@@ -121,7 +130,9 @@ class NearDuplicates(Stage):
 
 
 def groups(keys: Iterable[str]) -> list[list[int]]:
-    """Positions that share a key, for every key that occurs more than once, in the order of the first."""
+    """Positions that share a key, for every key that occurs more than once, in the order of the
+    first.
+    """
     first: dict[bytes, int] = {}  # a digest for the key: texts are long, and there may be a million
     repeated: dict[int, list[int]] = {}
     for i, key in enumerate(keys):

@@ -1,8 +1,9 @@
-"""Near duplicates by sentence embeddings, as DeepScaleR does (all-MiniLM-L6-v2). Optional: needs a model.
+"""Near duplicates by sentence embeddings, as DeepScaleR does (all-MiniLM-L6-v2). Optional: needs a
+model.
 
-Install the extra (`pip install sentence-transformers`) and have the model at hand. Embeddings see through
-other wordings, and they also take "smallest" for "largest"; so the numbers must agree here too, and the
-answer.
+Install the extra (`pip install sentence-transformers`) and have the model at hand. Embeddings see
+through other wordings, and they also take "smallest" for "largest"; so the numbers must agree here
+too, and the answer.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class EmbeddingDuplicates(Stage):
         return Result([problem for i, problem in enumerate(problems) if i not in matches], dropped)
 
 
-def repeats(problems: Sequence[Problem], embed: Embed, threshold: float) -> dict[int, tuple[int, float]]:
+def repeats(
+    problems: Sequence[Problem], embed: Embed, threshold: float
+) -> dict[int, tuple[int, float]]:
     """Position of each repeat -> position of the earlier problem that is kept, and their cosine."""
     found: dict[int, tuple[int, float]] = {}
     for block in groups(_block(problem) for problem in problems):

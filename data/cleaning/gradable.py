@@ -1,8 +1,8 @@
 """Gradability: a problem is of use only when the grader can tell a right answer from a wrong one.
 
-Two questions are asked. Is the answer of a kind that a rule can grade, or a proof, prose, several parts, a
-drawing? And does the project's own grader take the gold for correct when a model answers with exactly that? A
-gold that fails would punish every right answer.
+Two questions are asked. Is the answer of a kind that a rule can grade, or a proof, prose, several
+parts, a drawing? And does the project's own grader take the gold for correct when a model answers
+with exactly that? A gold that fails would punish every right answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _ASKS_PROOF = re.compile(
     r"|(?:^|[.;:!?)$]\s+)explain\s+(?:why|how)\b",
     re.I,
 )
-# Words that ask for a value wherever they stand, but `we find that`; and questions, which end in a question mark.
+# Words that ask for a value wherever they stand, but `we find that`; and questions, which end in a
+# question mark.
 # `the number of` or `the maximum` alone may as well be what the proof is about.
 _ASKS_VALUE = re.compile(
     r"(?<!\bwe )(?<!\bcan )(?<!\bone )(?<!\bto )"
@@ -42,7 +43,9 @@ _DRAWING = re.compile(
     r"\[asy\]|\\(?:includegraphics|begin\{(?:tabular|tikzpicture|picture|figure|verbatim)\})|https?://|<(?:img|table)"
 )
 _BRACE = re.compile(r"\\.|[{}]", re.S)
-_ELIDED = re.compile(r"\\[lc]?dots[a-z]?(?![A-Za-z])|\.\.\.|…")  # 614.519..., or 1, 2, ..., 2008: what is left out?
+_ELIDED = re.compile(
+    r"\\[lc]?dots[a-z]?(?![A-Za-z])|\.\.\.|…"
+)  # 614.519..., or 1, 2, ..., 2008: what is left out?
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|sc|normal)?|textnormal|mbox|hbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
 )
@@ -69,13 +72,19 @@ _PART = re.compile(
     re.I,
 )
 _NUMERALS = {ord("①") + k: f" ({k + 1}) " for k in range(20)} | {
-    ord(first) + k: numeral for first in "Ⅰⅰ" for k, numeral in enumerate(("i", "ii", "iii", "iv", "v"))
+    ord(first) + k: numeral
+    for first in "Ⅰⅰ"
+    for k, numeral in enumerate(("i", "ii", "iii", "iv", "v"))
 }
 _MARKDOWN = re.compile(r"\*\*|__|`")
 _ITEMS = re.compile(r"\\item\b.*\\item\b", re.S)
 _BRACKET = re.compile(r"\([^()]{4,}\)|\([^()]*,[^()]*\)")
-_NAMED = re.compile(r"[A-Za-z]{3,}[A-Za-z ]*[:=]\s*[^,;:=]+[,;]\s*(?:and\s+)?[A-Za-z]{3,}[A-Za-z ]*[:=]")
-_NAME_AND_VALUE = re.compile(r"\s*([A-Za-z]{3,}(?:\s+[A-Za-z]+)*)\s+\$?(?:[a-z]\s*=\s*)?-?[\d@]")  # `maximum 5`
+_NAMED = re.compile(
+    r"[A-Za-z]{3,}[A-Za-z ]*[:=]\s*[^,;:=]+[,;]\s*(?:and\s+)?[A-Za-z]{3,}[A-Za-z ]*[:=]"
+)
+_NAME_AND_VALUE = re.compile(
+    r"\s*([A-Za-z]{3,}(?:\s+[A-Za-z]+)*)\s+\$?(?:[a-z]\s*=\s*)?-?[\d@]"
+)  # `maximum 5`
 _ORDINALS = re.compile(r"\b(?:first|part \w)\b.*\b(?:second|part \w)\b", re.I | re.S)
 _BLOCKS = re.compile(r"\\\]\s*\\\[|\$\$\s*\n\s*\$\$|\n[ \t]*\n")  # formulas one below the other
 # verbs and conjunctions of sentences; a value has none of them
@@ -119,7 +128,8 @@ _STANDARD = re.compile(
 )
 _VERB = re.compile(r"\b(?:is|are|equals)\b")
 _LEAD_IN = re.compile(
-    r"^\W*(?:so|thus|hence|therefore)?,?\s*(?:the|our|my)?\s*(?:final |correct )?answer\s*(?:is|:)\s*", re.I
+    r"^\W*(?:so|thus|hence|therefore)?,?\s*(?:the|our|my)?\s*(?:final |correct )?answer\s*(?:is|:)\s*",
+    re.I,
 )
 _ARTICLE = re.compile(r"^\W*(?:the|an?)\s+(?=[A-Za-z]{2})", re.I)
 _PROSE_WORDS = 3  # "no solution" can be graded as a text; three words of prose have too many equals
@@ -127,7 +137,9 @@ _PROSE_WORDS = 3  # "no solution" can be graded as a text; three words of prose 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gradable(Stage):
-    """Takes out proofs, prose, answers in parts, drawings, and golds that do not grade themselves as correct."""
+    """Takes out proofs, prose, answers in parts, drawings, and golds that do not grade themselves
+    as correct.
+    """
 
     name: ClassVar[str] = "gradable"
 
@@ -135,7 +147,9 @@ class Gradable(Stage):
         kept: list[Problem] = []
         dropped: list[Dropped] = []
         tasks = [(p.question, p.answer, str(p.extra.get("reward", "accuracy"))) for p in problems]
-        for problem, reason in zip(problems, map_ordered(_reason, None, tasks, context.workers), strict=True):
+        for problem, reason in zip(
+            problems, map_ordered(_reason, None, tasks, context.workers), strict=True
+        ):
             if reason is None:
                 kept.append(problem)
             else:
@@ -167,18 +181,26 @@ def why_not_gradable(question: str, answer: str) -> str | None:
 
 def _is_prose_text(answer: str) -> bool:
     plain = _LEAD_IN.sub("", _outside_commands(answer)).strip(" .$")
-    if _STANDARD.fullmatch(plain) or (prose_words(plain) < _PROSE_WORDS and not _SENTENCE.search(plain)):
+    if _STANDARD.fullmatch(plain) or (
+        prose_words(plain) < _PROSE_WORDS and not _SENTENCE.search(plain)
+    ):
         return False
     # "all real numbers" is an interval to the grader, and "the total is 5" is 5: no prose
     value = _VERB.split(plain)[-1].strip()
-    is_stated = prose_words(value) == 0 and accuracy_reward(rf"\boxed{{{value}}}", answer).score == 1
+    is_stated = (
+        prose_words(value) == 0 and accuracy_reward(rf"\boxed{{{value}}}", answer).score == 1
+    )
     return not is_stated and not is_set_of_numbers(answer, IN_PROCESS)
 
 
 def prose_words(answer: str) -> int:
-    """Most words of ordinary language in one element of a comma list; units, variables and an article do not count."""
+    """Most words of ordinary language in one element of a comma list; units, variables and an
+    article do not count.
+    """
     elements = re.split(r"[,;]", _outside_commands(answer))
-    return max(sum(map(_is_prose, _WORD.findall(_ARTICLE.sub("", element)))) for element in elements)
+    return max(
+        sum(map(_is_prose, _WORD.findall(_ARTICLE.sub("", element)))) for element in elements
+    )
 
 
 def _outside_commands(answer: str) -> str:
@@ -188,7 +210,9 @@ def _outside_commands(answer: str) -> str:
 def _is_prose(word: str) -> bool:
     word = word.lower()
     # two letters are mostly a product of variables
-    return word not in _MATH_WORDS and word not in _UNITS and (len(word) > 2 or word in _SHORT_WORDS)
+    return (
+        word not in _MATH_WORDS and word not in _UNITS and (len(word) > 2 or word in _SHORT_WORDS)
+    )
 
 
 def _braces_match(answer: str) -> bool:
@@ -210,7 +234,11 @@ def _is_proof(question: str, answer: str) -> bool:
 
 def _has_parts(answer: str) -> bool:
     plain = _MARKDOWN.sub("", _TEXT_COMMAND.sub(r" \1 ", answer).translate(_NUMERALS))
-    if _BLOCKS.search(answer) or _ITEMS.search(answer) or _ORDINALS.search(_COMMAND.sub(" ", plain)):
+    if (
+        _BLOCKS.search(answer)
+        or _ITEMS.search(answer)
+        or _ORDINALS.search(_COMMAND.sub(" ", plain))
+    ):
         return True
     # tuples and products such as (2, 1) or 3(x + 2) are values, and their brackets no labels
     plain = _BRACKET.sub(" @ ", plain)

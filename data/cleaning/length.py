@@ -1,4 +1,6 @@
-"""Over-long prompts, counted by the real tokenizer in the real template. They are dropped, never cut."""
+"""Over-long prompts, counted by the real tokenizer in the real template. They are dropped, never
+cut.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class PromptLength(Stage):
                 kept.append(problem)
             else:
                 details = {"num_tokens": num_tokens}
-                dropped.append(Dropped(problem=problem, stage=self.name, reason="over_long", details=details))
+                dropped.append(
+                    Dropped(problem=problem, stage=self.name, reason="over_long", details=details)
+                )
         return Result(kept, dropped, {"longest_prompt_tokens": longest})
 
 

@@ -1,10 +1,11 @@
-"""Near duplicates within a block: all pairs when the block is small, MinHash with LSH when it is large.
+"""Near duplicates within a block: all pairs when the block is small, MinHash with LSH when it is
+large.
 
-Blocks are rows that could be duplicates at all (same numbers, same answer), so nearly all of them are small
-and are compared exactly. A large one would cost time quadratic in its size; there MinHash proposes
-candidates, and each is checked exactly. With 25 bands of 5 rows a pair of similarity 0.8 is missed with
-probability (1 - 0.8^5)^25 = 5e-5, one of 0.9 with 4e-10. Hash functions are seeded: the same rows give the
-same candidates everywhere.
+Blocks are rows that could be duplicates at all (same numbers, same answer), so nearly all of them
+are small and are compared exactly. A large one would cost time quadratic in its size; there MinHash
+proposes candidates, and each is checked exactly. With 25 bands of 5 rows a pair of similarity 0.8
+is missed with probability (1 - 0.8^5)^25 = 5e-5, one of 0.9 with 4e-10. Hash functions are seeded:
+the same rows give the same candidates everywhere.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _DIGEST_ROWS = 8192  # rows hashed at a time: the library hands digests over as 
 def first_similar(
     tokens: Sequence[frozenset[str]], threshold: float, all_pairs: int = ALL_PAIRS_ROWS
 ) -> dict[int, tuple[int, float]]:
-    """For each repeat of an earlier row: that row, and their similarity. Nothing is compared with a repeat.
+    """For each repeat of an earlier row: that row, and their similarity. Nothing is compared with a
+    repeat.
 
     Args:
         tokens: [N] token set of each row of one block.
@@ -38,7 +40,10 @@ def first_similar(
     for i, own in enumerate(tokens):
         for j in finder.candidates(i):
             smaller, larger = sorted((len(own), len(tokens[j])))
-            if smaller >= threshold * larger and (similarity := jaccard(own, tokens[j])) >= threshold:
+            if (
+                smaller >= threshold * larger
+                and (similarity := jaccard(own, tokens[j])) >= threshold
+            ):
                 repeats[i] = (j, similarity)
                 break
         else:
@@ -86,4 +91,6 @@ def _digests(token_sets: Sequence[frozenset[str]]) -> np.ndarray:
     matrix = RMinHash.digest_matrix_from_token_sets(
         [sorted(tokens) for tokens in token_sets], _BANDS * _ROWS_PER_BAND, _SEED
     )
-    return np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(token_sets), _BANDS, _ROWS_PER_BAND)
+    return np.array(matrix.to_rows(), dtype=np.uint32).reshape(
+        len(token_sets), _BANDS, _ROWS_PER_BAND
+    )

@@ -1,7 +1,8 @@
 """Runs stages one after the other. With a work folder, finished stages are not run again.
 
-The result of stage k depends on the problems that went in, on its options, and on the results before it. A
-hash of all that names the saved result; when anything changes, that stage and all after it run again.
+The result of stage k depends on the problems that went in, on its options, and on the results
+before it. A hash of all that names the saved result; when anything changes, that stage and all
+after it run again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from data.cleaning.base import Context, Dropped, Result, Stage
 from data.output import write_atomically
 from data.types import Problem
 
-_VERSION = 2  # raise it when a stage's algorithm changes, so that saved results are not taken for current ones
+# raise it when a stage's algorithm changes, so that saved results are not taken for current ones
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ def run_pipeline(
     reports: list[StageReport] = []
     key = _hash_problems(problems) if work_dir else ""
     for number, stage in enumerate(stages, start=1):
-        key = hashlib.sha256(f"{_VERSION}\n{key}\n{stage.fingerprint(context)}".encode()).hexdigest()
+        key = hashlib.sha256(
+            f"{_VERSION}\n{key}\n{stage.fingerprint(context)}".encode()
+        ).hexdigest()
         folder = work_dir / f"{number:02d}-{stage.name}" if work_dir else None
         result = _load(folder, key, problems) if folder else None
         if result is None:

@@ -1,8 +1,9 @@
-"""Filters by what a model did: pass rates (too easy, too hard) and guess rates (right without thinking).
+"""Filters by what a model did: pass rates (too easy, too hard) and guess rates (right without
+thinking).
 
-Both read JSONL rows of `id` and `pass_rate` (0 to 1), which an evaluation run writes. Difficulty as in Kimi
-k1.5 (section 7c): the pass rate of some ten hot samples; the guess filter asks for the answer without a chain
-of thought.
+Both read JSONL rows of `id` and `pass_rate` (0 to 1), which an evaluation run writes. Difficulty as
+in Kimi k1.5 (section 7c): the pass rate of some ten hot samples; the guess filter asks for the
+answer without a chain of thought.
 """
 
 from __future__ import annotations
@@ -45,7 +46,13 @@ class RateStage(Stage):
         dropped: list[Dropped] = []
         for problem in problems:
             rate = rates.get(problem.id)
-            reason = self.reason(rate) if rate is not None else "no_rate" if self.missing == "drop" else None
+            reason = (
+                self.reason(rate)
+                if rate is not None
+                else "no_rate"
+                if self.missing == "drop"
+                else None
+            )
             if rate is not None:
                 problem = dataclasses.replace(problem, extra={**problem.extra, self.column: rate})
             if reason is None:
@@ -97,7 +104,8 @@ def read_rates(path: Path) -> dict[str, float]:
     """`id` -> `pass_rate` of a JSONL file.
 
     Raises:
-        DataError: an unreadable file, a row without the two, a rate outside 0..1, or an id with two rates.
+        DataError: an unreadable file, a row without the two, a rate outside 0..1, or an id with two
+        rates.
     """
     rates: dict[str, float] = {}
     for record in read_records(path):
@@ -106,9 +114,15 @@ def read_rates(path: Path) -> dict[str, float]:
             raise DataError(f"{path}, line {record.line}: {record.fault}")
         problem_id, rate = row.get("id"), row.get("pass_rate")
         if not isinstance(problem_id, (str, int)) or isinstance(problem_id, bool):
-            raise DataError(f"{path}, line {record.line}: id: needs a text; the row has {', '.join(sorted(row))[:200]}")
+            raise DataError(
+                f"{path}, line {record.line}: id: needs a text; the row has {', '.join(sorted(row))[:200]}"
+            )
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
-            raise DataError(f"{path}, line {record.line}: pass_rate: {rate!r} is not a number from 0 to 1")
+            raise DataError(
+                f"{path}, line {record.line}: pass_rate: {rate!r} is not a number from 0 to 1"
+            )
         if rates.setdefault(str(problem_id), float(rate)) != rate:
-            raise DataError(f"{path}, line {record.line}: id {problem_id!r} has two different pass rates")
+            raise DataError(
+                f"{path}, line {record.line}: id {problem_id!r} has two different pass rates"
+            )
     return rates

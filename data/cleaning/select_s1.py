@@ -2,11 +2,12 @@
 
 1. Quality: rows that a failed call or a broken text left behind go out.
 2. Difficulty: what a reference model solves goes out (`pass_rate` at or above `solved_at`).
-3. Diversity: hard benchmark-like rows seed the set; then a domain is drawn uniformly, and in it one row with
+3. Diversity: hard benchmark-like rows seed the set; then a domain is drawn uniformly, and in it one
+row with
    weight 2^(-rank), rank 0 being the *longest* trace, without replacement, until the set is full.
 
-A row may carry `trace` (or `solution`, whose length stands for it), `domain` and `pass_rate`; without a
-domain all rows are of one domain, without a trace the length of the question decides.
+A row may carry `trace` (or `solution`, whose length stands for it), `domain` and `pass_rate`;
+without a domain all rows are of one domain, without a trace the length of the question decides.
 """
 
 from __future__ import annotations
@@ -32,15 +33,21 @@ _NUMBERED = re.compile(r"(?:^|\n)\s*(\d{1,2})[.)]\s")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectS1(Stage):
-    """Draws `size` problems: well formed, unsolved, and spread over domains with long traces preferred."""
+    """Draws `size` problems: well formed, unsolved, and spread over domains with long traces
+    preferred.
+    """
 
     name: ClassVar[str] = "select_s1"
     size: int = 1000
     seed: int = 0
     solved_at: float = 1.0  # a pass rate from which a problem counts as solved
     seed_sources: tuple[str, ...] = ()  # sources of which every row is taken first
-    seed_trace_over: int | None = None  # of those, only rows with longer traces (s1: 5,600 tokens for MATH)
-    uniform_size: int | None = None  # up to here domains are drawn uniformly, then in the shares of `domain_shares`
+    seed_trace_over: int | None = (
+        None  # of those, only rows with longer traces (s1: 5,600 tokens for MATH)
+    )
+    uniform_size: int | None = (
+        None  # up to here domains are drawn uniformly, then in the shares of `domain_shares`
+    )
     domain_shares: tuple[tuple[str, float], ...] = ()
 
     def run(self, problems: list[Problem], context: Context) -> Result:
@@ -55,7 +62,10 @@ class SelectS1(Stage):
         dropped |= dict.fromkeys((i for i in pool if i not in chosen), "not_drawn")
         return Result(
             [problem for i, problem in enumerate(problems) if i in chosen],
-            [Dropped(problem=problems[i], stage=self.name, reason=dropped[i]) for i in sorted(dropped)],
+            [
+                Dropped(problem=problems[i], stage=self.name, reason=dropped[i])
+                for i in sorted(dropped)
+            ],
             {"domains": len({_domain(problems[i]) for i in chosen})},
         )
 
@@ -68,7 +78,11 @@ class SelectS1(Stage):
     def _diverse(self, problems: Sequence[Problem], pool: Sequence[int]) -> set[int]:
         rng = random.Random(f"select_s1/{self.seed}")
         least = -1 if self.seed_trace_over is None else self.seed_trace_over
-        seeds = [i for i in pool if problems[i].source in self.seed_sources and trace_length(problems[i]) > least]
+        seeds = [
+            i
+            for i in pool
+            if problems[i].source in self.seed_sources and trace_length(problems[i]) > least
+        ]
         chosen = set(seeds[: self.size])
         domains: dict[str, list[int]] = defaultdict(list)  # longest trace first
         for i in sorted(pool, key=lambda i: (-trace_length(problems[i]), i)):
@@ -106,4 +120,8 @@ def _domain(problem: Problem) -> str:
 def _counts_up(question: str) -> bool:
     """False when a numbered list skips or repeats a number, as torn texts do."""
     numbers = [int(number) for number in _NUMBERED.findall(question)]
-    return len(numbers) < 2 or numbers[0] > 1 or numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    return (
+        len(numbers) < 2
+        or numbers[0] > 1
+        or numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    )

@@ -1,7 +1,8 @@
 r"""When are two problem texts the same, and when nearly? Normal forms, token sets and number sets.
 
-Problems travel between data sets with small changes: another case, `\dfrac` for `\frac`, `\(` for `$`, more
-blanks, `80,000` for `80000`. Normalising removes those. What stays are words, numbers, operators and brackets.
+Problems travel between data sets with small changes: another case, `\dfrac` for `\frac`, `\(` for
+`$`, more blanks, `80,000` for `80000`. Normalising removes those. What stays are words, numbers,
+operators and brackets.
 """
 
 from __future__ import annotations
@@ -46,14 +47,17 @@ _NUMBER_WORDS = (
     "eleven",
     "twelve",
 )
-_IN_DIGITS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}  # larger ones are rarely spelled out
+_IN_DIGITS = {
+    word: str(number) for number, word in enumerate(_NUMBER_WORDS)
+}  # larger ones are rarely spelled out
 # NFKC would make 52 of 5², and 31/2 of 3½
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _VULGAR_FRACTION = re.compile("(?=[¼½¾⅐-⅞])")
 _DASHES = {ord(dash): "-" for dash in "‐‑–−"}
 _ARGUMENTS = re.compile(r"(?<!\\)\}\s*\{")
 _NEEDLESS_BRACES = re.compile(r"(?<!\\)\{\s*((?:[+-]?(?:[^\W\d_]|\d+(?:\.\d+)?|\\[a-z]+))?)\s*\}")
-# a number, a command, a word, an ellipsis, or any symbol that is not there for the reader of prose alone
+# a number, a command, a word, an ellipsis, or any symbol that is not there for the reader of prose
+# alone
 _KEY_TOKEN = re.compile(
     r"\d+(?:\.\d+)?|(?<!\w)\.\d+|\\[a-z]+|\\\S|[^\W\d_]+|\.{3}"
     r"|[^\w\s$&.?\"“”‘’`~—\u00ad\u200b-\u200d\u2060\ufeff]"
@@ -73,11 +77,12 @@ class View(NamedTuple):
 class Reading(NamedTuple):
     """All that is compared of one text.
 
-    `key` is equal for two texts exactly when they have the same letters, numbers, operators and brackets in order.
-    Similarity is measured in each of the `views`, and two texts are as similar as the most similar of them.
-    The first is the normal form, the second the same with small numbers in digits (`two` is 2). The others take the
-    text as it stands, split into words (with and without capitals), at blanks, and into words and symbols: an overlap
-    under any usual tokenisation is one here.
+    `key` is equal for two texts exactly when they have the same letters, numbers, operators and
+    brackets in order. Similarity is measured in each of the `views`, and two texts are as similar
+    as the most similar of them. The first is the normal form, the second the same with small
+    numbers in digits (`two` is 2). The others take the text as it stands, split into words (with
+    and without capitals), at blanks, and into words and
+    symbols: an overlap under any usual tokenisation is one here.
     """
 
     key: str
@@ -136,8 +141,12 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def _key(cleaned: str) -> str:
-    """The tokens, run together: `$x y$` is `$xy$`. A number or command ends in a blank: `12, 3` is not `1, 23`."""
-    cleaned = _NEEDLESS_BRACES.sub(r" \1 ", _ARGUMENTS.sub("},{", cleaned))  # x^{2} is x^2; but 2^{n+1} not 2^n+1
+    """The tokens, run together: `$x y$` is `$xy$`. A number or command ends in a blank: `12, 3` is
+    not `1, 23`.
+    """
+    cleaned = _NEEDLESS_BRACES.sub(
+        r" \1 ", _ARGUMENTS.sub("},{", cleaned)
+    )  # x^{2} is x^2; but 2^{n+1} not 2^n+1
     tokens = _KEY_TOKEN.findall(cleaned)
     kept = [
         token
@@ -147,9 +156,13 @@ def _key(cleaned: str) -> str:
     ]
     while kept and kept[-1] in _NO_END:
         kept.pop()
-    return "".join(token + " " if token[-1].isdigit() or token[0] == "\\" else token for token in kept)
+    return "".join(
+        token + " " if token[-1].isdigit() or token[0] == "\\" else token for token in kept
+    )
 
 
 def _is_operand(token: str) -> bool:
-    """Does a formula stand here? A mark beside a word of prose is punctuation, and texts differ in that freely."""
+    """Does a formula stand here? A mark beside a word of prose is punctuation, and texts differ in
+    that freely.
+    """
     return len(token) == 1 or token[:1] == "\\" or token[-1:].isdigit()

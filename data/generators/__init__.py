@@ -1,7 +1,7 @@
 """Generators by name. Each makes endless problems whose answers a reward can check.
 
-Texts may repeat in a long stream of an easy level (there are only so many products of one-digit numbers); ids
-do not.
+Texts may repeat in a long stream of an easy level (there are only so many products of one-digit
+numbers); ids do not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ GENERATORS: dict[str, Generator] = {
 }
 
 
-def generate(name: str, *, seed: int, count: int, level: int | None = None, start: int = 0) -> list[Problem]:
+def generate(
+    name: str, *, seed: int, count: int, level: int | None = None, start: int = 0
+) -> list[Problem]:
     """`count` problems of a generator, from number `start` on.
 
     Raises:

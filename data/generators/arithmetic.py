@@ -1,7 +1,9 @@
-"""Integer arithmetic with order of operations. Level L has L + 1 numbers; brackets come in at level 3.
+"""Integer arithmetic with order of operations. Level L has L + 1 numbers; brackets come in at level
+3.
 
-Expressions are trees, so the value is computed while the text is built and nothing is ever parsed or
-evaluated. `data.arithmetic` is the narrower set on which the tiny base model is pre-trained.
+Expressions are trees, so the value is computed while the text is built and nothing is ever parsed
+or evaluated. `grpo.miniature.arithmetic` is the narrower set on which the tiny base model is
+pre-trained.
 """
 
 from __future__ import annotations
@@ -48,7 +50,11 @@ def _join(left: Node, operator: str, right: Node, brackets: bool) -> Node:
     left_text = f"({left.text})" if left.binding < binding else left.text
     # minus and times do not regroup: a - (b - c), a * (b + c)
     right_text = f"({right.text})" if right.binding <= binding and right.binding < 3 else right.text
-    value = {"+": left.value + right.value, "-": left.value - right.value, "*": left.value * right.value}[operator]
+    value = {
+        "+": left.value + right.value,
+        "-": left.value - right.value,
+        "*": left.value * right.value,
+    }[operator]
     return Node(f"{left_text} {operator} {right_text}", value, binding)
 
 

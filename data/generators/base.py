@@ -1,7 +1,7 @@
 """What a generator is: an endless, seeded stream of problems with a difficulty knob.
 
-Problem `index` of a level depends on (generator, seed, level, index) alone, so a stream can be entered
-anywhere, split over machines, and resumed, without keeping any state.
+Problem `index` of a level depends on (generator, seed, level, index) alone, so a stream can be
+entered anywhere, split over machines, and resumed, without keeping any state.
 """
 
 from __future__ import annotations

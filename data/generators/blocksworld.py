@@ -39,7 +39,8 @@ def _make(rng: random.Random, level: int) -> Item:
 def describe(stacks: Stacks) -> str:
     """The stacks in words, each from bottom to top."""
     return " ".join(
-        ", ".join([f"{stack[0]} is on the table", *(f"{b} is on {a}" for a, b in pairwise(stack))]) + "."
+        ", ".join([f"{stack[0]} is on the table", *(f"{b} is on {a}" for a, b in pairwise(stack))])
+        + "."
         for stack in stacks
     )
 

@@ -1,7 +1,9 @@
-"""Countdown: make a target from given numbers, each used once, with + - * /. Solvable by construction.
+"""Countdown: make a target from given numbers, each used once, with + - * /. Solvable by
+construction.
 
-A random expression over the numbers makes the target, and a solver that knows nothing of it can be asked for
-a solution of its own. The gold is not an expression, because many are right: it is the task itself, as JSON.
+A random expression over the numbers makes the target, and a solver that knows nothing of it can be
+asked for a solution of its own. The gold is not an expression, because many are right: it is the
+task itself, as JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def _make(rng: random.Random, level: int) -> Item:
         value, text = _random_expression(rng, [(Fraction(n), str(n)) for n in numbers])
         if value.denominator == 1 and 10 <= value <= _MAX_TARGET and value not in numbers:
             question, gold = pose(numbers, int(value))
-            return Item(question, gold, {"numbers": numbers, "target": int(value), "solution": text})
+            return Item(
+                question, gold, {"numbers": numbers, "target": int(value), "solution": text}
+            )
 
 
 def solve(numbers: Sequence[int], target: int) -> str | None:
@@ -40,7 +44,9 @@ def solve(numbers: Sequence[int], target: int) -> str | None:
     return _search([(Fraction(n), str(n)) for n in numbers], Fraction(target))
 
 
-def _random_expression(rng: random.Random, terms: list[tuple[Fraction, str]]) -> tuple[Fraction, str]:
+def _random_expression(
+    rng: random.Random, terms: list[tuple[Fraction, str]]
+) -> tuple[Fraction, str]:
     while len(terms) > 1:
         rng.shuffle(terms)
         left, right = terms.pop(), terms.pop()

@@ -25,7 +25,9 @@ def _make(rng: random.Random, level: int) -> Item:
         fitting = solutions([truth for _, truth in statements])
         if len(fitting) == 1:
             break
-    said = "\n".join(f'{name} says: "{text}"' for name, (text, _) in zip(names, statements, strict=True))
+    said = "\n".join(
+        f'{name} says: "{text}"' for name, (text, _) in zip(names, statements, strict=True)
+    )
     question = (
         "On an island everyone is a knight or a knave. Knights always tell the truth, knaves always lie. "
         f"You meet {', '.join(names[:-1])} and {names[-1]}.\n{said}\n"
@@ -47,7 +49,8 @@ def solutions(statements: Sequence[Truth]) -> list[tuple[bool, ...]]:
 def spell(names: Sequence[str], kinds: Sequence[bool]) -> str:
     """The answer in words."""
     return ", ".join(
-        f"{name} is a {'knight' if knight else 'knave'}" for name, knight in zip(names, kinds, strict=True)
+        f"{name} is a {'knight' if knight else 'knave'}"
+        for name, knight in zip(names, kinds, strict=True)
     )
 
 
@@ -70,8 +73,14 @@ def _statement(rng: random.Random, names: Sequence[str], speaker: int) -> tuple[
     b = rng.choice([i for i in range(len(names)) if i != a])
     other = "I am" if b == speaker else f"{names[b]} is"
     if kind == "or":
-        return f"{names[a]} is a {word} or {other} a knave.", lambda kinds: kinds[a] == knight or not kinds[b]
-    return f"If {names[a]} is a {word}, then {other} a knight.", lambda kinds: kinds[a] != knight or kinds[b]
+        return (
+            f"{names[a]} is a {word} or {other} a knave.",
+            lambda kinds: kinds[a] == knight or not kinds[b],
+        )
+    return (
+        f"If {names[a]} is a {word}, then {other} a knight.",
+        lambda kinds: kinds[a] != knight or kinds[b],
+    )
 
 
 GENERATOR = Generator(name="knights", make=_make, levels=LEVELS, reward="knights")

@@ -1,7 +1,8 @@
 """Products of a k-digit and an m-digit number, worked out on a scratchpad (Faith and Fate).
 
 The scratchpad has one line for each non-zero digit of the second number, then running sums.
-`rewards.multiplication` checks each line and tells an error made on the spot from one that is carried along.
+`rewards.multiplication` checks each line and tells an error made on the spot from one that is
+carried along.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ import random
 
 from data.generators.base import Generator, Item
 
-DIGITS = ((1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3), (4, 4), (5, 5))  # (k, m) of levels 1, 2, ...
+DIGITS = (
+    (1, 1),
+    (2, 1),
+    (2, 2),
+    (3, 2),
+    (3, 3),
+    (4, 3),
+    (4, 4),
+    (5, 5),
+)  # (k, m) of levels 1, 2, ...
 
 
 def _make(rng: random.Random, level: int) -> Item:
@@ -39,4 +49,6 @@ def scratchpad(a: int, b: int) -> str:
     return "\n".join(lines)
 
 
-GENERATOR = Generator(name="multiplication", make=_make, levels=len(DIGITS), reward="multiplication")
+GENERATOR = Generator(
+    name="multiplication", make=_make, levels=len(DIGITS), reward="multiplication"
+)

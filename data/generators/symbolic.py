@@ -1,8 +1,9 @@
 """Word problems in the manner of GSM-Symbolic: names and numbers vary, the reasoning does not.
 
-Level 1 is the plain story, level 2 adds one clause to the reasoning, level 3 two (GSM-Symbolic's base, P1 and
-P2). A NoOp variant has one more sentence with a number that looks relevant and is not; the answer stays. The
-stories are our own (`data.generators.stories`), because those of the paper may not be changed or sold.
+Level 1 is the plain story, level 2 adds one clause to the reasoning, level 3 two (GSM-Symbolic's
+base, P1 and P2). A NoOp variant has one more sentence with a number that looks relevant and is not;
+the answer stays. The stories are our own (`data.generators.stories`), because those of the paper
+may not be changed or sold.
 """
 
 from __future__ import annotations
@@ -32,7 +33,12 @@ class Instance:
     def question(self, noop: bool = False) -> str:
         """The text; with `noop`, the story's useless sentence stands before the last sentences."""
         extras = [extra.text for extra in self.story.extras[: self.num_extras]]
-        parts = [self.story.text, *extras, *([self.story.noop] if noop else []), self.story.question]
+        parts = [
+            self.story.text,
+            *extras,
+            *([self.story.noop] if noop else []),
+            self.story.question,
+        ]
         return " ".join(parts).format(name=self.name, **self.values)
 
     def answer(self) -> int:
@@ -62,7 +68,10 @@ def draw(story: Story, rng: random.Random, num_extras: int = 0) -> Instance:
     """Numbers are drawn until the story's conditions hold."""
     name = rng.choice(NAMES)
     while True:
-        values = {key: rng.randrange(low, high + 1, step) for key, (low, high, step) in story.ranges.items()}
+        values = {
+            key: rng.randrange(low, high + 1, step)
+            for key, (low, high, step) in story.ranges.items()
+        }
         instance = Instance(story, name, values, num_extras)
         if instance.holds():
             return instance
@@ -71,10 +80,11 @@ def draw(story: Story, rng: random.Random, num_extras: int = 0) -> Instance:
 def evaluation_set(
     index: int, *, seed: int = 0, vary: Vary = "both", level: int = 1, noop: bool = False
 ) -> list[Problem]:
-    """Instance set number `index`: one problem of each story. Sets differ in names, in numbers, or in both.
+    """Instance set number `index`: one problem of each story. Sets differ in names, in numbers, or
+    in both.
 
-    Accuracy is reported as mean and deviation over the sets; a model that reasons has the same on all of
-    them.
+    Accuracy is reported as mean and deviation over the sets; a model that reasons has the same on
+    all of them.
     """
     problems = []
     for story in STORIES:
@@ -83,7 +93,9 @@ def evaluation_set(
         name = fixed.name if vary == "numbers" else fresh.name
         values = fixed.values if vary == "names" else fresh.values
         instance = Instance(story, name, values, level - 1)
-        problem_id = f"symbolic-s{seed}-l{level}-{story.title}-{vary}-{index}{'-noop' if noop else ''}"
+        problem_id = (
+            f"symbolic-s{seed}-l{level}-{story.title}-{vary}-{index}{'-noop' if noop else ''}"
+        )
         problems.append(
             Problem(
                 id=problem_id,

@@ -1,4 +1,6 @@
-"""Rows of a Hugging Face data set at a pinned revision, with the library's own cache and offline switches."""
+"""Rows of a Hugging Face data set at a pinned revision, with the library's own cache and offline
+switches.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,13 @@ from data.loading.records import Record
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
-def read_dataset(name: str, revision: str | None, subset: str | None, split: str) -> Iterator[Record]:
+def read_dataset(
+    name: str, revision: str | None, subset: str | None, split: str
+) -> Iterator[Record]:
     """All rows of one split, in the set's order.
 
-    With HF_HUB_OFFLINE=1 or HF_DATASETS_OFFLINE=1 only what is cached is used, and a set that is not cached
-    fails.
+    With HF_HUB_OFFLINE=1 or HF_DATASETS_OFFLINE=1 only what is cached is used, and a set that is
+    not cached fails.
 
     Raises:
         DataError: no pinned revision, or the set cannot be loaded.
@@ -29,11 +33,17 @@ def read_dataset(name: str, revision: str | None, subset: str | None, split: str
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise DataError(f"data set {name}: needs the `datasets` package (pip install datasets)") from error
+        raise DataError(
+            f"data set {name}: needs the `datasets` package (pip install datasets)"
+        ) from error
     try:
         rows = load_dataset(name, name=subset, split=split, revision=revision)
-    except Exception as error:  # the library raises its own, requests', pyarrow's and plain errors alike
+    except (
+        Exception
+    ) as error:  # the library raises its own, requests', pyarrow's and plain errors alike
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise DataError(f"data set {name} (split {split}, revision {revision}): cannot be loaded: {reason}") from error
+        raise DataError(
+            f"data set {name} (split {split}, revision {revision}): cannot be loaded: {reason}"
+        ) from error
     for number, row in enumerate(rows, start=1):
         yield Record(number, dict(row))

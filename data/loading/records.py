@@ -1,6 +1,7 @@
 """Raw rows from JSONL, JSON and Parquet files, plain or gzipped. The content tells the format.
 
-A fault of the whole file (binary, wrong encoding, truncated) raises `DataError`; a fault of one row is a
+A fault of the whole file (binary, wrong encoding, truncated) raises `DataError`; a fault of one row
+is a
 `Record` with its reason, so that the caller decides whether a row may be skipped.
 """
 
@@ -67,7 +68,9 @@ def _gzipped(path: Path, raw: IO[bytes], max_row_bytes: int) -> Iterator[Record]
                 line = record.line
                 yield record
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the gzip data is truncated or damaged after line {line}: {error}") from error
+        raise DataError(
+            f"{path}: the gzip data is truncated or damaged after line {line}: {error}"
+        ) from error
 
 
 def _text(path: Path, stream: IO[bytes], head: bytes, max_row_bytes: int) -> Iterator[Record]:
@@ -79,7 +82,9 @@ def _text(path: Path, stream: IO[bytes], head: bytes, max_row_bytes: int) -> Ite
 
 def _refuse_binary(path: Path, head: bytes) -> None:
     if head.startswith(_UTF16_32_MARKS):
-        raise DataError(f"{path}: the text is UTF-16 or UTF-32; convert it to UTF-8 (iconv -t UTF-8)")
+        raise DataError(
+            f"{path}: the text is UTF-16 or UTF-32; convert it to UTF-8 (iconv -t UTF-8)"
+        )
     controls = sum(head.count(byte) for byte in _CONTROLS)
     # one NUL in a row is that row's fault; a twentieth of control bytes is no text at all
     if controls * 20 > len(head):
@@ -120,7 +125,9 @@ def _json_array(path: Path, stream: IO[bytes], max_row_bytes: int) -> Iterator[R
     try:
         rows = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from error
+        raise DataError(
+            f"{path}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON (an array of rows): {str(error)[:200]}") from error
     if not rows:

@@ -1,7 +1,8 @@
 """From raw rows to validated `Problem`s. Every row is looked at before any work starts.
 
-A bad row stops the run, unless the caller allows `max_bad_rows` of them; then each is skipped, counted and
-kept with its line, field and reason. Nothing is repaired in silence, and nothing is truncated.
+A bad row stops the run, unless the caller allows `max_bad_rows` of them; then each is skipped,
+counted and kept with its line, field and reason. Nothing is repaired in silence, and nothing is
+truncated.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class BadRow:
 
 @dataclass(slots=True)
 class Validator:
-    """Turns records into problems and remembers the ids of all sources of a run, so that they stay unique."""
+    """Turns records into problems and remembers the ids of all sources of a run, so that they stay
+    unique.
+    """
 
     max_bad_rows: int = 0
     need_answer: bool = True  # an evaluation set is compared by its questions only
@@ -44,7 +47,9 @@ class Validator:
     bad_rows: list[BadRow] = field(default_factory=list)
     _seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # id -> file, line
 
-    def problems(self, records: Iterable[Record], mapping: RowMapping, source: str, file: str) -> list[Problem]:
+    def problems(
+        self, records: Iterable[Record], mapping: RowMapping, source: str, file: str
+    ) -> list[Problem]:
         """The good rows of one source, in order; bad rows go to `bad_rows`.
 
         Raises:
@@ -92,14 +97,20 @@ class Validator:
         problem_id = f"{source}-{record.line:07d}" if fields.id is None else _identifier(fields.id)
         level = None if fields.level is None else _identifier(fields.level, "level")
         origin = _text(fields.source, "source") if fields.source is not None else source
-        extra = {key: value for key, value in record.row.items() if key not in fields.used} | fields.extra
+        extra = {
+            key: value for key, value in record.row.items() if key not in fields.used
+        } | fields.extra
         if self.unique_ids:
             self._claim(problem_id, (file, record.line))
-        return Problem(id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra)
+        return Problem(
+            id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra
+        )
 
     def _claim(self, problem_id: str, here: tuple[str, int]) -> None:
         if (first := self._seen.setdefault(problem_id, here)) is not here:
-            raise RowFault("id", f"duplicate id {problem_id!r}, first used in {first[0]}, line {first[1]}")
+            raise RowFault(
+                "id", f"duplicate id {problem_id!r}, first used in {first[0]}, line {first[1]}"
+            )
 
 
 def _text(value: Any, name: str) -> str:

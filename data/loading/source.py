@@ -32,7 +32,9 @@ class SourceConfig:
     seed: int = 0
     level: int | None = None  # difficulty of the generator; None spreads over all of its levels
     mapping: str = "plain"
-    columns: Mapping[str, str] = field(default_factory=dict)  # question, answer, id, level -> column
+    columns: Mapping[str, str] = field(
+        default_factory=dict
+    )  # question, answer, id, level -> column
     weight: float = 1.0  # share of this source in a weighted mix, relative to the others
     max_row_bytes: int = MAX_ROW_BYTES
 
@@ -42,11 +44,17 @@ class SourceConfig:
         if self.weight < 0:
             raise DataError(f"sources.{self.name}.weight={self.weight} is negative")
         if self.generator is not None and self.count < 1:
-            raise DataError(f"sources.{self.name}.count={self.count}: a generator never ends; say how many to draw")
+            raise DataError(
+                f"sources.{self.name}.count={self.count}: a generator never ends; say how many to draw"
+            )
         if self.columns and self.mapping != "plain":
-            raise DataError(f"sources.{self.name}: columns go with mapping=plain, not mapping={self.mapping}")
+            raise DataError(
+                f"sources.{self.name}: columns go with mapping=plain, not mapping={self.mapping}"
+            )
         if unknown := set(self.columns) - {"question", "answer", "id", "level"}:
-            raise DataError(f"sources.{self.name}.columns: {min(unknown)} is not question, answer, id or level")
+            raise DataError(
+                f"sources.{self.name}.columns: {min(unknown)} is not question, answer, id or level"
+            )
         mappings.lookup(self.mapping)
 
     @property
@@ -68,11 +76,15 @@ def load_source(source: SourceConfig, validator: Validator) -> list[Problem]:
 
 
 def _read(source: SourceConfig, validator: Validator) -> list[Problem]:
-    mapping = mappings.columns(**source.columns) if source.columns else mappings.lookup(source.mapping)
+    mapping = (
+        mappings.columns(**source.columns) if source.columns else mappings.lookup(source.mapping)
+    )
     if source.path is not None:
         records = read_records(Path(source.path), source.max_row_bytes)
     else:
-        records = huggingface.read_dataset(source.dataset or "", source.revision, source.subset, source.split)
+        records = huggingface.read_dataset(
+            source.dataset or "", source.revision, source.subset, source.split
+        )
     return validator.problems(records, mapping, source.name, source.label)
 
 
@@ -87,7 +99,9 @@ def from_mapping(name: str, options: dict[str, Any]) -> SourceConfig:
 
 
 def _generate(source: SourceConfig) -> list[Problem]:
-    from data.generators import generate  # generators are a world of their own; files do not need them
+    from data.generators import (
+        generate,
+    )  # generators are a world of their own; files do not need them
 
     assert source.generator is not None
     return generate(source.generator, seed=source.seed, count=source.count, level=source.level)

@@ -1,4 +1,6 @@
-"""The policy as a Hugging Face folder: safetensors, configuration and tokenizer, complete or not there at all."""
+"""The policy as a Hugging Face folder: safetensors, configuration and tokenizer, complete or not
+there at all.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,18 @@ from grpo.learner.policy import Policy
 
 
 def save_pretrained(
-    policy: Policy, weights: Iterable[tuple[str, Tensor]], folder: Path, tokenizer_folder: Path, rank: int
+    policy: Policy,
+    weights: Iterable[tuple[str, Tensor]],
+    folder: Path,
+    tokenizer_folder: Path,
+    rank: int,
 ) -> str | None:
-    """Gather layer by layer and write `folder` on rank 0, under a temporary name until it is complete.
+    """Gather layer by layer and write `folder` on rank 0, under a temporary name until it is
+    complete.
 
     Returns:
-        On rank 0 the sha256 over all names, shapes and bytes, in the order of names; None on other ranks.
+        On rank 0 the sha256 over all names, shapes and bytes, in the order of names; None on other
+        ranks.
     """
     state: dict[str, Tensor] = {}
     for name, tensor in weights:

@@ -1,7 +1,8 @@
 """Log-probs and entropies of tokens without ever holding [tokens, vocabulary].
 
-At 24K tokens and a vocabulary of 152K the logits of one response alone are 14.6 GB in float32. Here they exist for
-a chunk of tokens at a time, in the forward pass and again in the backward pass, which recomputes them.
+At 24K tokens and a vocabulary of 152K the logits of one response alone are 14.6 GB in float32. Here
+they exist for a chunk of tokens at a time, in the forward pass and again in the backward pass,
+which recomputes them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ from torch import Tensor, nn
 
 
 class ChunkedLogProb(torch.autograd.Function):
-    """(hidden, weight, targets) -> (log-prob of each target, entropy of each distribution), chunk by chunk."""
+    """(hidden, weight, targets) -> (log-prob of each target, entropy of each distribution), chunk
+    by chunk.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, temperature: float, chunk: int
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        temperature: float,
+        chunk: int,
     ) -> tuple[Tensor, Tensor]:
         """N tokens of width D against V rows of the output weight; `chunk` tokens at a time."""
         logp_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=torch.float32)
@@ -26,18 +34,22 @@ class ChunkedLogProb(torch.autograd.Function):
             logp_CV = _log_softmax(hidden_ND[rows], weight_VD, temperature)
             logp_N[rows] = logp_CV.gather(1, targets_N[rows, None]).squeeze(1)
             entropy_N[rows] = -(logp_CV.exp() * logp_CV).sum(dim=1)
-        # The parameter itself is saved, never a view: ZeRO-3 swaps its storage between forward and backward.
+        # The parameter itself is saved, never a view: ZeRO-3 swaps its storage between forward and
+        # backward.
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
         ctx.temperature, ctx.chunk = temperature, chunk
         return logp_N, entropy_N
 
     @staticmethod
-    def backward(ctx: Any, grad_logp_N: Tensor, grad_entropy_N: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_logp_N: Tensor, grad_entropy_N: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """With p = softmax(z / T): d logp_y / dz = (1[y] - p) / T and dH / dz = -p (log p + H) / T."""
         hidden_ND, weight_VD, targets_N = ctx.saved_tensors
         grad_hidden_ND = torch.empty_like(hidden_ND)
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
-        # The loss often has no entropy term: then its gradient is all zeros, and its half of the work is skipped.
+        # The loss often has no entropy term: then its gradient is all zeros, and its half of the
+        # work is skipped.
         with_entropy = bool(grad_entropy_N.any())
         for rows in _chunks(hidden_ND.shape[0], ctx.chunk):
             logp_CV = _log_softmax(hidden_ND[rows], weight_VD, ctx.temperature)
@@ -54,10 +66,11 @@ class ChunkedLogProb(torch.autograd.Function):
 
 
 class LogProbHead(nn.Module):
-    """The output layer of a language model that answers with log-probs of given tokens instead of logits.
+    """The output layer of a language model that answers with log-probs of given tokens instead of
+    logits.
 
-    It owns the weight, tied to the embedding or not: under ZeRO-3 a parameter is whole only inside the forward and
-    backward of the module that owns it.
+    It owns the weight, tied to the embedding or not: under ZeRO-3 a parameter is whole only inside
+    the forward and backward of the module that owns it.
     """
 
     def __init__(self, weight_VD: nn.Parameter, logits_per_chunk: int) -> None:
@@ -67,8 +80,12 @@ class LogProbHead(nn.Module):
         vocabulary = weight_VD.ds_shape[0] if hasattr(weight_VD, "ds_shape") else weight_VD.shape[0]
         self.chunk = max(1, logits_per_chunk // vocabulary)
 
-    def forward(self, hidden_ND: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """[N] log-probs of `targets_N` and [N] entropies, in nats, of softmax(logits / temperature)."""
+    def forward(
+        self, hidden_ND: Tensor, targets_N: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """[N] log-probs of `targets_N` and [N] entropies, in nats, of softmax(logits /
+        temperature).
+        """
         return ChunkedLogProb.apply(hidden_ND, self.weight, targets_N, temperature, self.chunk)
 
 

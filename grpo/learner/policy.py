@@ -14,25 +14,34 @@ from grpo.learner.head import LogProbHead
 class Policy(nn.Module):
     """Backbone and chunked output layer of a causal language model.
 
-    The Hugging Face model stays whole inside (`self.model`), so its parameter names are the names of a checkpoint.
+    The Hugging Face model stays whole inside (`self.model`), so its parameter names are the names
+    of a checkpoint.
     """
 
     def __init__(self, model: PreTrainedModel, logits_per_chunk: int) -> None:
         super().__init__()
         self.model = model
         self.tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-        model.set_output_embeddings(LogProbHead(model.get_output_embeddings().weight, logits_per_chunk))
+        model.set_output_embeddings(
+            LogProbHead(model.get_output_embeddings().weight, logits_per_chunk)
+        )
 
     def forward(
         self, input_ids_BT: Tensor, predicts_BT: Tensor, targets_N: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies, [N] each, of the tokens that follow the positions marked in `predicts_BT`."""
-        hidden_BTD = self.model.get_decoder()(input_ids=input_ids_BT, use_cache=False).last_hidden_state
+        """Log-probs and entropies, [N] each, of the tokens that follow the positions marked in
+        `predicts_BT`.
+        """
+        hidden_BTD = self.model.get_decoder()(
+            input_ids=input_ids_BT, use_cache=False
+        ).last_hidden_state
         return self.model.get_output_embeddings()(hidden_BTD[predicts_BT], targets_N, temperature)
 
 
 def load_model(folder: Path, dtype: torch.dtype, gradient_checkpointing: bool) -> PreTrainedModel:
-    """The model of a Hugging Face folder, for training; under an `HfDeepSpeedConfig` it is born partitioned."""
+    """The model of a Hugging Face folder, for training; under an `HfDeepSpeedConfig` it is born
+    partitioned.
+    """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})

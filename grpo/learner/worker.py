@@ -1,4 +1,6 @@
-"""One learner rank: log-probs, the GRPO update, and the way of the new weights out of the partitions."""
+"""One learner rank: log-probs, the GRPO update, and the way of the new weights out of the
+partitions.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from grpo import losses
+from grpo.algorithm import losses
+from grpo.algorithm.learning_rate import learning_rate
 from grpo.learner import zero
 from grpo.learner.export import save_pretrained
-from grpo.learner.microbatch import MicroBatch, collate, plan_microbatches
+from grpo.learner.packing import MicroBatch, collate, plan_microbatches
 from grpo.learner.spec import LearnerSpec
-from grpo.schedule import learning_rate
 from grpo.types import Batch, TrainSample
 from grpo.weights.sender import GlooSender, NcclSender, WeightSender
 from grpo.weights.wire import EngineClient
 
 
 class LearnerWorker:
-    """One rank of the learner. Every method is a collective: call it on all ranks, with the same arguments."""
+    """One rank of the learner. Every method is a collective: call it on all ranks, with the same
+    arguments.
+    """
 
     def __init__(self, spec: LearnerSpec, rank: int) -> None:
         self.spec, self.rank = spec, rank
@@ -32,15 +36,21 @@ class LearnerWorker:
         self.sender: WeightSender | None = None
 
     def rendezvous(self) -> tuple[str, int]:
-        """An address of this machine and a port that is free now: where rank 0 lets the others meet."""
+        """An address of this machine and a port that is free now: where rank 0 lets the others
+        meet.
+        """
         return free_address()
 
     def start(self, address: str, port: int) -> None:
         """Join the other ranks, load the model in parts, and set up the optimizer."""
         spec, rank = self.spec, self.rank
         torch.set_num_threads(spec.learner.threads_per_rank)
-        torch.manual_seed(0)  # nothing is drawn in training; a stray draw must not differ between runs
-        zero.init_distributed(rank, spec.world_size, address, port, "gloo" if spec.device == "cpu" else "nccl")
+        torch.manual_seed(
+            0
+        )  # nothing is drawn in training; a stray draw must not differ between runs
+        zero.init_distributed(
+            rank, spec.world_size, address, port, "gloo" if spec.device == "cpu" else "nccl"
+        )
         settings = zero.ZeroSettings(
             folder=Path(spec.model_folder),
             dtype=getattr(torch, spec.dtype),
@@ -64,12 +74,15 @@ class LearnerWorker:
             self.reference = zero.wrap(zero.build_policy(settings), settings, optimizer=None)
         gc.freeze()  # what start-up made stays; the collector need not look at it again
 
-    # --- the update ---------------------------------------------------------------------------------------------
+    # --- the update
+    # ---------------------------------------------------------------------------------------------
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
-        """Train on one batch, in `num_updates` optimizer steps, and return the metrics of all ranks together.
+        """Train on one batch, in `num_updates` optimizer steps, and return the metrics of all ranks
+        together.
 
-        An update without any gradient term leaves weights and momentum as they are. The learning rate goes by `step`.
+        An update without any gradient term leaves weights and momentum as they are. The learning
+        rate goes by `step`.
         """
         lr = self._set_learning_rate(step)
         chunks = _chunks(batch.samples, self.spec.num_updates)
@@ -78,7 +91,10 @@ class LearnerWorker:
         # One update per batch is on-policy: the old log-probs are the current ones, at no cost.
         old: list[list[Tensor] | None] = [None] * len(plans)
         if len(plans) > 1:
-            old = [[self._forward(self.engine, mb, batch.temperature)[0] for mb in plan] for plan in plans]
+            old = [
+                [self._forward(self.engine, mb, batch.temperature)[0] for mb in plan]
+                for plan in plans
+            ]
         for chunk, plan, old_logp in zip(chunks, plans, old, strict=True):
             if self._has_gradient(chunk):
                 self._update_once(plan, old_logp, batch.temperature, sums)
@@ -88,7 +104,11 @@ class LearnerWorker:
         return {"lr": lr, **sums.reduce(num_updates)}
 
     def _measure(
-        self, plan: Sequence[MicroBatch], old_logp: Sequence[Tensor] | None, temperature: float, sums: _Sums
+        self,
+        plan: Sequence[MicroBatch],
+        old_logp: Sequence[Tensor] | None,
+        temperature: float,
+        sums: _Sums,
     ) -> None:
         """The metrics of samples that nothing can be learned from."""
         for i, mb in enumerate(plan):
@@ -97,12 +117,18 @@ class LearnerWorker:
             sums.add_gap(mb, logp_N if old_logp is None else old_logp[i])
 
     def _update_once(
-        self, plan: Sequence[MicroBatch], old_logp: Sequence[Tensor] | None, temperature: float, sums: _Sums
+        self,
+        plan: Sequence[MicroBatch],
+        old_logp: Sequence[Tensor] | None,
+        temperature: float,
+        sums: _Sums,
     ) -> None:
         """Forward and backward over all micro-batches, then one optimizer step."""
         algorithm = self.spec.algorithm
         for i, mb in enumerate(plan):
-            logp_N, entropy_N = self.engine(mb.input_ids_BT, mb.predicts_BT, mb.targets_N, temperature)
+            logp_N, entropy_N = self.engine(
+                mb.input_ids_BT, mb.predicts_BT, mb.targets_N, temperature
+            )
             old_N = logp_N.detach() if old_logp is None else old_logp[i]
             pieces = losses.policy_loss(
                 logp_N,
@@ -131,12 +157,17 @@ class LearnerWorker:
         """This rank's micro-batches of one update, with token weights of the global batch."""
         algorithm = self.spec.algorithm
         response_lengths = torch.tensor([len(s.response_token_ids) for s in samples])
-        weights = losses.token_weights(response_lengths, algorithm.aggregation, self.spec.aggregation_constant).tolist()
+        weights = losses.token_weights(
+            response_lengths, algorithm.aggregation, self.spec.aggregation_constant
+        ).tolist()
         lengths = [len(s.prompt_token_ids) + len(s.response_token_ids) for s in samples]
-        plan = plan_microbatches(lengths, self.spec.world_size, self.spec.learner.tokens_per_microbatch)
+        plan = plan_microbatches(
+            lengths, self.spec.world_size, self.spec.learner.tokens_per_microbatch
+        )
         mine = [micro[self.rank] for micro in plan]
         batches = [
-            collate([samples[i] for i in rows], [weights[i] for i in rows], self.spec.pad_token_id) for rows in mine
+            collate([samples[i] for i in rows], [weights[i] for i in rows], self.spec.pad_token_id)
+            for rows in mine
         ]
         return [MicroBatch(*(tensor.to(self.device) for tensor in mb)) for mb in batches]
 
@@ -166,23 +197,34 @@ class LearnerWorker:
     def logprobs(self, samples: Sequence[TrainSample], temperature: float) -> list[list[float]]:
         """Log-probs of the response tokens of some samples, in order, whole on every rank."""
         lengths = [len(s.prompt_token_ids) + len(s.response_token_ids) for s in samples]
-        plan = plan_microbatches(lengths, self.spec.world_size, self.spec.learner.tokens_per_microbatch)
+        plan = plan_microbatches(
+            lengths, self.spec.world_size, self.spec.learner.tokens_per_microbatch
+        )
         mine: dict[int, list[float]] = {}
         for micro in plan:
             rows = micro[self.rank]
             mb = collate([samples[i] for i in rows], [1.0] * len(rows), self.spec.pad_token_id)
-            logp_N, _ = self._forward(self.engine, MicroBatch(*(t.to(self.device) for t in mb)), temperature)
-            parts = logp_N.cpu().split([len(samples[i].response_token_ids) for i in rows]) if rows else []
+            logp_N, _ = self._forward(
+                self.engine, MicroBatch(*(t.to(self.device) for t in mb)), temperature
+            )
+            parts = (
+                logp_N.cpu().split([len(samples[i].response_token_ids) for i in rows])
+                if rows
+                else []
+            )
             mine.update({i: part.tolist() for i, part in zip(rows, parts, strict=True)})
         everyone: list[Any] = [None] * self.spec.world_size
         dist.all_gather_object(everyone, mine)
         whole = {i: values for part in everyone for i, values in part.items()}
         return [whole[i] for i in range(len(samples))]
 
-    # --- weights out --------------------------------------------------------------------------------------------
+    # --- weights out
+    # --------------------------------------------------------------------------------------------
 
     def connect(self, client: EngineClient, address: str, port: int, num_workers: int) -> None:
-        """Open the channel to all engine workers; rank 0 sends, the others take part in the gathers."""
+        """Open the channel to all engine workers; rank 0 sends, the others take part in the
+        gathers.
+        """
         if self.spec.device == "cpu":
             self.sender = GlooSender(client, address, port, num_workers)
         else:
@@ -195,8 +237,12 @@ class LearnerWorker:
         self.sender.send(self.weights, version)
 
     def save(self, folder: str, tokenizer_folder: str) -> str | None:
-        """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights there."""
-        return save_pretrained(self.policy, self.weights, Path(folder), Path(tokenizer_folder), self.rank)
+        """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights
+        there.
+        """
+        return save_pretrained(
+            self.policy, self.weights, Path(folder), Path(tokenizer_folder), self.rank
+        )
 
     def partition_report(self) -> dict[str, float]:
         """How much of the model this rank holds between steps."""
@@ -230,7 +276,9 @@ class _Sums:
             self.largest[0] = max(self.largest[0], pieces.ratio_max)
 
     def add_gap(self, mb: MicroBatch, logp_N: Tensor) -> None:
-        """Distance to the engine's log-probs of one micro-batch, under the weights that both sampled it with."""
+        """Distance to the engine's log-probs of one micro-batch, under the weights that both
+        sampled it with.
+        """
         gap_N = (logp_N - mb.engine_logp_N).abs() * (mb.weight_N > 0)
         self.total[4] += gap_N.sum()
         if gap_N.numel():  # responses may be empty
@@ -242,7 +290,9 @@ class _Sums:
         self.total[5] += (kl_N * (mb.weight_N > 0)).sum()
 
     def reduce(self, num_updates: int) -> dict[str, float]:
-        """Metrics over all ranks: means per token; the loss and gradient norm as means over updates."""
+        """Metrics over all ranks: means per token; the loss and gradient norm as means over
+        updates.
+        """
         dist.all_reduce(self.total)
         dist.all_reduce(self.largest, op=dist.ReduceOp.MAX)
         loss, clipped, entropy, tokens, gap, kl = self.total.tolist()

@@ -29,7 +29,9 @@ class ZeroSettings:
     gradient_checkpointing: bool
 
     def deepspeed_config(self) -> dict[str, Any]:
-        """ZeRO stage 3. Micro-batches vary in number, so accumulation boundaries are set by hand in the learner."""
+        """ZeRO stage 3. Micro-batches vary in number, so accumulation boundaries are set by hand in
+        the learner.
+        """
         return {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -38,7 +40,8 @@ class ZeroSettings:
             "zero_optimization": {
                 "stage": 3,
                 "stage3_param_persistence_threshold": self.param_persistence_threshold,
-                # Buckets are allocated whole: the default of 5e8 elements would take 2 GB for the smallest model.
+                # Buckets are allocated whole: the default of 5e8 elements would take 2 GB for the
+                # smallest model.
                 "reduce_bucket_size": 50_000_000,
                 "stage3_prefetch_bucket_size": 50_000_000,
                 "overlap_comm": self.dtype is torch.bfloat16,
@@ -52,8 +55,9 @@ class ZeroSettings:
 def init_distributed(rank: int, world_size: int, address: str, port: int, backend: str) -> None:
     """Join the learner's process group; `address:port` is rank 0's.
 
-    DeepSpeed's shared-memory collectives serve inference only. Listing no compatible op keeps it from compiling them
-    at start-up, which takes a minute and a compiler, and ZeRO-3 never calls them.
+    DeepSpeed's shared-memory collectives serve inference only. Listing no compatible op keeps it
+    from compiling them at start-up, which takes a minute and a compiler, and ZeRO-3 never calls
+    them.
     """
     os.environ.update(RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE=str(world_size))
     os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
@@ -65,7 +69,11 @@ def init_distributed(rank: int, world_size: int, address: str, port: int, backen
     if backend == "gloo":
         deepspeed.ops.__compatible_ops__ = {}
     deepspeed.init_distributed(
-        dist_backend=backend, rank=rank, world_size=world_size, timeout=timedelta(minutes=10), verbose=False
+        dist_backend=backend,
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(minutes=10),
+        verbose=False,
     )
 
 
@@ -83,16 +91,18 @@ def wrap(policy: Policy, settings: ZeroSettings, optimizer: torch.optim.Optimize
     """The DeepSpeed engine of a policy; without an optimizer it serves forward passes only."""
     import deepspeed
 
-    engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=settings.deepspeed_config())
+    engine, *_ = deepspeed.initialize(
+        model=policy, optimizer=optimizer, config=settings.deepspeed_config()
+    )
     return engine
 
 
 class GatheredWeights:
     """All weights of a partitioned model under their checkpoint names, whole, one layer at a time.
 
-    Iterating is a collective: every rank must do it, and every rank sees every tensor. A tensor is only valid until
-    the next one is asked for. Tied output weights are listed under both names, because an engine may keep a
-    repacked copy of its own.
+    Iterating is a collective: every rank must do it, and every rank sees every tensor. A tensor is
+    only valid until the next one is asked for. Tied output weights are listed under both names,
+    because an engine may keep a repacked copy of its own.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -116,7 +126,9 @@ class GatheredWeights:
 
 
 def partition_report(policy: nn.Module) -> dict[str, float]:
-    """How much of the model this rank holds right now: `local_share` of all elements, and `whole` parameters."""
+    """How much of the model this rank holds right now: `local_share` of all elements, and `whole`
+    parameters.
+    """
     total = local = whole = 0
     for p in policy.parameters():
         total += p.ds_numel

@@ -1,4 +1,6 @@
-"""Writing the files of a run so that a crash leaves either the old file or the new one, never half of one."""
+"""Writing the files of a run so that a crash leaves either the old file or the new one, never half
+of one.
+"""
 
 import json
 import math
@@ -13,8 +15,9 @@ from typing import Any
 def plain(value: Any) -> Any:
     """`value` as the types that JSON and YAML share.
 
-    Non-finite floats become the strings "nan", "inf" and "-inf": JSON has no word for them, and null would
-    hide that a loss was NaN. Anything unknown becomes its `str`, so that recording never fails on a type.
+    Non-finite floats become the strings "nan", "inf" and "-inf": JSON has no word for them, and
+    null would hide that a loss was NaN. Anything unknown becomes its `str`, so that recording never
+    fails on a type.
     """
     if value is None or (isinstance(value, bool | str) and not isinstance(value, Enum)):
         return value
@@ -38,8 +41,8 @@ def plain(value: Any) -> Any:
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """One JSON object on one line. ASCII only, so no control character, separator or lone surrogate of the
-    model's text can split the line or break its encoding."""
+    """One JSON object on one line. ASCII only, so no control character, separator or lone surrogate
+    of the model's text can split the line or break its encoding."""
     return json.dumps(plain(row), ensure_ascii=True, allow_nan=False) + "\n"
 
 
@@ -55,7 +58,9 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_atomic(path, json.dumps(plain(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+    write_atomic(
+        path, json.dumps(plain(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    )
 
 
 def write_yaml(path: Path, value: Mapping[str, Any], comments: Iterable[str] = ()) -> None:
@@ -63,7 +68,9 @@ def write_yaml(path: Path, value: Mapping[str, Any], comments: Iterable[str] = (
     import yaml  # type: ignore[import-untyped]
 
     head = "".join(f"# {' '.join(comment.split())}\n" for comment in comments)
-    write_atomic(path, head + yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=False, width=110))
+    write_atomic(
+        path, head + yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=False, width=110)
+    )
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -83,7 +90,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """One row a step, in order of steps: the objects of `metrics.jsonl` that share a step are merged."""
+    """One row a step, in order of steps: the objects of `metrics.jsonl` that share a step are
+    merged.
+    """
     by_step: dict[int, dict[str, Any]] = {}
     for row in read_jsonl(run_dir / "metrics.jsonl"):
         by_step.setdefault(row["step"], {}).update(row)

@@ -47,18 +47,24 @@ Curve = list[tuple[int, float]]  # (step, value), steps rising
 
 def curve(rows: Sequence[Mapping[str, Any]], key: str) -> Curve:
     """The finite values of one metric (files.plain writes the others as text)."""
-    return [(row["step"], row[key]) for row in rows if key in row and isinstance(row[key], int | float)]
+    return [
+        (row["step"], row[key]) for row in rows if key in row and isinstance(row[key], int | float)
+    ]
 
 
 def evaluation_curves(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Curve]:
     """The curves eval/<name>/<key>, by name, in the order of their first evaluation."""
-    found = (name for row in rows for name in row if name.startswith("eval/") and name.count("/") == 2)
+    found = (
+        name for row in rows for name in row if name.startswith("eval/") and name.count("/") == 2
+    )
     keys = [name for name in dict.fromkeys(found) if name.endswith(f"/{key}")]
     return {name.split("/")[1]: points for name in keys if (points := curve(rows, name))}
 
 
 def smooth(points: Curve) -> Curve:
-    """Centred running mean over about a twentieth of the run: the trend without the noise of a batch."""
+    """Centred running mean over about a twentieth of the run: the trend without the noise of a
+    batch.
+    """
     half = max(1, len(points) // 40)
     windows = (points[max(0, i - half) : i + half + 1] for i in range(len(points)))
     return [
@@ -74,7 +80,9 @@ def plot_run(run_dir: Path, title: str = "") -> list[Path]:
         FileNotFoundError: there is no metrics.jsonl.
     """
     rows = read_metrics(run_dir)
-    panels = [panel for panel in PANELS if curve(rows, panel.key) or evaluation_curves(rows, panel.key)]
+    panels = [
+        panel for panel in PANELS if curve(rows, panel.key) or evaluation_curves(rows, panel.key)
+    ]
     folder = run_dir / "plots"
     folder.mkdir(exist_ok=True)
     written = [_save(_single(rows, panel), folder / f"{panel.key}.png") for panel in panels]
@@ -104,17 +112,27 @@ def _overview(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel], title:
     entries: dict[str, Any] = {}
     for axes, panel in zip(grid, panels, strict=False):
         draw(axes, rows, panel)
-        entries |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        entries |= {
+            label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     if title:
         figure.suptitle(title, fontsize=14, color=INK)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries), frameon=False)
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=len(entries),
+        frameon=False,
+    )
     return figure
 
 
 def draw(axes: "Axes", rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
-    """Training as a faint line with its running mean; evaluations as points, base and final with values."""
+    """Training as a faint line with its running mean; evaluations as points, base and final with
+    values.
+    """
     if training := curve(rows, panel.key):
         axes.plot(*_xy(training), color=TRAINING, alpha=0.28, linewidth=1)
         axes.plot(*_xy(smooth(training)), color=TRAINING, linewidth=2, label="training batches")
@@ -123,7 +141,9 @@ def draw(axes: "Axes", rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
     for name, points in evaluations.items():
         colour, marker = looks[name]
         axes.plot(*_xy(points), color=colour, linewidth=1, alpha=0.6)
-        axes.plot(*_xy(points), color=colour, marker=marker, linestyle="", label=f"held-out, {name}")
+        axes.plot(
+            *_xy(points), color=colour, marker=marker, linestyle="", label=f"held-out, {name}"
+        )
     first = {name: points[0] for name, points in evaluations.items() if points[0][0] == 0}
     last = {name: points[-1] for name, points in evaluations.items() if len(points) > 1}
     _write_values(axes, first, looks, word="base", side="left")

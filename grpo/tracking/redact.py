@@ -1,8 +1,8 @@
 """Keeping secrets out of everything that is written about a run.
 
-Three nets, each enough for some secrets: the name of the key, the look of the value, and the actual values
-that this process holds as secrets (environment, netrc). The last one catches a key that looks like nothing
-special.
+Three nets, each enough for some secrets: the name of the key, the look of the value, and the actual
+values that this process holds as secrets (environment, netrc). The last one catches a key that
+looks like nothing special.
 """
 
 import itertools
@@ -51,18 +51,24 @@ _VALUE_PATTERNS = [
         r"(?i)(?<=\bbearer )[A-Za-z0-9._~+/\-]{8,}=*",
     )
 ]
-_PLAIN_WANDB_KEY = re.compile(r"\b[0-9a-f]{40}\b")  # also the look of a git hash: see `_redact_text`
+_PLAIN_WANDB_KEY = re.compile(
+    r"\b[0-9a-f]{40}\b"
+)  # also the look of a git hash: see `_redact_text`
 _ASSIGNMENT = re.compile(r"([A-Za-z_][\w.\-]*)(=)([\"']?)([^\s\"',;&]+)")
 
 
 def key_words(key: str) -> list[str]:
-    """The words of a key: `wandbApiKey`, `wandb_api_key` and `WANDB-API-KEY` are all wandb, api, key."""
+    """The words of a key: `wandbApiKey`, `wandb_api_key` and `WANDB-API-KEY` are all wandb, api,
+    key.
+    """
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
     return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word]
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether a setting of this name holds a secret. `max_tokens`, `eos_token` and `token_id` do not."""
+    """Whether a setting of this name holds a secret. `max_tokens`, `eos_token` and `token_id` do
+    not.
+    """
     words = key_words(key.rsplit(".", 1)[-1])
     if any(word in _SECRET_WORDS for word in words):
         return True
@@ -72,15 +78,19 @@ def is_secret_key(key: str) -> bool:
 
 
 def held_secrets(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Values this process knows to be secret, longest first: environment variables with a secret name, netrc
-    passwords. Shorter than 8 characters is left alone: replacing such text would spoil what is written."""
+    """Values this process knows to be secret, longest first: environment variables with a secret
+    name, netrc passwords. Shorter than 8 characters is left alone: replacing such text would spoil
+    what is written."""
     environ = os.environ if environ is None else environ
-    values = {value for name, value in environ.items() if is_secret_key(name)} | set(_netrc_passwords(environ))
+    values = {value for name, value in environ.items() if is_secret_key(name)} | set(
+        _netrc_passwords(environ)
+    )
     return sorted((value for value in values if len(value) >= 8), key=len, reverse=True)
 
 
 def redact(value: Any, held: Iterable[str] | None = None, key: str = "") -> Any:
-    """A copy of nested dicts, lists and text without secrets. Numbers stay, except under a secret name.
+    """A copy of nested dicts, lists and text without secrets. Numbers stay, except under a secret
+    name.
 
     Args:
         value: what `files.plain` returns.
@@ -99,7 +109,11 @@ def redact(value: Any, held: Iterable[str] | None = None, key: str = "") -> Any:
 
 def _says_nothing(value: Any) -> bool:
     """Unset, a switch, or a marker such as `<eos>`, which some recipe calls its token."""
-    return value in (None, "") or isinstance(value, bool) or (isinstance(value, str) and value[0] in "<[")
+    return (
+        value in (None, "")
+        or isinstance(value, bool)
+        or (isinstance(value, str) and value[0] in "<[")
+    )
 
 
 def redact_text(text: str) -> str:
@@ -112,7 +126,9 @@ def _redact_text(text: str, held: Iterable[str], key: str) -> str:
         text = text.replace(secret, REDACTED)
     for pattern in _VALUE_PATTERNS:
         text = pattern.sub(REDACTED, text)
-    text = _ASSIGNMENT.sub(_redact_assignment, text)  # a command line or override inside a text: `hub.token=...`
+    text = _ASSIGNMENT.sub(
+        _redact_assignment, text
+    )  # a command line or override inside a text: `hub.token=...`
     if not _DIGEST_WORDS & set(key_words(key)):
         text = _PLAIN_WANDB_KEY.sub(REDACTED, text)
     return text

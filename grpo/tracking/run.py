@@ -7,14 +7,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from grpo.tracking import files
-from grpo.tracking.closing import places, print_closing
-from grpo.tracking.console import Display, open_display
-from grpo.tracking.metrics import in_order, panel_values
+from grpo.tracking.catalogue import in_order, panel_values
 from grpo.tracking.redact import redact, redact_text
 from grpo.tracking.settings import TrackingConfig
-from grpo.tracking.tensorboard import TensorBoardTracker
-from grpo.tracking.trackers import Background
-from grpo.tracking.wandb_tracker import FINISH_SECONDS, WandbTracker, resolve_mode
+from grpo.tracking.terminal.display import Display, open_display
+from grpo.tracking.terminal.summary_table import places, print_closing
+from grpo.tracking.trackers.background import Background
+from grpo.tracking.trackers.tensorboard import TensorBoardTracker
+from grpo.tracking.trackers.wandb import FINISH_SECONDS, WandbTracker, resolve_mode
 
 FAILED_SECONDS = 15.0  # what trackers get when training failed: the error should be seen soon
 
@@ -29,7 +29,8 @@ def open_run(
     total_steps: int,
     git_hash: str | None,
 ) -> "Run":
-    """Create the run folder with its config.yaml, and the display. Trackers start with the first record.
+    """Create the run folder with its config.yaml, and the display. Trackers start with the first
+    record.
 
     Args:
         output_dir: the folder of this run and of no other.
@@ -43,7 +44,9 @@ def open_run(
     """
     mode = resolve_mode(settings.wandb)
     if (output_dir / "metrics.jsonl").exists():
-        raise ValueError(f"output_dir={output_dir} already holds a run; name another folder, or remove this one")
+        raise ValueError(
+            f"output_dir={output_dir} already holds a run; name another folder, or remove this one"
+        )
     (output_dir / "rollouts").mkdir(parents=True, exist_ok=True)
     clean_config = redact(files.plain(config))
     head = [f"recipe: {recipe}", f"git: {git_hash or 'unknown'}"]
@@ -60,8 +63,8 @@ def open_run(
 
 
 class Run:
-    """The record of one run. Built by `open_run`; a context manager, so that the terminal is given back and
-    the trackers are closed when training fails."""
+    """The record of one run. Built by `open_run`; a context manager, so that the terminal is given
+    back and the trackers are closed when training fails."""
 
     def __init__(
         self,
@@ -98,13 +101,16 @@ class Run:
         """Record every sample of a step, whole, in rollouts/step_NNNNNN.jsonl."""
         files.write_jsonl(self.output_dir / "rollouts" / f"step_{step:06d}.jsonl", rows)
 
-    def log_evaluation(self, step: int, name: str, metrics: Mapping[str, float], samples: list[dict[str, Any]]) -> None:
+    def log_evaluation(
+        self, step: int, name: str, metrics: Mapping[str, float], samples: list[dict[str, Any]]
+    ) -> None:
         """Record an evaluation on held-out problems, as keys `eval/<name>/<metric>` of its own row.
 
         Args:
             step: updates that the evaluated weights have seen.
             name: which evaluation, such as "sampled" or "greedy".
-            samples: rows for the sample table, all with the same keys; those of one run may differ in number.
+            samples: rows for the sample table, all with the same keys; those of one run may differ
+                in number.
         """
         row = {"step": step, **{f"eval/{name}/{key}": value for key, value in metrics.items()}}
         files.append_jsonl(self.output_dir / "metrics.jsonl", row)
@@ -127,7 +133,10 @@ class Run:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Without `close`: training failed, and the record ends where it ended."""
         if self._open:
@@ -138,10 +147,13 @@ class Run:
 
         try:
             plot_run(self.output_dir, self._recipe)
-        # Plots can be made again from metrics.jsonl; a missing font must not make a finished run a failure.
+        # Plots can be made again from metrics.jsonl; a missing font must not make a finished run a
+        # failure.
         except Exception as error:
             reason = redact_text(f"{type(error).__name__}: {error}")
-            self._display.notice(f"no plots ({reason}); try: python -m grpo.tracking.plots {self.output_dir}")
+            self._display.notice(
+                f"no plots ({reason}); try: python -m grpo.tracking.plots {self.output_dir}"
+            )
 
     def _finish(self, summary: dict[str, Any] | None, timeout: float) -> dict[str, str]:
         """Close trackers, then the display. Returns where each tracker's copy is."""

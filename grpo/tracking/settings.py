@@ -8,7 +8,9 @@ WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WandbConfig:
-    mode: WandbMode = "auto"  # auto: online when a key is found, offline otherwise; WANDB_MODE overrides auto
+    mode: WandbMode = (
+        "auto"  # auto: online when a key is found, offline otherwise; WANDB_MODE overrides auto
+    )
     project: str = "grpo"
     entity: str | None = None  # None: the key's default entity
     name: str | None = None  # None: recipe and name of the run folder

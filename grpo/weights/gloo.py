@@ -1,4 +1,6 @@
-"""The CPU channel: one gloo group of the sending rank (0) and all engine workers, apart from every other group."""
+"""The CPU channel: one gloo group of the sending rank (0) and all engine workers, apart from every
+other group.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def meeting_point(address: str, port: int, *, host: bool) -> dist.TCPStore:
 
 
 def join(store: dist.Store, rank: int, world_size: int) -> dist.ProcessGroup:
-    """The group itself; returns when all its members have come. It does not touch the default group."""
+    """The group itself; returns when all its members have come. It does not touch the default
+    group.
+    """
     return dist.ProcessGroupGloo(dist.PrefixStore("weights", store), rank, world_size, TIMEOUT)
 
 

@@ -1,4 +1,6 @@
-"""Registers our weight-transfer engine with vLLM, in every process of an engine (entry point vllm.general_plugins)."""
+"""Registers our weight-transfer engine with vLLM, in every process of an engine (entry point
+vllm.general_plugins).
+"""
 
 from __future__ import annotations
 
@@ -10,4 +12,6 @@ def register() -> None:
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
     if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(BACKEND, "grpo.weights.receiver", "GlooWeightTransferEngine")
+        WeightTransferEngineFactory.register_engine(
+            BACKEND, "grpo.weights.receiver", "GlooWeightTransferEngine"
+        )

@@ -1,4 +1,6 @@
-"""The engine's end of the gloo channel: a vLLM weight-transfer engine that runs inside every engine worker."""
+"""The engine's end of the gloo channel: a vLLM weight-transfer engine that runs inside every engine
+worker.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
 )
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
 
 from grpo.weights import gloo
 from grpo.weights.wire import ParamMeta, messages, unpack
@@ -45,7 +50,8 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
 class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
     """Receives checkpoint-format weights over gloo and loads them through vLLM's layerwise reload.
 
-    The reload repeats what loading does after reading a checkpoint; on CPU that repacks the linear layers.
+    The reload repeats what loading does after reading a checkpoint; on CPU that repacks the linear
+    layers.
     """
 
     init_info_cls = GlooInitInfo
@@ -55,14 +61,18 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Join the sender's group."""
         store = gloo.meeting_point(init_info.address, init_info.port, host=False)
-        self.group = gloo.join(store, init_info.rank_offset + self.parallel_config.rank, init_info.world_size)
+        self.group = gloo.join(
+            store, init_info.rank_offset + self.parallel_config.rank, init_info.world_size
+        )
 
     def start_weight_update(self) -> None:
         """Make the model ready to load a checkpoint again."""
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Receive all weights. The inherited method ends in an accelerator call that has no meaning on CPU."""
+        """Receive all weights. The inherited method ends in an accelerator call that has no meaning
+        on CPU.
+        """
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:

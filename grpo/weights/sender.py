@@ -12,7 +12,9 @@ from grpo.weights.wire import EngineClient, ParamMeta, WeightSource, pack
 
 
 class WeightSender(Protocol):
-    """One end of the channel on every learner rank; only rank 0 sends, the others take part in the gathers."""
+    """One end of the channel on every learner rank; only rank 0 sends, the others take part in the
+    gathers.
+    """
 
     def open(self, weights: WeightSource, rank: int) -> None:
         """Meet all engine workers."""
@@ -31,7 +33,12 @@ class GlooSender:
     """
 
     def __init__(self, client: EngineClient, address: str, port: int, num_workers: int) -> None:
-        self.client, self.address, self.port, self.world_size = client, address, port, num_workers + 1
+        self.client, self.address, self.port, self.world_size = (
+            client,
+            address,
+            port,
+            num_workers + 1,
+        )
         self.group: dist.ProcessGroup | None = None
         self.metadata: list[ParamMeta] = []
 
@@ -75,10 +82,17 @@ class GlooSender:
 
 
 class NcclSender:
-    """vLLM's own nccl trainer engine, for learner and engines on separate GPUs. Arguments as `GlooSender`."""
+    """vLLM's own nccl trainer engine, for learner and engines on separate GPUs. Arguments as
+    `GlooSender`.
+    """
 
     def __init__(self, client: EngineClient, address: str, port: int, num_workers: int) -> None:
-        self.client, self.address, self.port, self.world_size = client, address, port, num_workers + 1
+        self.client, self.address, self.port, self.world_size = (
+            client,
+            address,
+            port,
+            num_workers + 1,
+        )
         self.engine: Any = None
 
     def open(self, weights: WeightSource, rank: int) -> None:
@@ -89,7 +103,10 @@ class NcclSender:
         )
 
         init_info = NCCLTrainerInitInfo(
-            master_address=self.address, master_port=self.port, world_size=self.world_size, rank=rank
+            master_address=self.address,
+            master_port=self.port,
+            world_size=self.world_size,
+            rank=rank,
         )
         self.engine = NCCLTrainerWeightTransferEngine.trainer_init(
             init_info,
@@ -98,7 +115,9 @@ class NcclSender:
         )
 
     def send(self, weights: WeightSource, version: int) -> None:
-        """Gather and broadcast, packed by vLLM; `weights` must be the source that was given to `open`."""
+        """Gather and broadcast, packed by vLLM; `weights` must be the source that was given to
+        `open`.
+        """
         self.engine.send_weights()
         if self.engine.is_sender:
             self.client.set_weight_version(str(version))

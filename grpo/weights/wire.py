@@ -1,4 +1,6 @@
-"""What both ends of a transfer agree on: the control calls, and how weights are packed into messages."""
+"""What both ends of a transfer agree on: the control calls, and how weights are packed into
+messages.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from torch import Tensor
 
 
 class ParamMeta(NamedTuple):
-    """What the receiver of a weight must know before it arrives; the shape is that of the whole parameter."""
+    """What the receiver of a weight must know before it arrives; the shape is that of the whole
+    parameter.
+    """
 
     name: str
     dtype: torch.dtype
@@ -24,7 +28,9 @@ class ParamMeta(NamedTuple):
 
 
 class WeightSource(Protocol):
-    """A stream of whole weights. Iterating is a collective of the learner ranks; a tensor lives until the next."""
+    """A stream of whole weights. Iterating is a collective of the learner ranks; a tensor lives
+    until the next.
+    """
 
     def metadata(self) -> list[ParamMeta]:
         """What iteration will yield, in its order, without gathering."""
@@ -44,11 +50,14 @@ class EngineClient(Protocol):
     def finish_weight_update(self, weight_version: str | None = None) -> None: ...
 
     def set_weight_version(self, version: str) -> None:
-        """Everything has arrived: forget cached prefixes of the old weights, report `version` from now on."""
+        """Everything has arrived: forget cached prefixes of the old weights, report `version` from
+        now on.
+        """
 
 
 def layer_of(name: str) -> str:
-    """The unit in which weights are gathered and sent: a decoder layer, or a parameter outside of them.
+    """The unit in which weights are gathered and sent: a decoder layer, or a parameter outside of
+    them.
 
     >>> layer_of("model.layers.3.mlp.up_proj.weight"), layer_of("lm_head.weight")
     ('model.layers.3', 'lm_head.weight')
@@ -60,18 +69,25 @@ def layer_of(name: str) -> str:
 
 def messages(metadata: Sequence[ParamMeta]) -> list[list[ParamMeta]]:
     """Consecutive parameters of one layer and dtype: each group travels as one flat message."""
-    return [list(group) for _, group in groupby(metadata, key=lambda meta: (layer_of(meta.name), meta.dtype))]
+    return [
+        list(group)
+        for _, group in groupby(metadata, key=lambda meta: (layer_of(meta.name), meta.dtype))
+    ]
 
 
 def pack(metadata: Sequence[ParamMeta], weights: Iterable[tuple[str, Tensor]]) -> Iterator[Tensor]:
-    """Flat messages, in the order of `messages`. Each tensor is copied as soon as it comes, since it may not last."""
+    """Flat messages, in the order of `messages`. Each tensor is copied as soon as it comes, since
+    it may not last.
+    """
     stream = iter(weights)
     for group in messages(metadata):
         flat: Tensor | None = None
         offset = 0
         for meta in group:
             name, tensor = next(stream)
-            assert (name, tuple(tensor.shape)) == (meta.name, meta.shape), f"{name} came in place of {meta.name}"
+            assert (name, tuple(tensor.shape)) == (meta.name, meta.shape), (
+                f"{name} came in place of {meta.name}"
+            )
             if flat is None:
                 flat = tensor.new_empty(sum(m.numel for m in group))
             flat[offset : offset + meta.numel].copy_(tensor.reshape(-1))

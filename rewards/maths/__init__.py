@@ -1,12 +1,20 @@
 """Mathematical answers: text -> tokens -> a whitelisted tree -> exact or high-precision comparison.
 
-Nothing here evaluates text. The tokenizer knows a fixed list of commands, the parser builds nodes from a
-fixed list of operations, and the evaluator checks sizes before it computes. What is not understood is
-compared as text only.
+Nothing here evaluates text. The tokenizer knows a fixed list of commands, the parser builds nodes
+from a fixed list of operations, and the evaluator checks sizes before it computes. What is not
+understood is compared as text only.
 """
 
 from rewards.maths.compare import Rules, same_answer
 from rewards.maths.limits import IN_PROCESS, WORKER, LimitError, Limits
 from rewards.maths.reader import is_set_of_numbers
 
-__all__ = ["IN_PROCESS", "WORKER", "LimitError", "Limits", "Rules", "is_set_of_numbers", "same_answer"]
+__all__ = [
+    "IN_PROCESS",
+    "WORKER",
+    "LimitError",
+    "Limits",
+    "Rules",
+    "is_set_of_numbers",
+    "same_answer",
+]

@@ -9,7 +9,9 @@ from rewards.maths.units import Unit
 
 
 class Scalar(NamedTuple):
-    """A number or an expression; `also` holds the other sides of `1/2 = 0.5`, which must be equal to it."""
+    """A number or an expression; `also` holds the other sides of `1/2 = 0.5`, which must be equal
+    to it.
+    """
 
     node: Node
     unit: Unit | None = None
@@ -17,7 +19,9 @@ class Scalar(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Several answers in any order. kind: list (with multiplicity), or (alternatives), set (braces)."""
+    """Several answers in any order. kind: list (with multiplicity), or (alternatives), set
+    (braces).
+    """
 
     items: tuple[Answer, ...]
     kind: str = "list"
@@ -41,8 +45,8 @@ class Piece(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A union of intervals, of real numbers or of those of a `domain` (ZZ, NN, QQ), with the variable it was
-    written in, if any.
+    """A union of intervals, of real numbers or of those of a `domain` (ZZ, NN, QQ), with the
+    variable it was written in, if any.
     """
 
     pieces: tuple[Piece, ...]
@@ -109,5 +113,16 @@ class Words(NamedTuple):
 
 
 Answer = (
-    Scalar | Listing | Tuple | Region | Assign | Equation | Inequality | Matrix | Ratio | Congruence | Based | Words
+    Scalar
+    | Listing
+    | Tuple
+    | Region
+    | Assign
+    | Equation
+    | Inequality
+    | Matrix
+    | Ratio
+    | Congruence
+    | Based
+    | Words
 )

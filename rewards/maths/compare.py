@@ -1,4 +1,6 @@
-"""Are two texts the same mathematical object? A first reading of both, then what else they may mean."""
+"""Are two texts the same mathematical object? A first reading of both, then what else they may
+mean.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,11 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
 
 
 def _same_choice(
-    choice: Choice | None, gold_choice: Choice | None, answer: Answer, gold: Answer, comparison: Comparison
+    choice: Choice | None,
+    gold_choice: Choice | None,
+    answer: Answer,
+    gold: Answer,
+    comparison: Comparison,
 ) -> bool:
     """`(C) 12` is C, and is 12; beside another letter with its content both must agree."""
     letter, answer = _without_letter(choice, answer, comparison)
@@ -88,25 +94,37 @@ def _same_choice(
     return same(answer, gold, comparison)
 
 
-def _without_letter(choice: Choice | None, answer: Answer, comparison: Comparison) -> tuple[str, Answer]:
-    return ("", answer) if choice is None else (choice[0], read_tokens(choice[1], comparison.budget.limits))
+def _without_letter(
+    choice: Choice | None, answer: Answer, comparison: Comparison
+) -> tuple[str, Answer]:
+    return (
+        ("", answer)
+        if choice is None
+        else (choice[0], read_tokens(choice[1], comparison.budget.limits))
+    )
 
 
 def _in_other_domains(tokens: Tokens, gold: Tokens) -> bool:
-    r"""`3k, k \in \mathbb{Z}` and the same with k in N; a domain that only one of them names is no difference."""
+    r"""`3k, k \in \mathbb{Z}` and the same with k in N; a domain that only one of them names is no
+    difference.
+    """
     domains, gold_domains = _domains(tokens), _domains(gold)
     return any(domains[name] != gold_domains[name] for name in domains.keys() & gold_domains.keys())
 
 
 def _domains(tokens: Tokens) -> dict[str, str]:
     """The number sets that symbols are said to be in."""
-    places = [i for i in range(1, len(tokens) - 1) if tokens[i].text == "in" and tokens[i].kind == "op"]
+    places = [
+        i for i in range(1, len(tokens) - 1) if tokens[i].text == "in" and tokens[i].kind == "op"
+    ]
     found = {tokens[i - 1].text: number_set_at(tokens, i + 1) for i in places}
     return {name: domain for name, domain in found.items() if domain}
 
 
 def _texts_agree(tokens: Tokens, gold: Tokens, *, ignore_case: bool) -> bool:
-    """Words of a text may agree without regard to case; symbols only with it, and in mathematics all letters."""
+    """Words of a text may agree without regard to case; symbols only with it, and in mathematics
+    all letters.
+    """
     return all(
         (ignore_case and left.kind in ("word", "run")) or left.text == right.text
         for left, right in zip(_marks_removed(tokens), _marks_removed(gold), strict=False)
@@ -117,7 +135,9 @@ def _marks_removed(tokens: Tokens) -> Tokens:
     return [token for token in tokens if not (token.kind == "op" and token.text in '."')]
 
 
-def _read(text: str, programming: bool, limits: Limits, *, comma_lists: bool = False) -> tuple[Answer, Tokens]:
+def _read(
+    text: str, programming: bool, limits: Limits, *, comma_lists: bool = False
+) -> tuple[Answer, Tokens]:
     if programming:
         text = _SCIENTIFIC.sub(r"(\1*10^{\2})", _PROGRAMMING.sub("", text))
     return read(text, limits, comma_lists=comma_lists)
@@ -130,7 +150,12 @@ def _read_gold(text: str, programming: bool, limits: Limits) -> tuple[Answer, To
 
 
 def _same_otherwise(
-    answer: str, gold: str, read_answer: Answer, read_gold: Answer, both: tuple[Tokens, Tokens], comparison: Comparison
+    answer: str,
+    gold: str,
+    read_answer: Answer,
+    read_gold: Answer,
+    both: tuple[Tokens, Tokens],
+    comparison: Comparison,
 ) -> bool:
     """Do any second readings agree? An answer that picks no letter, such as `A = D`, has none."""
     if is_choice(read_gold):
@@ -145,13 +170,18 @@ def _same_otherwise(
 def _other_answers(
     text: str, answer: Answer, gold: Answer, both: tuple[Tokens, Tokens], budget: Budget
 ) -> Iterator[tuple[Answer, Answer]]:
-    """What else an answer may mean: what it states, another name for its parameter, `5 m`, `1,234` as two numbers."""
+    """What else an answer may mean: what it states, another name for its parameter, `5 m`, `1,234`
+    as two numbers.
+    """
     tokens, gold_tokens = both
     for value in values_within(tokens, answer, gold, budget):
         yield value, gold
     if renamed := renamed_parameter(tokens, gold_tokens):
         yield read_tokens(renamed, budget.limits), gold
-    if isinstance(gold, Scalar) and (quantity := _with_letter_unit(tokens, budget.limits)) is not None:
+    if (
+        isinstance(gold, Scalar)
+        and (quantity := _with_letter_unit(tokens, budget.limits)) is not None
+    ):
         yield quantity, gold
     if isinstance(gold, Listing) and ambiguous_commas(text):
         yield read(text, budget.limits, comma_lists=True)[0], gold
@@ -162,30 +192,39 @@ def _other_golds(
 ) -> Iterator[tuple[Answer, Answer]]:
     """The same for a gold; an equation is the answer, unless it gives a quantity its value."""
     if isinstance(gold, Equation):
-        result = _result(gold) if isinstance(answer, Scalar) and not variables(answer.node) else None
+        result = (
+            _result(gold) if isinstance(answer, Scalar) and not variables(answer.node) else None
+        )
         if result is not None:
             yield answer, result
         return
     for value in values_within(tokens, gold, answer, budget):
         yield answer, value
-    if isinstance(answer, Scalar) and (quantity := _with_letter_unit(tokens, budget.limits)) is not None:
+    if (
+        isinstance(answer, Scalar)
+        and (quantity := _with_letter_unit(tokens, budget.limits)) is not None
+    ):
         yield answer, quantity
     if isinstance(answer, Listing) and ambiguous_commas(text):
         yield answer, read(text, budget.limits, comma_lists=True)[0]
 
 
 def _result(equation: Equation) -> Scalar | None:
-    """5 of `m + n = 5`, `AB = 5` and `\\sin x = 5`, which state what was asked for; `2x = 5` is not solved yet."""
+    """5 of `m + n = 5`, `AB = 5` and `\\sin x = 5`, which state what was asked for; `2x = 5` is not
+    solved yet.
+    """
     left, right, unit = equation
     asked, value = (left, right) if variables(left) else (right, left)
     if variables(value) or not _names_a_result(equation):
         return None
-    return Scalar(value, unit) if len(variables(asked)) > 1 or asked.op in ("call", "apply") else None
+    return (
+        Scalar(value, unit) if len(variables(asked)) > 1 or asked.op in ("call", "apply") else None
+    )
 
 
 def _names_a_result(gold: Equation) -> bool:
-    r"""Does the gold give a quantity its value: `AB = 5`, `m + n = 5`, `\tan A = 2`, `|z| = 5`? `x + y = 5` is a
-    line, and `\gcd(m, n) = 1` a condition: there the equation is the answer.
+    r"""Does the gold give a quantity its value: `AB = 5`, `m + n = 5`, `\tan A = 2`, `|z| = 5`? `x
+    + y = 5` is a line, and `\gcd(m, n) = 1` a condition: there the equation is the answer.
     """
     asked = gold.left if variables(gold.left) else gold.right
     if asked.op == "add":
@@ -203,10 +242,16 @@ def _is_thing(node: Node) -> bool:
 
 
 def split_choice(tokens: Tokens) -> Choice | None:
-    """`(C) 12`, `C. 12`, `C: 12` -> C and the rest; None for anything else, and where the rest names a choice too."""
+    """`(C) 12`, `C. 12`, `C: 12` -> C and the rest; None for anything else, and where the rest
+    names a choice too.
+    """
     texts = [token.text for token in tokens]
     start = 1 if texts[:1] == ["("] else 0
-    if len(tokens) < start + 3 or not is_letter(texts[start]) or tokens[start].kind not in ("sym", "word"):
+    if (
+        len(tokens) < start + 3
+        or not is_letter(texts[start])
+        or tokens[start].kind not in ("sym", "word")
+    ):
         return None
     mark = texts[start + 1]
     if (start == 1 and mark != ")") or (start == 0 and mark not in (")", ".", ":")):
@@ -215,7 +260,9 @@ def split_choice(tokens: Tokens) -> Choice | None:
     if (
         not rest
         or takes_back(rest)
-        or any(is_letter(t.text) and t.kind in ("sym", "word") for t in rest if t.text != texts[start])
+        or any(
+            is_letter(t.text) and t.kind in ("sym", "word") for t in rest if t.text != texts[start]
+        )
     ):
         return None
     return texts[start], rest
@@ -223,7 +270,12 @@ def split_choice(tokens: Tokens) -> Choice | None:
 
 def _with_letter_unit(tokens: Tokens, limits: Limits) -> Scalar | None:
     """`5 m` as 5 metres, where all before the m is a number."""
-    if len(tokens) < 2 or tokens[-1].kind != "sym" or not tokens[-1].spaced or tokens[-1].text not in SPACED_LETTERS:
+    if (
+        len(tokens) < 2
+        or tokens[-1].kind != "sym"
+        or not tokens[-1].spaced
+        or tokens[-1].text not in SPACED_LETTERS
+    ):
         return None
     number = read_tokens(tokens[:-1], limits)
     plain = all(token.kind == "num" or token.text in "+-./" for token in tokens[:-1])

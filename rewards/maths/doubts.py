@@ -1,6 +1,8 @@
-"""Words beside a value that take it back, doubt it or offer another one, whether they stand before or after it.
+"""Words beside a value that take it back, doubt it or offer another one, whether they stand before
+or after it.
 
-rewards/statements.py has its own patterns: in a sentence it takes context to tell what such a word belongs to.
+rewards/statements.py has its own patterns: in a sentence it takes context to tell what such a word
+belongs to.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The known functions: exact on rationals where they can be, else at the precision of an mpmath context."""
+"""The known functions: exact on rationals where they can be, else at the precision of an mpmath
+context.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,11 @@ def integer_root(value: int, degree: int) -> int | None:
     else:
         if degree > value.bit_length():
             return None
-        root = round(value ** (1 / degree)) if value.bit_length() < 1000 else 1 << (value.bit_length() // degree + 1)
+        root = (
+            round(value ** (1 / degree))
+            if value.bit_length() < 1000
+            else 1 << (value.bit_length() // degree + 1)
+        )
         while True:  # Newton's method from above
             better = ((degree - 1) * root + value // root ** (degree - 1)) // degree
             if better >= root:
@@ -108,7 +114,14 @@ TRANSCENDENTAL: dict[str, str] = {
         "arcsec": "asec",
         "arccsc": "acsc",
     },
-    **{"sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "coth": "coth", "sech": "sech", "csch": "csch"},
+    **{
+        "sinh": "sinh",
+        "cosh": "cosh",
+        "tanh": "tanh",
+        "coth": "coth",
+        "sech": "sech",
+        "csch": "csch",
+    },
     **{"asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "ln": "ln"},
     **{"floor": "floor", "ceil": "ceil", "abs": "fabs", "sgn": "sign"},
 }
@@ -132,7 +145,12 @@ def transcendental(name: str, argument: Value, context: Any) -> Value:
     if name == "ln" and not argument:
         raise UndefinedError("log of 0")
     result = getattr(context, TRANSCENDENTAL[name])(argument)
-    if context.mag(result or context.one) > context.prec - 30 and name in ("tan", "cot", "sec", "csc"):
+    if context.mag(result or context.one) > context.prec - 30 and name in (
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+    ):
         raise UndefinedError("pole")
     return result
 

@@ -1,7 +1,8 @@
-r"""Answers that name what they answer: `P(X > 4) = 1/3`, `A = \pi r^2 = 4\pi`, `The centre is (1, 2)`.
+r"""Answers that name what they answer: `P(X > 4) = 1/3`, `A = \pi r^2 = 4\pi`, `The centre is (1,
+2)`.
 
-The reader knows plain names. Here everything before the value may be notation that it does not understand: these
-are second readings, tried where the first did not agree.
+The reader knows plain names. Here everything before the value may be notation that it does not
+understand: these are second readings, tried where the first did not agree.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ _COMMANDS = frozenset(
 _SEPARATORS = frozenset({",", ";", "row", "and", "or", "land", "lor", "?"})
 
 
-def values_within(tokens: Tokens, answer: Answer, other: Answer, budget: Budget) -> Iterator[Answer]:
+def values_within(
+    tokens: Tokens, answer: Answer, other: Answer, budget: Budget
+) -> Iterator[Answer]:
     """What an answer may state, if not what it is as a whole; `other` is what it is compared with."""
     try:
         level = top_level(tokens)
@@ -51,7 +54,10 @@ def values_within(tokens: Tokens, answer: Answer, other: Answer, budget: Budget)
         value = read_tokens(rest, budget.limits)
         if not isinstance(value, Words):
             yield value
-    if isinstance(answer, Scalar) and (vector := _as_vector(answer.node, other, budget)) is not None:
+    if (
+        isinstance(answer, Scalar)
+        and (vector := _as_vector(answer.node, other, budget)) is not None
+    ):
         yield vector
     if isinstance(other, Assign) and (function := _without_domain(answer)) is not None:
         yield function
@@ -76,11 +82,19 @@ def _stated(tokens: Tokens, level: list[int], budget: Budget) -> Iterator[Answer
 
 
 def _as_vector(node: Node, other: Answer, budget: Budget) -> Answer | None:
-    """A combination of unit vectors in the form of the other side: a tuple, a column, or unit vectors without hats."""
+    """A combination of unit vectors in the form of the other side: a tuple, a column, or unit
+    vectors without hats.
+    """
     if isinstance(other, Scalar):
         plain = plain_basis(node)
         return Scalar(plain) if plain is not None else None
-    size = len(other.items) if isinstance(other, Tuple) else len(other.rows) if isinstance(other, Matrix) else 0
+    size = (
+        len(other.items)
+        if isinstance(other, Tuple)
+        else len(other.rows)
+        if isinstance(other, Matrix)
+        else 0
+    )
     found = components(node, size, budget)
     return Tuple("(", tuple(Scalar(part) for part in found), ")") if found else None
 
@@ -98,7 +112,12 @@ def _without_domain(answer: Answer) -> Assign | None:
 def renamed_parameter(tokens: Tokens, gold: Tokens) -> Tokens:
     r"""`2n\pi, n \in \mathbb{Z}` with k in the place of n, where the gold has k; else nothing."""
     ours, golds = _parameters(tokens), _parameters(gold)
-    if len(ours) != 1 or len(golds) != 1 or ours == golds or golds & {token.text for token in tokens}:
+    if (
+        len(ours) != 1
+        or len(golds) != 1
+        or ours == golds
+        or golds & {token.text for token in tokens}
+    ):
         return []
     [name], [gold_name] = ours, golds
     return [token._replace(text=gold_name) if token.text == name else token for token in tokens]
@@ -108,27 +127,41 @@ def _parameters(tokens: Tokens) -> set[str]:
     return {
         tokens[i - 1].text
         for i in range(1, len(tokens))
-        if tokens[i].text == "in" and tokens[i - 1].kind == "sym" and domain_of(tokens[i - 1 : i + 2])
+        if tokens[i].text == "in"
+        and tokens[i - 1].kind == "sym"
+        and domain_of(tokens[i - 1 : i + 2])
     }
 
 
 def _after_words(tokens: Tokens) -> Tokens:
-    """`The area of ABC is 5` and `point (1, 2)` without the words, unless these take the value back."""
+    """`The area of ABC is 5` and `point (1, 2)` without the words, unless these take the value
+    back.
+    """
     verb = next(
-        (i for i, token in enumerate(tokens) if token.text.lower() in _VERBS and token.kind in ("word", "run")), None
+        (
+            i
+            for i, token in enumerate(tokens)
+            if token.text.lower() in _VERBS and token.kind in ("word", "run")
+        ),
+        None,
     )
     if verb is not None:
         lead, rest = tokens[:verb], tokens[verb + 1 :]
     else:
         start = next((i for i, token in enumerate(tokens) if token.kind != "word"), 0)
         lead, rest = tokens[:start], tokens[start:] if is_tuple(tokens[start:]) else []
-    is_prose = all(token.kind in ("word", "run", "sym") or token.text in (",", "triangle", "angle") for token in lead)
+    is_prose = all(
+        token.kind in ("word", "run", "sym") or token.text in (",", "triangle", "angle")
+        for token in lead
+    )
     named = any(token.kind in ("word", "run") for token in lead)
     return rest if rest and named and is_prose and not takes_back(lead) else []
 
 
 def _last_side(parts: list[Tokens], budget: Budget) -> Answer | None:
-    """The value of `label = ... = value`; None where the sides before it are no labels, nor equal to it."""
+    """The value of `label = ... = value`; None where the sides before it are no labels, nor equal
+    to it.
+    """
     value = read_tokens(parts[-1], budget.limits)
     names = _names(value)
     for place, part in enumerate(parts[:-1]):
@@ -169,19 +202,24 @@ def _parsed(tokens: Tokens, budget: Budget) -> Node | None:
 
 
 def _is_label(tokens: Tokens, node: Node | None, names: frozenset[str]) -> bool:
-    """Notation for what was asked, and not a number with something beside it, which would be another answer.
+    """Notation for what was asked, and not a number with something beside it, which would be
+    another answer.
 
     Args:
-        names: the variables of the value. Where there are any, a label must look like a quantity of its own, or each
-            side of `\\sin x = \\cos x` could be the answer.
+        names: the variables of the value. Where there are any, a label must look like a quantity of
+            its own, or each side of `\\sin x = \\cos x` could be the answer.
     """
-    if takes_back(tokens) or any(token.kind == "cmd" and token.text not in _COMMANDS for token in tokens):
+    if takes_back(tokens) or any(
+        token.kind == "cmd" and token.text not in _COMMANDS for token in tokens
+    ):
         return False
     if node is not None:
         return _varies(node) and (not names or (not names & variables(node) and _is_quantity(node)))
     if is_tuple(tokens) and names:
         return False
-    return tokens[0].kind != "num" and any(token.kind in ("sym", "func", "run", "word", "cmd") for token in tokens)
+    return tokens[0].kind != "num" and any(
+        token.kind in ("sym", "func", "run", "word", "cmd") for token in tokens
+    )
 
 
 def _varies(node: Node) -> bool:
@@ -189,8 +227,12 @@ def _varies(node: Node) -> bool:
 
 
 def _is_quantity(node: Node) -> bool:
-    """A name, a value of an unknown function, a sum over an index, or made of capitals, as segments and areas are."""
-    return node.op in ("sym", "apply", "sum", "prod") or all(name[0].isupper() for name in variables(node))
+    """A name, a value of an unknown function, a sum over an index, or made of capitals, as segments
+    and areas are.
+    """
+    return node.op in ("sym", "apply", "sum", "prod") or all(
+        name[0].isupper() for name in variables(node)
+    )
 
 
 def _is_unsolved(left: Node) -> bool:

@@ -1,4 +1,6 @@
-"""The tightest bindings of an answer: numbers with units, ratios, numbers in a base, matrices and systems."""
+"""The tightest bindings of an answer: numbers with units, ratios, numbers in a base, matrices and
+systems.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ from rewards.maths.limits import Budget, Limits, NotMathError
 from rewards.maths.measures import split_unit
 from rewards.maths.node import Node, neg, num, signs, sym
 from rewards.maths.parser import parse_expression
-from rewards.maths.phrases import RELATIONS, half_of_day, hour_of_day, number_set, split_modulus, takes_back
+from rewards.maths.phrases import (
+    RELATIONS,
+    half_of_day,
+    hour_of_day,
+    number_set,
+    split_modulus,
+    takes_back,
+)
 from rewards.maths.reals import EVERYTHING, interval
 from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
 from rewards.maths.tokens import Token
@@ -41,7 +50,9 @@ MAX_ITEMS = 200
 
 
 class Leaves(ABC):
-    """What holds no list, set or relation. `answer` reads those, for the entries that may be anything."""
+    """What holds no list, set or relation. `answer` reads those, for the entries that may be
+    anything.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -101,24 +112,42 @@ class Leaves(ABC):
         if not cuts and (hour := hour_of_day(tokens)) is not None:
             return Ratio((num(hour), num(0)), half_of_day(tokens)[1])
         if not cuts:
-            return self.based(tokens) or self.matrices(tokens) or self.classes(tokens) or self.values(tokens)
-        if tokens[cuts[0]].text == ":" and all(token.kind in ("word", "run") for token in tokens[: cuts[0]]):
+            return (
+                self.based(tokens)
+                or self.matrices(tokens)
+                or self.classes(tokens)
+                or self.values(tokens)
+            )
+        if tokens[cuts[0]].text == ":" and all(
+            token.kind in ("word", "run") for token in tokens[: cuts[0]]
+        ):
             if takes_back(tokens[: cuts[0]]):
                 raise NotMathError("a label that takes the value back")
-            return Assign(plain_text(tokens[: cuts[0]]) + ":", (), self.answer(tokens[cuts[0] + 1 :]))  # Total: 42
+            return Assign(
+                plain_text(tokens[: cuts[0]]) + ":", (), self.answer(tokens[cuts[0] + 1 :])
+            )  # Total: 42
         tokens, half = half_of_day(tokens)
         return Ratio(tuple(self.end(part) for part in split_at(tokens, cuts)), half)
 
     def based(self, tokens: Tokens) -> Answer | None:
         """`52_8`, `(52)_8`, `1A_{16}`."""
-        cut = next((i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"), None)
+        cut = next(
+            (i for i in range(1, len(tokens)) if tokens[i].kind == "op" and tokens[i].text == "_"),
+            None,
+        )
         if cut is None:
             return None
         negative = tokens[0].text == "-"
-        digits = "".join(token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G"))
-        base = "".join(token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G"))
+        digits = "".join(
+            token.text for token in tokens[negative:cut] if token.text not in ("(", ")", "G")
+        )
+        base = "".join(
+            token.text for token in tokens[cut + 1 :] if token.text not in ("(", ")", "G")
+        )
         base = str(NUMBER_WORDS.get(base.lower(), base))
-        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(r"[0-9]{1,2}", base):
+        if not re.fullmatch(r"[0-9][0-9A-Z]*|[A-F][0-9A-F]+", digits) or not re.fullmatch(
+            r"[0-9]{1,2}", base
+        ):
             return None
         if base == "10":
             return Scalar(num(int(digits) * (-1 if negative else 1))) if digits.isdigit() else None
@@ -145,7 +174,14 @@ class Leaves(ABC):
         return total
 
     def scaled_matrix(self, tokens: Tokens) -> Matrix:
-        begin = next((i for i in range(len(tokens)) if tokens[i].kind == "cmd" and tokens[i].text == "begin"), None)
+        begin = next(
+            (
+                i
+                for i in range(len(tokens))
+                if tokens[i].kind == "cmd" and tokens[i].text == "begin"
+            ),
+            None,
+        )
         if begin is None:
             raise NotMathError("a number beside a matrix")
         matrix = self.environment(tokens[begin:])
@@ -170,8 +206,14 @@ class Leaves(ABC):
         return Matrix(self.rows(inner))
 
     def cases(self, inner: Tokens) -> list[Answer]:
-        """The (value, condition) pairs of a function by cases; nothing for a system of equations, aligned or not."""
-        lines = [line for line in split_at(inner, [i for i in top_level(inner) if inner[i].text == "row"]) if line]
+        """The (value, condition) pairs of a function by cases; nothing for a system of equations,
+        aligned or not.
+        """
+        lines = [
+            line
+            for line in split_at(inner, [i for i in top_level(inner) if inner[i].text == "row"])
+            if line
+        ]
         pairs: list[Answer] = []
         for line in lines:
             marks = [i for i in top_level(line) if line[i].text == "&"] or [
@@ -181,7 +223,9 @@ class Leaves(ABC):
             if len(cells) != 2 or not cells[0] or not cells[1] or cells[1][0].text in RELATIONS:
                 return []
             condition = [_OTHERWISE if token.text == "else" else token for token in strip(cells[1])]
-            condition = [token for token in condition if token.kind != "word" or token.text not in _WHEN]
+            condition = [
+                token for token in condition if token.kind != "word" or token.text not in _WHEN
+            ]
             if any(token.text in RELATIONS for token in cells[0]) or not condition:
                 return []
             pairs.append(Tuple("(", (self.answer(cells[0]), self.or_words(condition)), ")"))
@@ -214,4 +258,6 @@ def _sum(left: Matrix, right: Matrix) -> Matrix:
     if [len(row) for row in left.rows] != [len(row) for row in right.rows]:
         raise NotMathError("matrices of two shapes")
     pairs = zip(left.rows, right.rows, strict=True)
-    return Matrix(tuple(tuple(Node("add", both) for both in zip(*rows, strict=True)) for rows in pairs))
+    return Matrix(
+        tuple(tuple(Node("add", both) for both in zip(*rows, strict=True)) for rows in pairs)
+    )

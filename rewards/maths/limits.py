@@ -14,12 +14,16 @@ class NotMathError(Exception):
 
 
 class UndefinedError(Exception):
-    """The expression has no value here: division by zero, log of 0, a real root of a negative number."""
+    """The expression has no value here: division by zero, log of 0, a real root of a negative
+    number.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What one answer may cost. `IN_PROCESS` is at most some tens of milliseconds, `WORKER` about one second."""
+    """What one answer may cost. `IN_PROCESS` is at most some tens of milliseconds, `WORKER` about
+    one second.
+    """
 
     max_chars: int  # of the answer's text
     max_tokens: int
@@ -73,8 +77,8 @@ class Budget:
             raise LimitError("cost")
 
     def spend_bits(self, bits: int) -> None:
-        """Pay for one exact operation whose result has about `bits` bits (quadratic algorithms, 30-bit
-        digits).
+        """Pay for one exact operation whose result has about `bits` bits (quadratic algorithms,
+        30-bit digits).
 
         Raises:
             LimitError: the result would be too large, or nothing is left.

@@ -17,15 +17,32 @@ _BELOW = frozenset({"/", "per", "every"})
 
 
 def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
-    """The expression, its unit or currency sign, and the factor of a `percent` or `million` after it."""
+    """The expression, its unit or currency sign, and the factor of a `percent` or `million` after
+    it.
+    """
     money = [k for k, token in enumerate(tokens) if token.text == "$" and token.kind == "op"]
     if money:
         return _split_money(tokens, money)
-    if len(tokens) in (2, 3) and tokens[0].kind == "num" and all(token.text == "'" for token in tokens[1:]):
-        return tokens[:1], Unit((("prime", len(tokens) - 1),)), Fraction(1)  # feet or minutes, inches or seconds
+    if (
+        len(tokens) in (2, 3)
+        and tokens[0].kind == "num"
+        and all(token.text == "'" for token in tokens[1:])
+    ):
+        return (
+            tokens[:1],
+            Unit((("prime", len(tokens) - 1),)),
+            Fraction(1),
+        )  # feet or minutes, inches or seconds
     if not any(_may_spell_unit(token) for token in tokens):
         return tokens, None, Fraction(1)
-    for usual in (_without_ordinal, _spelt_out, _on_one_line, _currency_last, _without_brackets, _flat_powers):
+    for usual in (
+        _without_ordinal,
+        _spelt_out,
+        _on_one_line,
+        _currency_last,
+        _without_brackets,
+        _flat_powers,
+    ):
         tokens = usual(tokens)
     start = len(tokens)
     while start > 1 and _may_be_unit(tokens, start - 1):
@@ -42,7 +59,9 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
         tail = tail[1:]
     unit = _unit_from(tail) if tail else None
     is_letter = len(expression) == 1 and expression[0].kind != "num"
-    letters_only = all(token.kind == "word" and len(token.text) == 1 for token in [*expression, *tail])
+    letters_only = all(
+        token.kind == "word" and len(token.text) == 1 for token in [*expression, *tail]
+    )
     if unit is not None and is_letter and (unit.nouns or letters_only):
         raise NotMathError("words after a letter")  # `C maybe D` counts no D, `A C` measures no A
     return expression, unit, factor
@@ -76,7 +95,8 @@ def _without_ordinal(tokens: Tokens) -> Tokens:
 
 
 def _spelt_out(tokens: Tokens) -> Tokens:
-    """Signs and letters that are units where they stand, as words: `25^\\circ C`, `5\\ \\Omega`, `5 \\mu\\text{m}`,
+    """Signs and letters that are units where they stand, as words: `25^\\circ C`, `5\\ \\Omega`, `5
+    \\mu\\text{m}`,
     `5 m/s`.
     """
     spelt: Tokens = []
@@ -95,7 +115,10 @@ def _spelt_out(tokens: Tokens) -> Tokens:
 def _stands_as_unit(tokens: Tokens, before: Token) -> bool:
     letter = tokens[0]
     if letter.text == "Omega":
-        return (letter.spaced and before.kind in ("num", "close")) or (before.kind, before.text) in _PREFIXES
+        return (letter.spaced and before.kind in ("num", "close")) or (
+            before.kind,
+            before.text,
+        ) in _PREFIXES
     if letter.text == "m":
         return letter.spaced and before.kind == "num" and _is_speed(tokens)
     return letter.text in ("C", "F") and before.kind == "op" and before.text == "deg"
@@ -108,7 +131,9 @@ def _is_speed(tokens: Tokens) -> bool:
 
 def _on_one_line(tokens: Tokens) -> Tokens:
     """`60 \\frac{\\text{miles}}{\\text{hour}}` as `60 miles/hour`."""
-    start = next((k for k, token in enumerate(tokens) if token.kind == "cmd" and token.text == "frac"), 0)
+    start = next(
+        (k for k, token in enumerate(tokens) if token.kind == "cmd" and token.text == "frac"), 0
+    )
     middle = (closing(tokens, start + 1) or 0) if start else 0
     end = (closing(tokens, middle + 1) or 0) if 0 < middle < len(tokens) - 1 else 0
     above, below = tokens[start + 2 : middle], tokens[middle + 2 : end]
@@ -140,10 +165,17 @@ def _currency_last(tokens: Tokens) -> Tokens:
 
 
 def with_commas(tokens: Tokens) -> Tokens:
-    """`7 minutes 5 seconds` as `7 minutes, 5 seconds`: a number after a unit begins another quantity (not in `1A3`)."""
+    """`7 minutes 5 seconds` as `7 minutes, 5 seconds`: a number after a unit begins another
+    quantity (not in `1A3`).
+    """
     parts: Tokens = []
     for token in tokens:
-        if token.kind == "num" and len(parts) > 1 and _ends_unit(parts[-1]) and not _is_digit(parts[-1], token):
+        if (
+            token.kind == "num"
+            and len(parts) > 1
+            and _ends_unit(parts[-1])
+            and not _is_digit(parts[-1], token)
+        ):
             parts.append(Token("op", ","))
         parts.append(token)
     return parts
@@ -158,8 +190,12 @@ def _is_digit(letter: Token, after: Token) -> bool:
 
 
 def _without_brackets(tokens: Tokens) -> Tokens:
-    """`18 (dollars)` as `18 dollars`, `2 J/(kg * K)` as `2 J/kg * K`: all that follows a slash is below it."""
-    opener = next((k for k, token in enumerate(tokens) if token.kind == "open" and token.text == "("), 0)
+    """`18 (dollars)` as `18 dollars`, `2 J/(kg * K)` as `2 J/kg * K`: all that follows a slash is
+    below it.
+    """
+    opener = next(
+        (k for k, token in enumerate(tokens) if token.kind == "open" and token.text == "("), 0
+    )
     inner = tokens[opener + 1 : -1]
     is_bracket = opener and tokens[-1].text == ")" and inner and len(inner[0].text) > 1
     if is_bracket and (_is_unit_group(inner) or all(_is_unit_token(token) for token in inner)):
@@ -174,10 +210,19 @@ def _flat_powers(tokens: Tokens) -> Tokens:
         flat.append(token)
         if len(flat) > 5 and token.text == "G" and [t.text for t in flat[-5:-2]] == ["^", "G", "-"]:
             number = flat[-2]
-            if number.kind == "num" and number.value is not None and flat[-6].kind in ("word", "run"):
+            if (
+                number.kind == "num"
+                and number.value is not None
+                and flat[-6].kind in ("word", "run")
+            ):
                 flat[-4:] = [number._replace(text="-" + number.text, value=-number.value)]
                 continue
-        if len(flat) < 5 or token.text != "G" or flat[-4].text != "^" or flat[-5].kind not in ("word", "run"):
+        if (
+            len(flat) < 5
+            or token.text != "G"
+            or flat[-4].text != "^"
+            or flat[-5].kind not in ("word", "run")
+        ):
             continue
         opener, number = flat[-3:-1]
         if opener.text == "G" and number.kind == "num":
@@ -192,13 +237,17 @@ def _begins_unit(token: Token) -> bool:
 def _may_be_unit(tokens: Tokens, index: int) -> bool:
     token, before = tokens[index], tokens[index - 1]
     if token.kind == "word":  # a letter after a sign is a variable
-        return before.text not in ("_", "^") and not (len(token.text) == 1 and before.text in ("+", "-"))
+        return before.text not in ("_", "^") and not (
+            len(token.text) == 1 and before.text in ("+", "-")
+        )
     if token.kind == "run":
         if is_unit(token.text, plain=True) or token.text in _BELOW:
             return before.text not in ("_", "^")
         wordy = len(token.text) > 3 and re.search("[aeiouy]", token.text.lower()) is not None
         return (
-            wordy and token.spaced and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
+            wordy
+            and token.spaced
+            and all(t.kind in ("num", "run", "word") or t.text in "/-." for t in tokens[:index])
         )
     if token.kind == "func":
         return token.text == "min" and before.kind == "num"

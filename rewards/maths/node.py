@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 
 class Node(NamedTuple):
-    """One operation. `value` is the number of a `num`, or the name of a `sym`, a `call` or an `apply`.
+    """One operation. `value` is the number of a `num`, or the name of a `sym`, a `call` or an
+    `apply`.
 
-    op: num, sym, add, mul, div, pow, call (a known function), apply (an unknown function), pm and mp (two
+    op: num, sym, add, mul, div, pow, call (a known function), apply (an unknown function), pm and
+        mp (two
     values), sum and prod (args: body, first, last; value: the index).
     """
 
@@ -73,7 +75,9 @@ def substitute(node: Node, values: Mapping[str, Node]) -> Node:
 
 
 def signs(node: Node) -> list[Node]:
-    """The values of an expression with plus-minus: independent signs, or tied ones where minus-plus occurs too."""
+    """The values of an expression with plus-minus: independent signs, or tied ones where minus-plus
+    occurs too.
+    """
     found = [part for part in walk(node) if part.op in ("pm", "mp")]
     if not found:
         return [node]
@@ -83,7 +87,8 @@ def signs(node: Node) -> list[Node]:
         return [_choose(node, iter([sign] * len(found)), tied=True) for sign in (1, -1)]
     choices = range(2 ** len(found))
     return [
-        _choose(node, iter([1 if bits >> k & 1 else -1 for k in range(len(found))]), tied=False) for bits in choices
+        _choose(node, iter([1 if bits >> k & 1 else -1 for k in range(len(found))]), tied=False)
+        for bits in choices
     ]
 
 

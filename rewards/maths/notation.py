@@ -21,7 +21,8 @@ _SPELLINGS = tuple(
     _Spelling(mark, re.compile(pattern, re.ASCII | re.DOTALL), usual)
     for mark, pattern, usual in (
         ("{:}", r"\{:\}", ":"),
-        ("\\\\", r"\\\\\*?\s{0,4}\[\s{0,4}-?[\d.]{1,8}\s{0,4}[a-z]{2}\s{0,4}\]", r"\\\\"),  # a row with its spacing
+        # a row with its spacing
+        ("\\\\", r"\\\\\*?\s{0,4}\[\s{0,4}-?[\d.]{1,8}\s{0,4}[a-z]{2}\s{0,4}\]", r"\\\\"),
         (  # a system in a brace
             r"\right",
             r"\\left\s{0,4}\\(?:\{|lbrace)\s{0,4}\\begin" + _BLOCK + r"(?:\s{0,4}\{[lcr|\s]{1,20}\})?"
@@ -53,8 +54,8 @@ _SPELLINGS = tuple(
 
 
 def usual_notation(text: str) -> str:
-    """The text with row spacings, systems in a brace, `{}_{10}C_3`, `x^*`, `dy/dx` and the like as they are usually
-    written.
+    """The text with row spacings, systems in a brace, `{}_{10}C_3`, `x^*`, `dy/dx` and the like as
+    they are usually written.
     """
     for mark, pattern, usual in _SPELLINGS:
         if mark in text:
@@ -63,7 +64,9 @@ def usual_notation(text: str) -> str:
 
 
 def group_at(text: str, start: int) -> tuple[str, int] | None:
-    """Content of the brace group that begins at or after blanks from `start`, and the index after it."""
+    """Content of the brace group that begins at or after blanks from `start`, and the index after
+    it.
+    """
     while start < len(text) and text[start].isspace():
         start += 1
     if start >= len(text) or text[start] != "{":
@@ -92,7 +95,9 @@ _MAX_DERIVATIVE = 120  # characters
 
 
 def derivative_at(text: str, position: int) -> tuple[str, int] | None:
-    r"""The name of the derivative in the arguments of a `\frac`, and the index after them: its d do not cancel."""
+    r"""The name of the derivative in the arguments of a `\frac`, and the index after them: its d do
+    not cancel.
+    """
     if not _MAYBE_DERIVATIVE.match(text, position):
         return None
     text = text[position : position + _MAX_DERIVATIVE]
@@ -102,7 +107,11 @@ def derivative_at(text: str, position: int) -> tuple[str, int] | None:
         return None
     top, bottom = _bare(above[0]), _bare(below[0])
     start, parts = _ABOVE.match(top), list(_BELOW.finditer(bottom))
-    if start is None or "".join(part[0] for part in parts) != bottom or any(part[1] != start[1] for part in parts):
+    if (
+        start is None
+        or "".join(part[0] for part in parts) != bottom
+        or any(part[1] != start[1] for part in parts)
+    ):
         return None
     orders = [part[2] or "1" for part in parts]
     if len(orders) > 1 and all(order.isdecimal() for order in orders):

@@ -1,4 +1,6 @@
-"""Values of trees: exact rationals as long as possible, then mpmath at a stated precision, within a budget."""
+"""Values of trees: exact rationals as long as possible, then mpmath at a stated precision, within a
+budget.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,13 @@ from rewards.maths.functions import (
 from rewards.maths.limits import Budget, LimitError, UndefinedError
 from rewards.maths.node import Node
 
-_MPMATH_ERRORS = (ValueError, ZeroDivisionError, OverflowError, TypeError, mpmath.libmp.NoConvergence)
+_MPMATH_ERRORS = (
+    ValueError,
+    ZeroDivisionError,
+    OverflowError,
+    TypeError,
+    mpmath.libmp.NoConvergence,
+)
 _MAX_DEGREE = 10**9  # of a root
 _local = threading.local()  # a context holds its precision, and answers may be graded in threads
 
@@ -181,7 +189,11 @@ class Evaluator:
             raise UndefinedError("division by zero")
         if isinstance(base, Fraction):
             if abs(base) == 1 or base == 0:
-                return base ** (exponent % 2 if base == -1 else min(exponent, 1)) if base != 1 else base
+                return (
+                    base ** (exponent % 2 if base == -1 else min(exponent, 1))
+                    if base != 1
+                    else base
+                )
             if abs(exponent) > self.budget.limits.max_bits:
                 raise LimitError("exponent")
             self.budget.spend_bits(_bits(base) * abs(exponent))
@@ -253,7 +265,10 @@ class Evaluator:
 
     def _unknown(self, name: str, arguments: list[Value]) -> Fraction:
         """An unknown function: some fixed number for every name and arguments."""
-        parts = [str(arg) if isinstance(arg, Fraction) else self.context.nstr(arg, 15) for arg in arguments]
+        parts = [
+            str(arg) if isinstance(arg, Fraction) else self.context.nstr(arg, 15)
+            for arg in arguments
+        ]
         digest = hashlib.sha256("|".join([name, *parts]).encode()).digest()
         return Fraction(int.from_bytes(digest[:6], "big") + 1, 2**44)
 

@@ -47,7 +47,9 @@ def same(answer: Answer, gold: Answer, c: Comparison) -> bool:
     if answer == gold and not isinstance(answer, Words):
         return True
     if isinstance(answer, Words) or isinstance(gold, Words):
-        return isinstance(answer, Words) and isinstance(gold, Words) and answer.text == gold.text != ""
+        return (
+            isinstance(answer, Words) and isinstance(gold, Words) and answer.text == gold.text != ""
+        )
     if isinstance(answer, Assign) or isinstance(gold, Assign):
         return _same_assign(answer, gold, c)
     if isinstance(answer, Scalar) and isinstance(gold, Scalar):
@@ -72,7 +74,9 @@ def same(answer: Answer, gold: Answer, c: Comparison) -> bool:
 
 
 def _same_classes(answer: Congruence, gold: Congruence, c: Comparison) -> bool:
-    """The same residues, up to multiples of the same modulus; a class may be given without its variable."""
+    """The same residues, up to multiples of the same modulus; a class may be given without its
+    variable.
+    """
     if answer.name and gold.name and answer.name != gold.name:
         return False
     if not _equal(answer.modulus, gold.modulus, c):
@@ -80,13 +84,16 @@ def _same_classes(answer: Congruence, gold: Congruence, c: Comparison) -> bool:
     reduced = [_reduced(side) for side in (answer, gold)]
     if None not in reduced:
         return reduced[0] == reduced[1]
-    return _covered(answer.residues, gold.residues, c) and _covered(gold.residues, answer.residues, c)
+    return _covered(answer.residues, gold.residues, c) and _covered(
+        gold.residues, answer.residues, c
+    )
 
 
 def _reduced(classes: Congruence) -> set[Fraction] | None:
     """Least residues that are not negative, where all is in plain numbers."""
     values = [
-        item.node.value if isinstance(item, Scalar) and item.node.op == "num" else None for item in classes.residues
+        item.node.value if isinstance(item, Scalar) and item.node.op == "num" else None
+        for item in classes.residues
     ]
     modulus = classes.modulus.value if classes.modulus.op == "num" else None
     if not isinstance(modulus, Fraction) or modulus <= 0:
@@ -105,7 +112,9 @@ def same_scalar(answer: Scalar, gold: Scalar, c: Comparison) -> bool:
     if not _equal(answer.node, gold.node, c):
         return False
     chains = [(other, side.node) for side in (answer, gold) for other in side.also]
-    return all(same_value(other, node, c.budget) or _percent_of(other, node, c) for other, node in chains)
+    return all(
+        same_value(other, node, c.budget) or _percent_of(other, node, c) for other, node in chains
+    )
 
 
 def _percent_of(left: Node, right: Node, c: Comparison) -> bool:
@@ -159,7 +168,13 @@ def _same_named(answer: Assign, gold: Assign, c: Comparison) -> bool:
     if _plain_name(answer.name) == _plain_name(gold.name):
         return same(answer.value, gold.value, c)
     simple = isinstance(answer.value, Scalar) and isinstance(gold.value, Scalar)
-    if simple and not answer.parameters and not gold.parameters and not _is_wordy(answer) and not _is_wordy(gold):
+    if (
+        simple
+        and not answer.parameters
+        and not gold.parameters
+        and not _is_wordy(answer)
+        and not _is_wordy(gold)
+    ):
         return _same_equation(_as_equation(answer), _as_equation(gold), c)
     one_in_words = _is_wordy(answer) != _is_wordy(gold)
     return one_in_words and same(answer.value, gold.value, c)
@@ -227,20 +242,29 @@ def _same_listing(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return False
     if _are_conditions(listing):
         return False  # 0 is not `m = 0 or n = 0`
-    if listing.kind == "set" and ((isinstance(other, Tuple) and other.opener == "[") or _holds_sets(listing)):
+    if listing.kind == "set" and (
+        (isinstance(other, Tuple) and other.opener == "[") or _holds_sets(listing)
+    ):
         return False  # the set of an interval or of a set is not that
-    return listing.kind != "list" and bool(listing.items) and all(same(item, other, c) for item in listing.items)
+    return (
+        listing.kind != "list"
+        and bool(listing.items)
+        and all(same(item, other, c) for item in listing.items)
+    )
 
 
 def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
     if _holds_sets(answer) != _holds_sets(gold):
         return False
-    if (answer.kind == "or") != (gold.kind == "or") and (_are_conditions(answer) or _are_conditions(gold)):
+    if (answer.kind == "or") != (gold.kind == "or") and (
+        _are_conditions(answer) or _are_conditions(gold)
+    ):
         return False
     mappings = _points(answer), _points(gold)
     if (mappings[0] is None) != (mappings[1] is None):  # names on one side only: the order decides
         values = [
-            tuple(m.values()) if m is not None else side.items for m, side in zip(mappings, (answer, gold), strict=True)
+            tuple(m.values()) if m is not None else side.items
+            for m, side in zip(mappings, (answer, gold), strict=True)
         ]
         return _same_in_order(values[0], values[1], c)
     if answer.kind == gold.kind == "list":
@@ -249,16 +273,26 @@ def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
 
 
 def _holds_sets(listing: Listing) -> bool:
-    return any(isinstance(item, Region) or (isinstance(item, Listing) and item.kind == "set") for item in listing.items)
+    return any(
+        isinstance(item, Region) or (isinstance(item, Listing) and item.kind == "set")
+        for item in listing.items
+    )
 
 
 def _are_conditions(listing: Listing) -> bool:
-    """Conditions on several things, which may hold together or not: `x > 0, y > 0`; `x_1 = 1, x_2 = 2` are two
-    values of one x.
+    """Conditions on several things, which may hold together or not: `x > 0, y > 0`; `x_1 = 1, x_2 =
+    2` are two values of one x.
     """
-    if any(isinstance(item, Inequality) or (isinstance(item, Region) and item.variable) for item in listing.items):
+    if any(
+        isinstance(item, Inequality) or (isinstance(item, Region) and item.variable)
+        for item in listing.items
+    ):
         return True
-    names = {item.name.partition("_")[0] for item in listing.items if isinstance(item, Assign) and not item.parameters}
+    names = {
+        item.name.partition("_")[0]
+        for item in listing.items
+        if isinstance(item, Assign) and not item.parameters
+    }
     return len(names) > 1
 
 
@@ -278,7 +312,9 @@ def _covered(items: tuple[Answer, ...], others: tuple[Answer, ...], c: Compariso
 
 
 def _same_in_order(answers: tuple[Answer, ...], golds: tuple[Answer, ...], c: Comparison) -> bool:
-    return len(answers) == len(golds) and all(same(a, g, c) for a, g in zip(answers, golds, strict=True))
+    return len(answers) == len(golds) and all(
+        same(a, g, c) for a, g in zip(answers, golds, strict=True)
+    )
 
 
 # --- tuples, matrices, regions, ratios
@@ -345,7 +381,11 @@ def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:
             return False
         if all(_equal(a, g, c) for a, g in zip(answer.parts, gold.parts, strict=True)):
             return True
-        if answer.half or gold.half or any(_is_zero(part, c) for part in (*answer.parts, *gold.parts)):
+        if (
+            answer.half
+            or gold.half
+            or any(_is_zero(part, c) for part in (*answer.parts, *gold.parts))
+        ):
             return False  # times of day do not reduce
         crossed = [
             (Node("mul", (a, gold.parts[0])), Node("mul", (g, answer.parts[0])))
@@ -354,9 +394,16 @@ def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:
         return all(same_value(left, right, c.budget) for left, right in crossed)
     ratio, other = (answer, gold) if isinstance(answer, Ratio) else (gold, answer)
     assert isinstance(ratio, Ratio)
-    if ratio.half and isinstance(other, Scalar) and other.unit is None:  # 6 PM, where 6 is asked for
+    if (
+        ratio.half and isinstance(other, Scalar) and other.unit is None
+    ):  # 6 PM, where 6 is asked for
         return _is_zero(ratio.parts[-1], c) and same_value(ratio.parts[0], other.node, c.budget)
-    if len(ratio.parts) != 2 or ratio.half or not isinstance(other, Scalar) or other.unit is not None:
+    if (
+        len(ratio.parts) != 2
+        or ratio.half
+        or not isinstance(other, Scalar)
+        or other.unit is not None
+    ):
         return False
     return same_value(Node("div", ratio.parts), other.node, c.budget)
 
@@ -370,4 +417,6 @@ def is_letter(text: str) -> bool:
 
 
 def is_choice(answer: Answer) -> bool:
-    return isinstance(answer, Scalar) and answer.node.op == "sym" and is_letter(str(answer.node.value))
+    return (
+        isinstance(answer, Scalar) and answer.node.op == "sym" and is_letter(str(answer.node.value))
+    )

@@ -1,4 +1,6 @@
-"""Tokens of one expression -> a tree, by recursive descent over a whitelist. No text is ever evaluated."""
+"""Tokens of one expression -> a tree, by recursive descent over a whitelist. No text is ever
+evaluated.
+"""
 
 from __future__ import annotations
 
@@ -115,14 +117,18 @@ class _Parser:
                 self.take()
                 result = call("mod", result, self.power())
             elif self.starts_factor(token):
-                if token.kind == "num" and not self.may_precede_number(self.peek(-1)):  # `3 4`, `x 3`
+                if token.kind == "num" and not self.may_precede_number(
+                    self.peek(-1)
+                ):  # `3 4`, `x 3`
                     raise NotMathError("two numbers side by side")
                 result = Node("mul", (result, self.power()))
             else:
                 return result
 
     def divisor(self) -> Node:
-        """What follows a slash: `t/RC` is t over R C, since letters that stand together belong together."""
+        """What follows a slash: `t/RC` is t over R C, since letters that stand together belong
+        together.
+        """
         token = self.peek()
         if token.kind != "run" or len(token.text) > 3 or self.peek(1).text in ("^", "_", "(", "'"):
             return self.signed_power()
@@ -142,7 +148,12 @@ class _Parser:
         """`(n - 2) 2^n`, `9! 8!`, `\\pi 2^n`, `i2` are products."""
         power = self.peek(1).text == "^" and before.kind == "sym"
         is_unit = before.kind == "sym" and before.text == "i"
-        return before.kind == "close" or (before.kind == "op" and before.text == "!") or power or is_unit
+        return (
+            before.kind == "close"
+            or (before.kind == "op" and before.text == "!")
+            or power
+            or is_unit
+        )
 
     def starts_factor(self, token: Token) -> bool:
         if token.kind in ("num", "sym", "func", "run"):
@@ -183,7 +194,12 @@ class _Parser:
         """`12^\\circ 30' 15''` as 12 + 30/60 + 15/3600 degrees."""
         for marks, parts in ((1, 60), (2, 3600)):
             number, after = self.peek(), [self.peek(ahead).text for ahead in range(1, marks + 2)]
-            if number.kind == "num" and number.value is not None and after[:-1] == ["'"] * marks and after[-1] != "'":
+            if (
+                number.kind == "num"
+                and number.value is not None
+                and after[:-1] == ["'"] * marks
+                and after[-1] != "'"
+            ):
                 self.position += 1 + marks
                 degrees = Node("add", (degrees, num(number.value / parts)))
         return degrees
@@ -226,7 +242,11 @@ class _Parser:
         """A number, or a mixed number: `1\\frac{4}{5}`, `1 4/5`."""
         assert token.value is not None
         whole = token.value
-        if whole.denominator == 1 and token.text.isdigit() and (part := self.proper_fraction()) is not None:
+        if (
+            whole.denominator == 1
+            and token.text.isdigit()
+            and (part := self.proper_fraction()) is not None
+        ):
             return num(whole + part.value)  # type: ignore[operator]
         return num(whole)
 
@@ -245,7 +265,12 @@ class _Parser:
                 return num(top.value / bottom.value)  # type: ignore[operator]
             self.position = start
             return None
-        plain = first.kind == third.kind == "num" and first.spaced and second.text == "/" and self.peek(3).text != "^"
+        plain = (
+            first.kind == third.kind == "num"
+            and first.spaced
+            and second.text == "/"
+            and self.peek(3).text != "^"
+        )
         if plain and _is_proper(num(first.value or 0), num(third.value or 0)):
             self.position += 3
             return num(first.value / third.value)  # type: ignore[operator]
@@ -254,7 +279,12 @@ class _Parser:
     def symbol(self, token: Token) -> Node:
         name = token.text
         points = self.peek().text
-        if name == "angle" and self.peek().kind == "run" and len(points) == 3 and self.peek(1).text not in ("_", "'"):
+        if (
+            name == "angle"
+            and self.peek().kind == "run"
+            and len(points) == 3
+            and self.peek(1).text not in ("_", "'")
+        ):
             self.take()
             return sym(f"angle {min(points, points[::-1])}")  # the one in the middle is the vertex
         if name == "C" and self.peek().text == "_" and (chosen := self.combinations()) is not None:
@@ -265,7 +295,9 @@ class _Parser:
         while self.peek().kind == "op" and self.peek().text == "'":
             self.take()
             name += "'"
-        if self.peek().text == "^" and self.peek(1).text == "G" and self.peek(2).text == "'":  # y^{\prime}
+        if (
+            self.peek().text == "^" and self.peek(1).text == "G" and self.peek(2).text == "'"
+        ):  # y^{\prime}
             while self.take().text != "G":
                 pass
             while (inner := self.take()).text == "'":
@@ -313,10 +345,14 @@ class _Parser:
         return node
 
     def is_application(self, name: str) -> bool:
-        """`f(x)`, and `I(0)`: a capital letter of a lone number is a value of a function, not a product."""
+        """`f(x)`, and `I(0)`: a capital letter of a lone number is a value of a function, not a
+        product.
+        """
         letter = name.rstrip("'")
         lone_number = self.peek(1).kind == "num" and self.peek(2).kind == "close"
-        return letter in _FUNCTION_LETTERS or (lone_number and letter.isupper() and len(letter) == 1)
+        return letter in _FUNCTION_LETTERS or (
+            lone_number and letter.isupper() and len(letter) == 1
+        )
 
     def raw_script(self) -> str:
         """A subscript as a name: the texts of its tokens."""
@@ -333,11 +369,14 @@ class _Parser:
         raise NotMathError("subscript")
 
     def letters(self, run: str) -> Node:
-        """`xy` is a product. A longer run that is not in alphabetical order is one name, so `east` is not
-        `seat`, and so are three capitals alone, so `HHT` is not `THH`, and two that are the answer, so `IV` is
-        not `VI`; in `AB = CD` and `PV = nRT` they are factors.
+        """`xy` is a product. A longer run that is not in alphabetical order is one name, so `east`
+        is not
+        `seat`, and so are three capitals alone, so `HHT` is not `THH`, and two that are the answer,
+        so `IV` is not `VI`; in `AB = CD` and `PV = nRT` they are factors.
         """
-        is_sequence = run.isupper() and len(self.tokens) == 1 and (len(run) == 3 or self.tokens[0].is_name)
+        is_sequence = (
+            run.isupper() and len(self.tokens) == 1 and (len(run) == 3 or self.tokens[0].is_name)
+        )
         if is_sequence or (len(run) > 3 and list(run) != sorted(set(run))):
             return sym(run)
         self.spell_out(run)
@@ -409,7 +448,11 @@ class _Parser:
             degree = self.expression()
             self.expect("close", "]")
         root = self.radicand()
-        return call("root", root, degree) if degree.op == "num" else Node("pow", (root, Node("div", (ONE, degree))))
+        return (
+            call("root", root, degree)
+            if degree.op == "num"
+            else Node("pow", (root, Node("div", (ONE, degree))))
+        )
 
     def radicand(self) -> Node:
         if self.peek().kind == "open" and self.peek().text == "(":
@@ -445,7 +488,11 @@ class _Parser:
             if name != "log":
                 raise NotMathError("subscript of a function")
             arguments.append(base)
-        if len(arguments) > 1 and name not in _MANY_ARGUMENTS and not (name == "log" and len(arguments) == 2):
+        if (
+            len(arguments) > 1
+            and name not in _MANY_ARGUMENTS
+            and not (name == "log" and len(arguments) == 2)
+        ):
             raise NotMathError("too many arguments")
         node = _rename(name, arguments)
         return node if exponent is None else Node("pow", (node, exponent))

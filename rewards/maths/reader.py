@@ -1,4 +1,6 @@
-"""Tokens -> an answer: lists, tuples, sets, intervals, relations, units; the leaves go to the expression parser."""
+"""Tokens -> an answer: lists, tuples, sets, intervals, relations, units; the leaves go to the
+expression parser.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,24 @@ from rewards.maths.reals import (
     without,
 )
 from rewards.maths.relations import ORDER, Relations
-from rewards.maths.stretches import Tokens, closing, is_tuple, plain_text, split_at, strip, top_level, usual_brackets
+from rewards.maths.stretches import (
+    Tokens,
+    closing,
+    is_tuple,
+    plain_text,
+    split_at,
+    strip,
+    top_level,
+    usual_brackets,
+)
 from rewards.maths.symbols import WORDS
 from rewards.maths.tokens import Token, clean, tokenize
 from rewards.maths.units import NUMBER_WORDS
 
 _CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
-_EMPTY = frozenset({"no solution", "no solutions", "no real solution", "no real solutions", "empty", "empty set"})
+_EMPTY = frozenset(
+    {"no solution", "no solutions", "no real solution", "no real solutions", "empty", "empty set"}
+)
 _ZERO, _INFINITY = num(0), sym("oo")
 _SIGNED = {
     "": EVERYTHING,
@@ -57,7 +70,9 @@ _SIGNED = {
     "negative": Region((interval(neg(_INFINITY), False, _ZERO, False),)),
     "nonnegative": Region((interval(_ZERO, True, _INFINITY, False),)),
     "nonpositive": Region((interval(neg(_INFINITY), False, _ZERO, True),)),
-    "nonzero": Region((interval(neg(_INFINITY), False, _ZERO, False), interval(_ZERO, False, _INFINITY, False))),
+    "nonzero": Region(
+        (interval(neg(_INFINITY), False, _ZERO, False), interval(_ZERO, False, _INFINITY, False))
+    ),
 }
 _GAPPY = frozenset({"ZZ", "NN", "QQ"})  # subsets of the reals that are no intervals
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -114,9 +129,15 @@ class _Reader(Relations):
         """An answer that is nothing but words, or a choice letter."""
         if letter := choice_letter(tokens):
             return Scalar(sym(letter))
-        if any(token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".") for token in tokens):
+        if any(
+            token.kind not in ("word", "run", "sym") and token.text not in ("-", "'", ".")
+            for token in tokens
+        ):
             return None
-        if any(token.kind == "sym" for token in tokens) and tokens[0].text.lower() not in LABELS | _ARTICLES:
+        if (
+            any(token.kind == "sym" for token in tokens)
+            and tokens[0].text.lower() not in LABELS | _ARTICLES
+        ):
             return None
         if len(tokens) == 1:
             return self.word(tokens[0])
@@ -189,7 +210,9 @@ class _Reader(Relations):
         return items if are_points else []
 
     def within(self, answer: Answer, domain: str) -> Answer:
-        """`x > 2, x \\in \\mathbb{Z}`: not all real numbers, and a set of single ones where both ends are known."""
+        """`x > 2, x \\in \\mathbb{Z}`: not all real numbers, and a set of single ones where both
+        ends are known.
+        """
         if isinstance(answer, Assign) and isinstance(answer.value, Tuple) and domain in _GAPPY:
             answer = as_region(answer) or answer
         if not isinstance(answer, Region) or domain not in _GAPPY:
@@ -200,7 +223,9 @@ class _Reader(Relations):
         numbers = integers_in(answer)
         if numbers is None:
             return answer._replace(domain=domain)
-        return Listing(tuple(Scalar(num(number)) for number in numbers if number >= 0 or domain == "ZZ"), "set")
+        return Listing(
+            tuple(Scalar(num(number)) for number in numbers if number >= 0 or domain == "ZZ"), "set"
+        )
 
     def combine(self, items: list[Answer], kind: str, parts: list[Tokens]) -> Answer:
         """One answer out of several: a region, a common `x =`, or a list."""
@@ -222,10 +247,12 @@ class _Reader(Relations):
         return shared[0] if len(shared) == 1 else Listing(tuple(shared), kind)
 
     def joined(self, regions: list[Region], kind: str) -> Region:
-        """`x > 0 and x <= 2` is what they share, `x < 1 or x > 2` a union, and so is a bare comma list of what
-        shares nothing.
+        """`x > 0 and x <= 2` is what they share, `x < 1 or x > 2` a union, and so is a bare comma
+        list of what shares nothing.
         """
-        union = Region(tuple(piece for region in regions for piece in region.pieces), regions[0].variable)
+        union = Region(
+            tuple(piece for region in regions for piece in region.pieces), regions[0].variable
+        )
         if kind == "or":
             return union
         shared = regions[0]
@@ -235,7 +262,11 @@ class _Reader(Relations):
 
     def union(self, tokens: Tokens) -> Answer:
         level = top_level(tokens)
-        if [tokens[i].text for i in level[1:2]] == ["|"] and tokens[0].kind == "sym" and len(level) > 2:
+        if (
+            [tokens[i].text for i in level[1:2]] == ["|"]
+            and tokens[0].kind == "sym"
+            and len(level) > 2
+        ):
             return self.braces(tokens)  # {x | x > 1}, where the braces were not escaped
         cups = [i for i in level if tokens[i].kind == "op" and tokens[i].text == "cup"]
         if any(tokens[i].kind == "op" and tokens[i].text in RELATIONS for i in level):
@@ -250,7 +281,9 @@ class _Reader(Relations):
         """`\\cup`, `\\cap`, `\\setminus`, and the minus of `R - {1}`."""
         token = tokens[index]
         if token.kind == "op" and token.text == "-":
-            return tokens[index - 1].text == "RR" and [after.text for after in tokens[index + 1 : index + 2]] == ["{"]
+            return tokens[index - 1].text == "RR" and [
+                after.text for after in tokens[index + 1 : index + 2]
+            ] == ["{"]
         return token.kind == "op" and token.text in ("cup", "cap", "setminus")
 
     def sets(self, parts: list[Tokens], operations: list[str]) -> Answer:
@@ -286,7 +319,9 @@ class _Reader(Relations):
             opposite = point._replace(items=tuple(_opposite(item) for item in point.items))
             return opposite if first.text == "-" else Listing((point, opposite))
         if (length := point_name(tokens)) and is_tuple(tokens[length:]):
-            return Assign(plain_text(tokens[:length]), (), self.bracketed(tokens[length:]))  # A(1, 2)
+            return Assign(
+                plain_text(tokens[:length]), (), self.bracketed(tokens[length:])
+            )  # A(1, 2)
         if transposed := without_transpose(tokens):
             return _transposed(self.bracketed(transposed))
         if first.kind == "cmd" and first.text == "begin" and closing(tokens, 0) == len(tokens) - 2:
@@ -301,19 +336,26 @@ class _Reader(Relations):
             if inner and inner[0].text == "begin" and inner[-2].text == "end":
                 return self.environment(inner)
             operations = ("cup", "cap", "setminus", "=")
-            if is_tuple(inner) or any(inner[i].text in operations or inner[i].kind in ("word", "run") for i in level):
+            if is_tuple(inner) or any(
+                inner[i].text in operations or inner[i].kind in ("word", "run") for i in level
+            ):
                 return self.answer(inner)
         return self.ratio(tokens)
 
     def tuple_of(self, opener: str, inner: Tokens, closer: str) -> Answer:
-        cuts = [i for i in top_level(inner) if inner[i].kind == "op" and inner[i].text in (",", ";")]
+        cuts = [
+            i for i in top_level(inner) if inner[i].kind == "op" and inner[i].text in (",", ";")
+        ]
         parts = split_at(inner, cuts)
         if any(not part for part in parts) or len(parts) > MAX_ITEMS:
             raise NotMathError("an empty place in a tuple")
         if closer == "}" or closer == "G":
             raise NotMathError("brackets")
         items = [self.answer(part) for part in parts]
-        if any(isinstance(item, Words) and not _is_plain_words(part) for item, part in zip(items, parts, strict=True)):
+        if any(
+            isinstance(item, Words) and not _is_plain_words(part)
+            for item, part in zip(items, parts, strict=True)
+        ):
             raise NotMathError("words in a tuple")
         opener, closer = "(" if opener == "<" else opener, ")" if closer == ">" else closer
         return _each_sign(opener, items, closer, parts)
@@ -347,13 +389,21 @@ class _Reader(Relations):
 
 
 def _each_sign(opener: str, items: list[Answer], closer: str, parts: list[Tokens]) -> Answer:
-    r"""The tuple; `(\pm 1, 0)` as the two that it stands for. With more signs it is not said which go together."""
-    found = [k for k, part in enumerate(parts) if any(t.kind == "op" and t.text in ("pm", "mp") for t in part)]
+    r"""The tuple; `(\pm 1, 0)` as the two that it stands for. With more signs it is not said which
+    go together.
+    """
+    found = [
+        k
+        for k, part in enumerate(parts)
+        if any(t.kind == "op" and t.text in ("pm", "mp") for t in part)
+    ]
     both = items[found[0]] if len(found) == 1 else None
     if not isinstance(both, Listing) or both.kind != "list":
         return Tuple(opener, tuple(items), closer)
     at = found[0]
-    return Listing(tuple(Tuple(opener, (*items[:at], value, *items[at + 1 :]), closer) for value in both.items))
+    return Listing(
+        tuple(Tuple(opener, (*items[:at], value, *items[at + 1 :]), closer) for value in both.items)
+    )
 
 
 def _opposite(answer: Answer) -> Answer:
@@ -368,7 +418,9 @@ def _transposed(answer: Answer) -> Answer:
 
 def is_point(listing: Listing) -> bool:
     """`x = 1, y = 2`: values of different names that hold together."""
-    names = {item.name for item in listing.items if isinstance(item, Assign) and not item.parameters}
+    names = {
+        item.name for item in listing.items if isinstance(item, Assign) and not item.parameters
+    }
     return listing.kind != "or" and len(names) == len(listing.items) > 1
 
 
@@ -382,7 +434,10 @@ def _share_unequal(parts: list[Tokens]) -> list[Tokens]:
 
 
 def _is_plain_words(tokens: Tokens) -> bool:
-    return all(token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1) for token in tokens)
+    return all(
+        token.kind in ("word", "run") or (token.kind == "sym" and len(token.text) == 1)
+        for token in tokens
+    )
 
 
 def _between(items: list[Answer]) -> Region | None:
@@ -397,7 +452,9 @@ def _between(items: list[Answer]) -> Region | None:
             and middle.op == "sym"
             and middle.value not in variables(low.left) | variables(high.right)
         ):
-            return Region((interval(low.left, low.closed, high.right, high.closed),), str(middle.value))
+            return Region(
+                (interval(low.left, low.closed, high.right, high.closed),), str(middle.value)
+            )
     return None
 
 
@@ -405,7 +462,8 @@ def _values_as_regions(items: list[Answer]) -> list[Answer]:
     """`x = 0 or x >= 1` as two regions of x."""
     names = {item.variable for item in items if isinstance(item, Region)}
     if len(names) != 1 or not all(
-        isinstance(item, Region) or (isinstance(item, Assign) and item.name in names and not item.parameters)
+        isinstance(item, Region)
+        or (isinstance(item, Assign) and item.name in names and not item.parameters)
         for item in items
     ):
         return items
@@ -420,7 +478,8 @@ def _share_name(items: list[Answer], kind: str) -> list[Answer]:
     if not isinstance(first, Assign) or first.parameters or len(set(names)) != 1:
         return items
     if not all(
-        isinstance(item, Assign | Scalar | Listing) or (kind == "or" and isinstance(item, Tuple)) for item in items
+        isinstance(item, Assign | Scalar | Listing) or (kind == "or" and isinstance(item, Tuple))
+        for item in items
     ):
         return items
     values = [item.value if isinstance(item, Assign) else item for item in items]

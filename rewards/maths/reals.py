@@ -25,15 +25,24 @@ def as_region(answer: Answer) -> Region | None:
         low, high = answer.items
         if isinstance(low, Scalar) and isinstance(high, Scalar):
             try:
-                return Region((interval(low.node, answer.opener == "[", high.node, answer.closer == "]"),))
+                return Region(
+                    (interval(low.node, answer.opener == "[", high.node, answer.closer == "]"),)
+                )
             except NotMathError:
                 return None
     if isinstance(answer, Scalar):
         return Region((Piece(answer.node, True, answer.node, True),))
-    kinds = Scalar | Region | Tuple if isinstance(answer, Listing) and answer.kind == "or" else Scalar | Region
+    kinds = (
+        Scalar | Region | Tuple
+        if isinstance(answer, Listing) and answer.kind == "or"
+        else Scalar | Region
+    )
     if isinstance(answer, Listing) and all(isinstance(item, kinds) for item in answer.items):
         regions = [as_region(item) for item in answer.items]
-        if len({region.variable for region in regions if region is not None and region.variable}) > 1:
+        if (
+            len({region.variable for region in regions if region is not None and region.variable})
+            > 1
+        ):
             return None
         return Region(tuple(piece for region in regions if region for piece in region.pieces))
     return None
@@ -59,11 +68,17 @@ def interval(low: Node, low_closed: bool, high: Node, high_closed: bool) -> Piec
     infinity, minus_infinity = sym("oo"), neg(sym("oo"))
     if low == infinity or high == minus_infinity:
         raise NotMathError("an interval from the wrong infinity")
-    return Piece(None if low == minus_infinity else low, low_closed, None if high == infinity else high, high_closed)
+    return Piece(
+        None if low == minus_infinity else low,
+        low_closed,
+        None if high == infinity else high,
+        high_closed,
+    )
 
 
 def intersection(first: Region, second: Region, budget: Budget) -> Region:
-    """What two regions share; without pieces where that is nothing. From a to b is taken to be an interval.
+    """What two regions share; without pieces where that is nothing. From a to b is taken to be an
+    interval.
 
     Raises:
         NotMathError: ends with variables cannot be ordered, or there are too many pieces.
@@ -76,8 +91,16 @@ def intersection(first: Region, second: Region, budget: Budget) -> Region:
         for b in second.pieces:
             budget.spend(1)
             low, low_closed = _inner(a.low, a.low_closed, b.low, b.low_closed, budget, larger=True)
-            high, high_closed = _inner(a.high, a.high_closed, b.high, b.high_closed, budget, larger=False)
-            width = 1 if low is None or high is None else 0 if low == high else _order(high, low, budget)
+            high, high_closed = _inner(
+                a.high, a.high_closed, b.high, b.high_closed, budget, larger=False
+            )
+            width = (
+                1
+                if low is None or high is None
+                else 0
+                if low == high
+                else _order(high, low, budget)
+            )
             if width in (1, None) or (width == 0 and low_closed and high_closed):
                 pieces.append(Piece(low, low_closed, high, high_closed))
     return Region(tuple(pieces), first.variable)
@@ -102,8 +125,8 @@ def _order(left: Node, right: Node, budget: Budget) -> int | None:
 
 
 def solved(inequality: Inequality, budget: Budget) -> Region | None:
-    """The region of a linear or quadratic inequality in one variable with rational coefficients, or of `|...| < 2`
-    with a linear inside; None for any other.
+    """The region of a linear or quadratic inequality in one variable with rational coefficients, or
+    of `|...| < 2` with a linear inside; None for any other.
 
     Raises:
         LimitError: a side is too costly to evaluate.
@@ -127,11 +150,15 @@ def _without_bars(inequality: Inequality, budget: Budget) -> Inequality:
         return inequality
     inner = bars.args[0]
     if bars is left:
-        return inequality._replace(left=Node("mul", (inner, inner)), right=Node("mul", (bound, bound)))
+        return inequality._replace(
+            left=Node("mul", (inner, inner)), right=Node("mul", (bound, bound))
+        )
     return inequality._replace(left=Node("mul", (bound, bound)), right=Node("mul", (inner, inner)))
 
 
-def _quadratic(inequality: Inequality, name: str, budget: Budget) -> tuple[Fraction, Fraction, Fraction] | None:
+def _quadratic(
+    inequality: Inequality, name: str, budget: Budget
+) -> tuple[Fraction, Fraction, Fraction] | None:
     """a, b, c where the inequality says 0 < a x^2 + b x + c; None where it says something else."""
     values = []
     for at in (0, 1, 2, 5, -3):
@@ -174,10 +201,14 @@ def without(region: Region, removed: Answer, budget: Budget) -> Region:
         LimitError: an end is too costly to evaluate.
     """
     points = as_region(removed)
-    if points is None or any(piece.low != piece.high or piece.low is None for piece in points.pieces):
+    if points is None or any(
+        piece.low != piece.high or piece.low is None for piece in points.pieces
+    ):
         raise NotMathError("difference of sets")
     for point in points.pieces:
-        around = Region((Piece(None, False, point.low, False), Piece(point.low, False, None, False)))
+        around = Region(
+            (Piece(None, False, point.low, False), Piece(point.low, False, None, False))
+        )
         region = intersection(region, around, budget)
     return region
 
@@ -185,13 +216,17 @@ def without(region: Region, removed: Answer, budget: Budget) -> Region:
 def is_reversed(region: Region, budget: Budget) -> bool:
     """Does a piece end before it begins, as (5, 4) does?"""
     return any(
-        piece.low is not None and piece.high is not None and _order(piece.high, piece.low, budget) == -1
+        piece.low is not None
+        and piece.high is not None
+        and _order(piece.high, piece.low, budget) == -1
         for piece in region.pieces
     )
 
 
 def whole_ends(region: Region) -> Region:
-    """The same whole numbers with closed ends that are whole, where the ends are plain numbers: n > 2 is n >= 3."""
+    """The same whole numbers with closed ends that are whole, where the ends are plain numbers: n >
+    2 is n >= 3.
+    """
     pieces = []
     for piece in region.pieces:
         low, high = _plain(piece.low), _plain(piece.high)
@@ -206,7 +241,9 @@ def whole_ends(region: Region) -> Region:
 
 
 def integers_in(region: Region) -> list[int] | None:
-    """The numbers in a region with `whole_ends`, the smallest first; None where they are too many or not known."""
+    """The numbers in a region with `whole_ends`, the smallest first; None where they are too many
+    or not known.
+    """
     numbers: set[int] = set()
     for piece in region.pieces:
         low, high = _plain(piece.low), _plain(piece.high)

@@ -17,7 +17,8 @@ Interval = tuple[Any, bool, Any, bool]
 
 
 def same_region(left: Region, right: Region, budget: Budget) -> bool:
-    """The same set of reals: touching pieces are joined first; with variables in an end, piece by piece.
+    """The same set of reals: touching pieces are joined first; with variables in an end, piece by
+    piece.
 
     Raises:
         LimitError: an end is too costly to evaluate.
@@ -37,7 +38,11 @@ def same_region(left: Region, right: Region, budget: Budget) -> bool:
 
 
 def _has_variables(region: Region) -> bool:
-    return any(end is not None and variables(end) for piece in region.pieces for end in (piece.low, piece.high))
+    return any(
+        end is not None and variables(end)
+        for piece in region.pieces
+        for end in (piece.low, piece.high)
+    )
 
 
 def _same_piece(left: Piece, right: Piece, budget: Budget) -> bool:
@@ -57,13 +62,26 @@ def _joined(region: Region, budget: Budget) -> list[Interval]:
     evaluator = Evaluator(budget, _DIGITS, {}, allow_complex=False)
 
     def end(node: Node | None, infinite: float) -> Any:
-        return evaluator.context.mpf(infinite) if node is None else evaluator.inexact(evaluator.value(node))
+        return (
+            evaluator.context.mpf(infinite)
+            if node is None
+            else evaluator.inexact(evaluator.value(node))
+        )
 
     pieces = [
-        (end(piece.low, -_INFINITY), piece.low_closed, end(piece.high, _INFINITY), piece.high_closed)
+        (
+            end(piece.low, -_INFINITY),
+            piece.low_closed,
+            end(piece.high, _INFINITY),
+            piece.high_closed,
+        )
         for piece in region.pieces
     ]
-    pieces = [p for p in pieces if (p[0] < p[2] and not _close(p[0], p[2])) or (_close(p[0], p[2]) and p[1] and p[3])]
+    pieces = [
+        p
+        for p in pieces
+        if (p[0] < p[2] and not _close(p[0], p[2])) or (_close(p[0], p[2]) and p[1] and p[3])
+    ]
     joined: list[Interval] = []
     for low, low_closed, high, high_closed in sorted(pieces, key=lambda p: (p[0], not p[1])):
         if joined and _touches(joined[-1], low, low_closed):

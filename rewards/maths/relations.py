@@ -47,7 +47,9 @@ class Relations(Leaves):
         raise NotMathError("relation")
 
     def approximation(self, parts: list[Tokens], signs_found: list[str]) -> Answer:
-        r"""`x \approx 2.5` names a value; what follows `\frac{5}{2} \approx` is only a decimal of it."""
+        r"""`x \approx 2.5` names a value; what follows `\frac{5}{2} \approx` is only a decimal of
+        it.
+        """
         first = signs_found.index("~~")
         if first == 0 and len(parts) == 2 and (name := self.name(parts[0])[0]):
             return Assign(name, (), self.answer(parts[1]))
@@ -59,7 +61,9 @@ class Relations(Leaves):
         r"""`x \equiv 3 \pmod 7`; without a modulus, `f(x) \equiv 0` is `f(x) = 0`."""
         residues, modulus = split_modulus(parts[-1], bare=True)
         if not modulus:
-            return self.equality(parts) if set(signs_found) <= {"=", "equiv"} else self.unequal(parts)
+            return (
+                self.equality(parts) if set(signs_found) <= {"=", "equiv"} else self.unequal(parts)
+            )
         if len(parts) != 2:
             raise NotMathError("a chain of congruences")
         found = self.answer(residues)
@@ -90,14 +94,20 @@ class Relations(Leaves):
         scalars = [self.scalar(part) for part in parts]
         last = scalars[-1]
         units = [scalar.unit for scalar in scalars if scalar.unit is not None]
-        return last._replace(also=tuple(s.node for s in scalars[:-1]), unit=units[-1] if units else None)
+        return last._replace(
+            also=tuple(s.node for s in scalars[:-1]), unit=units[-1] if units else None
+        )
 
     def name(self, tokens: Tokens) -> tuple[str, tuple[str, ...]]:
-        """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or words; else ''."""
+        """The name and parameters on the left of `=`: a symbol, `f(x)`, a tuple of symbols, or
+        words; else ''.
+        """
         tokens = strip(tokens)
         if takes_back(tokens):
             raise NotMathError("a label that takes the value back")
-        if [token.text for token in tokens[1:6]] == ["^", "G", "-", "1", "G"] and tokens[0].kind == "sym":
+        if [token.text for token in tokens[1:6]] == ["^", "G", "-", "1", "G"] and tokens[
+            0
+        ].kind == "sym":
             name, parameters = self.name([tokens[0], *tokens[6:]])  # f^{-1}(x)
             return (f"{name}^-1", parameters) if parameters else ("", ())
         if len(tokens) > 1 and tokens[0].text in ("angle", "triangle"):
@@ -122,9 +132,17 @@ class Relations(Leaves):
             return str(node.value), tuple(str(arg.value) for arg in node.args)
         if node.op == "mul" and tokens[-1].text == ")" and tokens[-2].text.isupper():
             return plain_text(tokens), ()  # P(A): A is no parameter
-        if node.op == "mul" and [arg.op for arg in node.args] == ["sym", "sym"] and tokens[-1].text == ")":
+        if (
+            node.op == "mul"
+            and [arg.op for arg in node.args] == ["sym", "sym"]
+            and tokens[-1].text == ")"
+        ):
             return str(node.args[0].value), (str(node.args[1].value),)  # h(x), N(n)
-        if node.op in ("apply", "mul") and tokens[-1].text == ")" and all(_is_name_part(arg) for arg in node.args):
+        if (
+            node.op in ("apply", "mul")
+            and tokens[-1].text == ")"
+            and all(_is_name_part(arg) for arg in node.args)
+        ):
             return plain_text(tokens), ()  # f(2), f(f(2)), S_1(101)
         return "", ()
 
@@ -137,10 +155,18 @@ class Relations(Leaves):
         closed = [sign == "<=" for sign in relations]
         nodes = [self.end(part) for part in parts]
         names = [self.name(part)[0] for part in parts]
-        if len(parts) == 3 and names[1] and names[1] not in variables(nodes[0]) | variables(nodes[2]):
-            return Region((interval(nodes[0], closed[0], nodes[2], closed[1]),), _variable(parts[1]))
+        if (
+            len(parts) == 3
+            and names[1]
+            and names[1] not in variables(nodes[0]) | variables(nodes[2])
+        ):
+            return Region(
+                (interval(nodes[0], closed[0], nodes[2], closed[1]),), _variable(parts[1])
+            )
         if len(parts) == 2 and names[0] and not variables(nodes[1]):
-            return Region((interval(neg(sym("oo")), False, nodes[1], closed[0]),), _variable(parts[0]))
+            return Region(
+                (interval(neg(sym("oo")), False, nodes[1], closed[0]),), _variable(parts[0])
+            )
         if len(parts) == 2 and names[1] and not variables(nodes[0]):
             return Region((interval(nodes[0], closed[0], sym("oo"), False),), _variable(parts[1]))
         if len(parts) == 2:
@@ -162,11 +188,17 @@ class Relations(Leaves):
 def _is_part_of_name(tokens: Tokens, index: int) -> bool:
     """Symbols with their indices, between commas."""
     token = tokens[index]
-    return token.kind == "sym" or token.text in (",", "_") or (token.kind == "num" and tokens[index - 1].text == "_")
+    return (
+        token.kind == "sym"
+        or token.text in (",", "_")
+        or (token.kind == "num" and tokens[index - 1].text == "_")
+    )
 
 
 def _is_name_part(node: Node) -> bool:
-    return node.op in ("num", "sym") or (node.op == "apply" and all(_is_name_part(arg) for arg in node.args))
+    return node.op in ("num", "sym") or (
+        node.op == "apply" and all(_is_name_part(arg) for arg in node.args)
+    )
 
 
 def _variable(tokens: Tokens) -> str:

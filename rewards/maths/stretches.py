@@ -11,7 +11,9 @@ Tokens = list[Token]
 
 
 def plain_text(tokens: Tokens) -> str:
-    """One spelling of tokens as text: words in lower case, one blank between tokens, sizes and quotes gone."""
+    """One spelling of tokens as text: words in lower case, one blank between tokens, sizes and
+    quotes gone.
+    """
     return " ".join(
         token.text.lower() if token.kind in ("word", "run") else token.text
         for token in tokens
@@ -23,11 +25,26 @@ def strip(tokens: Tokens) -> Tokens:
     """Without outer groups, quotes, and marks around it that carry no meaning."""
     while tokens:
         last, first = tokens[-1], tokens[0]
-        if last.kind == "op" and last.text in (".", ",", ";", ":", '"', "_", "'") and len(tokens) > 1:
+        if (
+            last.kind == "op"
+            and last.text in (".", ",", ";", ":", '"', "_", "'")
+            and len(tokens) > 1
+        ):
             if last.text == "'" and first.text != "'":
                 break
             tokens = tokens[:-1]
-        elif first.kind == "op" and first.text in ("=", "~~", ":", '"', ".", ",", "*", "'", "_", "^"):
+        elif first.kind == "op" and first.text in (
+            "=",
+            "~~",
+            ":",
+            '"',
+            ".",
+            ",",
+            "*",
+            "'",
+            "_",
+            "^",
+        ):
             tokens = tokens[1:]
         elif last.kind == "op" and last.text in ("*", "^"):
             tokens = tokens[:-1]
@@ -39,7 +56,9 @@ def strip(tokens: Tokens) -> Tokens:
 
 
 def closing(tokens: Tokens, start: int) -> int | None:
-    """Index of the bracket that closes the one at `start`; any closer ends any opener, as in `[1, 2)`."""
+    """Index of the bracket that closes the one at `start`; any closer ends any opener, as in `[1,
+    2)`.
+    """
     depth = 0
     for index in range(start, len(tokens)):
         depth += _depth_change(tokens[index])

@@ -1,4 +1,6 @@
-"""What the tokenizer knows: commands, functions, Greek letters and Unicode signs, each with one canonical name."""
+"""What the tokenizer knows: commands, functions, Greek letters and Unicode signs, each with one
+canonical name.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ FUNCTIONS: dict[str, str] = {
     **{"arc" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
     **{"ar" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
     **{"a" + name: "a" + name for name in ("sinh", "cosh", "tanh")},
-    **{name: name for name in ("ln", "log", "exp", "gcd", "lcm", "min", "max", "floor", "ceil", "abs", "sgn")},
+    **{
+        name: name
+        for name in ("ln", "log", "exp", "gcd", "lcm", "min", "max", "floor", "ceil", "abs", "sgn")
+    },
     **{
         "tg": "tan",
         "ctg": "cot",
@@ -42,7 +47,13 @@ GREEK: frozenset[str] = frozenset(
 # Commands that are symbols under another name.
 SYMBOLS: dict[str, str] = {
     **{name: name for name in GREEK},
-    **{"varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho", "varsigma": "sigma"},
+    **{
+        "varphi": "phi",
+        "varepsilon": "epsilon",
+        "vartheta": "theta",
+        "varrho": "rho",
+        "varsigma": "sigma",
+    },
     **{
         "hbar": "hbar",
         "ell": "l",
@@ -51,10 +62,27 @@ SYMBOLS: dict[str, str] = {
         "emptyset": "emptyset",
         "varnothing": "emptyset",
     },
-    **{"ldots": "dots", "cdots": "dots", "dots": "dots", "dotsc": "dots", "dotsb": "dots", "vdots": "dots"},
-    **{"partial": "partial", "nabla": "nabla", "odot": "odot", "oplus": "oplus", "imath": "i", "jmath": "j"},
+    **{
+        "ldots": "dots",
+        "cdots": "dots",
+        "dots": "dots",
+        "dotsc": "dots",
+        "dotsb": "dots",
+        "vdots": "dots",
+    },
+    **{
+        "partial": "partial",
+        "nabla": "nabla",
+        "odot": "odot",
+        "oplus": "oplus",
+        "imath": "i",
+        "jmath": "j",
+    },
     **{"star": "star", "dagger": "dagger", "aleph": "aleph", "mho": "mho", "Re": "Re", "Im": "Im"},
-    **{name: name for name in ("angle", "triangle", "square", "perp", "parallel", "heartsuit", "clubsuit")},
+    **{
+        name: name
+        for name in ("angle", "triangle", "square", "perp", "parallel", "heartsuit", "clubsuit")
+    },
 }
 
 OPERATORS: dict[str, str] = {
@@ -77,7 +105,9 @@ OPERATORS: dict[str, str] = {
     **dict.fromkeys(("cup", "bigcup"), "cup"),
     **dict.fromkeys(("cap", "bigcap"), "cap"),
     **dict.fromkeys(("setminus", "smallsetminus", "backslash"), "setminus"),
-    **dict.fromkeys(("to", "rightarrow", "Rightarrow", "implies", "longrightarrow", "mapsto"), "to"),
+    **dict.fromkeys(
+        ("to", "rightarrow", "Rightarrow", "implies", "longrightarrow", "mapsto"), "to"
+    ),
     **dict.fromkeys(("iff", "Leftrightarrow", "leftrightarrow", "Longleftrightarrow"), "iff"),
     **dict.fromkeys(("land", "wedge"), "land"),
     **dict.fromkeys(("lor", "vee"), "lor"),
@@ -86,12 +116,32 @@ OPERATORS: dict[str, str] = {
     **{"bmod": "mod", "mod": "mod", "pmod": "pmod"},
 }
 
-OPENERS = {"lbrace": "{", "langle": "<", "lfloor": "floor", "lceil": "ceil", "lbrack": "[", "lparen": "("}
-CLOSERS = {"rbrace": "}", "rangle": ">", "rfloor": "floor", "rceil": "ceil", "rbrack": "]", "rparen": ")"}
+OPENERS = {
+    "lbrace": "{",
+    "langle": "<",
+    "lfloor": "floor",
+    "lceil": "ceil",
+    "lbrack": "[",
+    "lparen": "(",
+}
+CLOSERS = {
+    "rbrace": "}",
+    "rangle": ">",
+    "rfloor": "floor",
+    "rceil": "ceil",
+    "rbrack": "]",
+    "rparen": ")",
+}
 
 UNIT_COMMANDS = {
     **dict.fromkeys(("cent", "cents", "textcent"), "cents"),
-    **{"euro": "euros", "texteuro": "euros", "pounds": "pounds", "textsterling": "pounds", "yen": "yen"},
+    **{
+        "euro": "euros",
+        "texteuro": "euros",
+        "pounds": "pounds",
+        "textsterling": "pounds",
+        "yen": "yen",
+    },
     **{"AA": "angstrom"},
 }
 
@@ -112,7 +162,14 @@ MATH_FONTS = frozenset(
 TRANSPARENT = frozenset(["boxed", "fbox", "underline", "ensuremath", "cancel", "displaylines"])
 # By one name each; an arrow says nothing that the letter does not.
 ACCENTS = {
-    **{"hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde", "bar": "bar", "overline": "bar"},
+    **{
+        "hat": "hat",
+        "widehat": "hat",
+        "tilde": "tilde",
+        "widetilde": "tilde",
+        "bar": "bar",
+        "overline": "bar",
+    },
     **{name: name for name in ("dot", "ddot", "check", "breve")},
     **{"vec": "", "overrightarrow": ""},
 }
@@ -120,7 +177,8 @@ ACCENTS = {
 WORDS = frozenset({"yes", "no", "odd"})
 BOARD = {"R": "RR", "Z": "ZZ", "N": "NN", "Q": "QQ", "C": "CC"}
 
-# One sign, one spelling; what is not here, not ASCII and no CJK word is not understood (other digits among it).
+# One sign, one spelling; what is not here, not ASCII and no CJK word is not understood (other
+# digits among it).
 UNICODE: dict[int, str] = {
     ord(sign): text
     for sign, text in {

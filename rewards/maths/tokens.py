@@ -1,4 +1,6 @@
-"""LaTeX or plain text -> tokens. Unknown commands become tokens too: they stop the parser, not the tokenizer."""
+"""LaTeX or plain text -> tokens. Unknown commands become tokens too: they stop the parser, not the
+tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,11 @@ from rewards.maths.symbols import (
 
 
 class Token(NamedTuple):
-    """kind: num, sym, func, run (two or more plain letters), word (letters of text), op, open, close, cmd.
+    """kind: num, sym, func, run (two or more plain letters), word (letters of text), op, open,
+    close, cmd.
 
-    A TeX group is the pair (open, G), (close, G). `value` is the number of a `num`; a run `is_name` where nothing
-    but capitals is in the text.
+    A TeX group is the pair (open, G), (close, G). `value` is the number of a `num`; a run `is_name`
+    where nothing but capitals is in the text.
     """
 
     kind: str
@@ -54,7 +57,9 @@ _DEGREE = re.compile(
     r"(?:\{\s{0,4}\})?\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))|(?<=\d)\s*\\circ(?![A-Za-z])"
 )
 _SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!|\\!\s*,|,\\,)\s*(?=\d{3}(?!\d))", re.ASCII)
-_SPACED_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?!\w|\.\d)", re.ASCII)
+_SPACED_THOUSANDS = re.compile(
+    r"(?<![\d.,\w])\d{1,3}(?:(?:\\[,;:! ]|~| )\d{3})+(?!\w|\.\d)", re.ASCII
+)
 _COMMA_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)", re.ASCII)
 _LETTER = re.compile(r"\s*([A-Za-z]|\\[A-Za-z]+)(?![A-Za-z])", re.ASCII)
 _SINGLE_LETTER_FONTS = frozenset({"text", "mathrm", "mathbb"})
@@ -78,7 +83,8 @@ _BETWEEN_NAMES = frozenset(",;.")
 _CHARS = frozenset("+-*/^_!%'=<>,;:|&.\"?")
 _OPEN, _CLOSE = {"(": "(", "[": "[", "{": "G"}, {")": ")", "]": "]", "}": "G"}
 _REPEATING = re.compile(
-    r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?((?:\d*\\dot\s*\{?\s*\d\s*\}?)*)", re.ASCII
+    r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?((?:\d*\\dot\s*\{?\s*\d\s*\}?)*)",
+    re.ASCII,
 )
 _REPEATING_PARENS = re.compile(r"(?<![\d\w)])(\d*)\.(\d*)\((\d+)\)(?![\d\w(])", re.ASCII)
 
@@ -91,7 +97,8 @@ def ambiguous_commas(text: str) -> bool:
 def clean(text: str, *, comma_lists: bool = False) -> str:
     """One spelling for spacing, sizes, thousands separators, degrees and Unicode signs.
 
-    With `comma_lists`, `1,234` stays two numbers; otherwise it is one, unless brackets hold nothing else.
+    With `comma_lists`, `1,234` stays two numbers; otherwise it is one, unless brackets hold nothing
+    else.
     """
     text = _EDGES.sub("", text)
     if not text.isascii():
@@ -100,7 +107,9 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = usual_notation(text)
     if "\\" in text:
-        text = text.replace("\\\\", r"\cr ")  # a row ends; its second backslash must not take the blank after it
+        text = text.replace(
+            "\\\\", r"\cr "
+        )  # a row ends; its second backslash must not take the blank after it
         text = text.replace(r"\(", " ").replace(r"\)", " ").replace(r"\[", " ").replace(r"\]", " ")
         text = _EDGES.sub("", text)
     if "$" in text:
@@ -132,7 +141,10 @@ def tokenize(text: str, limits: Limits) -> list[Token]:
         raise LimitError("chars")
     tokens: list[Token] = []
     _scan(text, tokens, limits, in_text=False, depth=0)
-    if all((token.kind == "run" and token.text.isupper()) or token.text in _BETWEEN_NAMES for token in tokens):
+    if all(
+        (token.kind == "run" and token.text.isupper()) or token.text in _BETWEEN_NAMES
+        for token in tokens
+    ):
         return [token._replace(is_name=token.kind == "run") for token in tokens]
     return tokens
 
@@ -171,7 +183,9 @@ def _scan(text: str, out: list[Token], limits: Limits, *, in_text: bool, depth: 
             spaced = True
             continue
         if kind == "cmd":
-            position = _command(text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth)
+            position = _command(
+                text, found[1:], position, out, limits, spaced=spaced, in_text=in_text, depth=depth
+            )
         elif kind == "num":
             out.append(Token("num", found, _number(found, limits), spaced))
         elif kind == "run":
@@ -234,10 +248,18 @@ def _letters(run: str, out: list[Token], *, spaced: bool, in_text: bool) -> None
 
 def _pair(found: str, spaced: bool) -> Token:
     if found in (r"\{", r"\}"):
-        return Token("open", "{", None, spaced) if found == r"\{" else Token("close", "}", None, spaced)
+        return (
+            Token("open", "{", None, spaced)
+            if found == r"\{"
+            else Token("close", "}", None, spaced)
+        )
     if found == "...":
         return Token("sym", "dots", None, spaced)
-    return Token("op", _PAIRS[found], None, spaced) if found in _PAIRS else Token("cmd", found, None, spaced)
+    return (
+        Token("op", _PAIRS[found], None, spaced)
+        if found in _PAIRS
+        else Token("cmd", found, None, spaced)
+    )
 
 
 def _char(char: str, spaced: bool) -> Token:
@@ -262,7 +284,10 @@ def _command(
     """Append what the command stands for; returns the index after it and what it took."""
     if name in TEXT_FONTS or name in MATH_FONTS or name in TRANSPARENT or name == "mathbb":
         return _font(text, name, position, out, limits, spaced=spaced, depth=depth)
-    if name in ACCENTS and (under := group_at(text, position) or _one_letter(text, position)) is not None:
+    if (
+        name in ACCENTS
+        and (under := group_at(text, position) or _one_letter(text, position)) is not None
+    ):
         out.append(Token("sym", _accented(ACCENTS[name], under[0]), None, spaced))
         return under[1]
     if name == "frac" and (derivative := derivative_at(text, position)) is not None:
@@ -281,7 +306,16 @@ def _command(
     return position
 
 
-def _font(text: str, name: str, position: int, out: list[Token], limits: Limits, *, spaced: bool, depth: int) -> int:
+def _font(
+    text: str,
+    name: str,
+    position: int,
+    out: list[Token],
+    limits: Limits,
+    *,
+    spaced: bool,
+    depth: int,
+) -> int:
     """Append the content of a font command or wrapper."""
     group = group_at(text, position)
     if group is None and name in _SINGLE_LETTER_FONTS:
@@ -296,7 +330,11 @@ def _font(text: str, name: str, position: int, out: list[Token], limits: Limits,
     elif name == "mathbb":
         out.append(Token("sym", BOARD.get(content.strip(), content.strip()), None, spaced))
     else:
-        in_text = name in TEXT_FONTS and content.strip() not in ("e", "i", "d") and content.strip() not in FUNCTIONS
+        in_text = (
+            name in TEXT_FONTS
+            and content.strip() not in ("e", "i", "d")
+            and content.strip() not in FUNCTIONS
+        )
         first = len(out)
         _scan(content, out, limits, in_text=in_text, depth=depth + 1)
         if spaced and len(out) > first:
@@ -307,7 +345,11 @@ def _font(text: str, name: str, position: int, out: list[Token], limits: Limits,
 def _one_letter(text: str, position: int) -> tuple[str, int] | None:
     """The letter, or the command of one, that a command without braces takes."""
     match = _LETTER.match(text, position)
-    return (match[1], match.end()) if match and (len(match[1]) == 1 or match[1][1:] in SYMBOLS) else None
+    return (
+        (match[1], match.end())
+        if match and (len(match[1]) == 1 or match[1][1:] in SYMBOLS)
+        else None
+    )
 
 
 def _accented(accent: str, letter: str) -> str:

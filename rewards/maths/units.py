@@ -1,4 +1,6 @@
-"""Units of measure by canonical name. Another spelling is the same unit; another unit is another answer."""
+"""Units of measure by canonical name. Another spelling is the same unit; another unit is another
+answer.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from rewards.maths.limits import NotMathError
 
 
 class Unit(NamedTuple):
-    """`known`: (canonical name, power) pairs, sorted; `square units` are ("unit", 2). `nouns`: other words that were
-    counted, singular.
+    """`known`: (canonical name, power) pairs, sorted; `square units` are ("unit", 2). `nouns`:
+    other words that were counted, singular.
     """
 
     known: tuple[tuple[str, int], ...] = ()
@@ -63,7 +65,21 @@ _NOT_PLAIN = _LETTERS | {
 }  # fmt: skip
 # Before a number: `USD 12`, the pound sign.
 CURRENCIES = frozenset(
-    {"usd", "eur", "euro", "euros", "gbp", "pounds", "yen", "jpy", "rs", "rmb", "dollars", "inr", "rupees"}
+    {
+        "usd",
+        "eur",
+        "euro",
+        "euros",
+        "gbp",
+        "pounds",
+        "yen",
+        "jpy",
+        "rs",
+        "rmb",
+        "dollars",
+        "inr",
+        "rupees",
+    }
 )
 # Single letters that may follow a bare number and a blank: `5 m`.
 SPACED_LETTERS = frozenset("msghL")
@@ -97,7 +113,8 @@ eighteen nineteen twenty
 NUMBER_WORDS = {word: value for value, word in enumerate(_COUNTING.split())}
 TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 NUMBER_WORDS |= {word: 10 * value for value, word in enumerate(TENS, 2)}
-# After a number these change its value, bound it, doubt it or take it back: they are no unit, and nothing counted.
+# After a number these change its value, bound it, doubt it or take it back: they are no unit, and
+# nothing counted.
 _VALUE_CHANGING = """
 parts: half halves thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths millionths
 multiples: double doubled doubles twice thrice triple tripled quadruple quadrupled halved couple tens gross
@@ -118,7 +135,9 @@ _NO_NOUNS = frozenset(
 # In Chinese and Japanese words: half, not, about, times ten thousand, above, below.
 _NO_NOUN_SIGNS = frozenset("万萬亿億半不没非错負负约約余多几上下左右无無")
 # These say nothing without what follows: `5 more`, `5 about`.
-_UNFINISHED = frozenset({"more", "less", "fewer", "short", "the", "an", "about", "around", "near", "beyond"})
+_UNFINISHED = frozenset(
+    {"more", "less", "fewer", "short", "the", "an", "about", "around", "near", "beyond"}
+)
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 _TEMPERATURES = {"C": "celsius", "c": "celsius", "F": "fahrenheit", "f": "fahrenheit"}
 
@@ -132,7 +151,12 @@ def is_unit(word: str, *, plain: bool) -> bool:
 
 def _is_prefixed(word: str) -> bool:
     """`mJ`, `MW`: short words in which M is mega and m is milli."""
-    return len(word) <= 3 and word[:1] in "mM" and word not in ("mm", "min", "MIN", "Min") and not word.islower()
+    return (
+        len(word) <= 3
+        and word[:1] in "mM"
+        and word not in ("mm", "min", "MIN", "Min")
+        and not word.islower()
+    )
 
 
 def _unit_name(word: str) -> str | None:
@@ -141,7 +165,9 @@ def _unit_name(word: str) -> str | None:
 
 
 def _counts_nothing(word: str) -> bool:
-    """Is it a word that no unit and nothing counted contains: `thirds`, `maybe`, `fortythree`, a lone letter?"""
+    """Is it a word that no unit and nothing counted contains: `thirds`, `maybe`, `fortythree`, a
+    lone letter?
+    """
     lower = word.lower()
     if not word.isascii():
         return not _NO_NOUN_SIGNS.isdisjoint(word)
@@ -149,7 +175,8 @@ def _counts_nothing(word: str) -> bool:
 
 
 def unit_of(words: list[tuple[str, int]]) -> Unit | None:
-    """The unit that words with their powers spell; None when nothing is left of them (`units`, filler words).
+    """The unit that words with their powers spell; None when nothing is left of them (`units`,
+    filler words).
 
     Raises:
         NotMathError: there are words that are no unit and nothing counted, but change the value.
@@ -179,7 +206,8 @@ def unit_of(words: list[tuple[str, int]]) -> Unit | None:
 
 
 def _with_powers(words: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """`square` and `cubic` as the power of the next word, `squared` of the unit before it, or else after it.
+    """`square` and `cubic` as the power of the next word, `squared` of the unit before it, or else
+    after it.
 
     Raises:
         NotMathError: there is no such word: `5 squared`, `5 square`.
@@ -202,7 +230,9 @@ def _with_powers(words: list[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 def compatible(left: Unit | None, right: Unit | None) -> bool:
-    """Equal units, or one of them missing; counted nouns agree when one list of words contains the other."""
+    """Equal units, or one of them missing; counted nouns agree when one list of words contains the
+    other.
+    """
     if left is None or right is None:
         return True
     if left.known or right.known:
@@ -216,7 +246,13 @@ def _may_be(some: Unit, unit: Unit) -> bool:
 
 
 def _singular(word: str) -> str:
-    for ending, replacement in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
+    for ending, replacement in (
+        ("ies", "y"),
+        ("ches", "ch"),
+        ("shes", "sh"),
+        ("xes", "x"),
+        ("sses", "ss"),
+    ):
         if word.endswith(ending):
             return word[: -len(ending)] + replacement
     return word[:-1] if word.endswith("s") and not word.endswith("ss") else word

@@ -1,4 +1,6 @@
-r"""Vectors in unit vectors: `2\mathbf{i} - 3\mathbf{j}` is (2, -3). The other side tells that i is no number."""
+r"""Vectors in unit vectors: `2\mathbf{i} - 3\mathbf{j}` is (2, -3). The other side tells that i is
+no number.
+"""
 
 from __future__ import annotations
 

@@ -15,16 +15,22 @@ from data.types import Problem
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"  # beside the repository
 EVALUATION_SETS = ("gsm8k_test", "math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not beside the repository")
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the shared data sets are not beside the repository"
+)
 
 
 def problem(question: str, answer: str = "1", **fields: Any) -> Problem:
     """A problem whose id is its question unless given."""
-    return Problem(**{"id": question, "source": "test", **fields, "question": question, "answer": answer})
+    return Problem(
+        **{"id": question, "source": "test", **fields, "question": question, "answer": answer}
+    )
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
     return path
 
 

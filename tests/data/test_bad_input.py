@@ -29,7 +29,9 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str | 
 
 def rows(tmp_path: Path, *bad: dict[str, Any]) -> Path:
     path = write_jsonl(tmp_path / "in.jsonl", [GOOD, *bad])
-    path.write_text(path.read_text().replace("\\\\ud800", "\\ud800"))  # half a pair can only be written as an escape
+    path.write_text(
+        path.read_text().replace("\\\\ud800", "\\ud800")
+    )  # half a pair can only be written as an escape
     return path
 
 
@@ -53,7 +55,9 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_unreadable_file_is_one_message(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_file_is_one_message(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content, message = FILES[name]
     path = tmp_path / "in.jsonl"
     path.write_bytes(content)
@@ -61,7 +65,9 @@ def test_an_unreadable_file_is_one_message(name: str, tmp_path: Path, capsys: py
     assert str(path) in error
 
 
-def test_a_missing_file_a_folder_and_a_false_gz_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_a_folder_and_a_false_gz_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "No such file" in fails(tmp_path, capsys, "--input", tmp_path / "nowhere.jsonl")
     assert "directory" in fails(tmp_path, capsys, "--input", tmp_path)
     false_gz = tmp_path / "x.jsonl.gz"
@@ -71,12 +77,21 @@ def test_a_missing_file_a_folder_and_a_false_gz_are_named(tmp_path: Path, capsys
 
 ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "missing answer": ({"id": "b", "problem": "x"}, "line 2: answer: is missing"),
-    "missing problem": ({"id": "b", "answer": "1", "text": "x"}, "line 2: question: none of the columns"),
+    "missing problem": (
+        {"id": "b", "answer": "1", "text": "x"},
+        "line 2: question: none of the columns",
+    ),
     "empty answer": ({"id": "b", "problem": "x", "answer": "  "}, "line 2: answer: is empty"),
     "empty problem": ({"id": "b", "problem": "", "answer": "1"}, "line 2: question: is empty"),
     "NUL": ({"id": "b", "problem": "x\0y", "answer": "1"}, "line 2: question: holds a NUL byte"),
-    "half a surrogate pair": ({"id": "b", "problem": "x", "answer": "\\ud800"}, "line 2: answer: holds half"),
-    "wrong type": ({"id": "b", "problem": ["x"], "answer": "1"}, "line 2: question: is list, not text"),
+    "half a surrogate pair": (
+        {"id": "b", "problem": "x", "answer": "\\ud800"},
+        "line 2: answer: holds half",
+    ),
+    "wrong type": (
+        {"id": "b", "problem": ["x"], "answer": "1"},
+        "line 2: question: is list, not text",
+    ),
     "answer of a wrong type": (
         {"id": "b", "problem": "x", "answer": {"value": 1}},
         "line 2: answer: is dict",
@@ -86,7 +101,10 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
         {"id": "a", "problem": "y", "answer": "1"},
         "line 2: id: duplicate id 'a', first used in",
     ),
-    "two megabytes": ({"id": "b", "problem": "x" * 2_000_000, "answer": "1"}, "line 2: row: longer than"),
+    "two megabytes": (
+        {"id": "b", "problem": "x" * 2_000_000, "answer": "1"},
+        "line 2: row: longer than",
+    ),
 }
 
 
@@ -99,7 +117,11 @@ def test_a_bad_row_is_named_by_line_field_and_reason(
 
 
 def test_a_limit_of_bad_rows_makes_them_counted_skips(tmp_path: Path) -> None:
-    path = rows(tmp_path, *(row for row, _ in ROWS.values()), {**GOOD, "id": "z", "problem": "What is 2 + 2?"})
+    path = rows(
+        tmp_path,
+        *(row for row, _ in ROWS.values()),
+        {**GOOD, "id": "z", "problem": "What is 2 + 2?"},
+    )
     assert prepare(tmp_path, "--input", path, "--max-bad-rows", str(len(ROWS))) == 0
     assert [row["id"] for row in read_jsonl(tmp_path / "clean.jsonl")] == ["a", "z"]
     skipped = [row for row in read_jsonl(tmp_path / "dropped.jsonl") if row["stage"] == "load"]
@@ -107,26 +129,40 @@ def test_a_limit_of_bad_rows_makes_them_counted_skips(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "report.json").read_text())["bad_rows"]) == len(ROWS)
 
 
-def test_one_bad_row_more_than_allowed_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_row_more_than_allowed_stops(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = rows(tmp_path, *(row for row, _ in ROWS.values()))
     error = fails(tmp_path, capsys, "--input", path, "--max-bad-rows", "3")
-    assert "11 bad rows, 3 allowed" in error and "and 6 more" in error and "max_bad_rows=11" in error
+    assert (
+        "11 bad rows, 3 allowed" in error and "and 6 more" in error and "max_bad_rows=11" in error
+    )
 
 
-def test_a_wrong_mapping_says_what_it_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = fails(tmp_path, capsys, "--input", rows(tmp_path), "--mapping", "gsm8k", "--max-bad-rows", "9")
+def test_a_wrong_mapping_says_what_it_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = fails(
+        tmp_path, capsys, "--input", rows(tmp_path), "--mapping", "gsm8k", "--max-bad-rows", "9"
+    )
     assert "none of the 1 rows" in error and "'####'" in error
     error = fails(tmp_path, capsys, "--input", rows(tmp_path), "--question-column", "text")
     assert "text: no such column; the row has answer, id, problem, source" in error
-    assert "built in are plain, gsm8k" in fails(tmp_path, capsys, "--input", rows(tmp_path), "--mapping", "gsm9k")
+    assert "built in are plain, gsm8k" in fails(
+        tmp_path, capsys, "--input", rows(tmp_path), "--mapping", "gsm9k"
+    )
 
 
-def test_faults_of_an_evaluation_file_count_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_of_an_evaluation_file_count_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     against = write_jsonl(tmp_path / "eval.jsonl", [{"id": "e", "prompt_text": "x"}])
     assert "eval.jsonl" in fails(tmp_path, capsys, "--input", rows(tmp_path), "--against", against)
 
 
-def test_a_wrong_command_line_is_a_configuration_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_a_configuration_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "unrecognized arguments: --imput" in fails(tmp_path, capsys, "--imput", "x")
     assert "give --input" in fails(tmp_path, capsys)
     assert "workers=0" in fails(tmp_path, capsys, "--input", rows(tmp_path), "--workers", "0")
@@ -135,7 +171,9 @@ def test_a_wrong_command_line_is_a_configuration_error(tmp_path: Path, capsys: p
     )
 
 
-def test_a_tokenizer_that_is_not_there_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tokenizer_that_is_not_there_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "none: cannot be loaded" in fails(
         tmp_path, capsys, "--input", rows(tmp_path), "--tokenizer", tmp_path / "none"
     )
@@ -150,12 +188,16 @@ def test_the_input_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out").mkdir(mode=0o500)
     assert "cannot be written" in fails(tmp_path, capsys, "--input", rows(tmp_path))
 
 
-def test_an_output_under_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_under_a_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     assert prepare(tmp_path / "file" / "deeper", "--input", rows(tmp_path)) == 78
     assert "cannot be written" in capsys.readouterr().err

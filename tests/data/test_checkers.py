@@ -31,29 +31,43 @@ def test_the_parts_may_come_in_any_order_and_zeros_are_no_parts() -> None:
     assert kinds("12 * 30 = 360 then 12 * 4 = 48 then 360 + 48 = 408") == ["right"] * 3
     assert kinds("12 × 400 = 4800; 12 × 3 = 36; 4800 + 36 = 4836", b=403) == ["right"] * 3
     assert kinds("12 * 34 = 408") == ["right"]
-    assert kinds("12 * 3 = 36") == ["propagated"]  # the zero of 30 is lost: rightly worked on a wrong factor
+    assert kinds("12 * 3 = 36") == [
+        "propagated"
+    ]  # the zero of 30 is lost: rightly worked on a wrong factor
 
 
 def test_multiplication_reward_counts_nodes_and_may_pay_for_them() -> None:
     def sample(answer: int) -> Sample:
         text = "<think>12 * 4 = 46\n12 * 30 = 360\n46 + 360 = 406</think>"
-        return Sample(response=f"{text}<answer>{answer}</answer>", gold="408", question="What is 12 * 34? Multiply ...")
+        return Sample(
+            response=f"{text}<answer>{answer}</answer>",
+            gold="408",
+            question="What is 12 * 34? Multiply ...",
+        )
 
     wrong = multiplication(sample(406), scratchpad_weight=0.3)
     assert wrong.score == pytest.approx(0.1)  # one right node of three
-    assert (wrong.details["right"], wrong.details["local"], wrong.details["propagated"]) == (1, 1, 1)
+    assert (wrong.details["right"], wrong.details["local"], wrong.details["propagated"]) == (
+        1,
+        1,
+        1,
+    )
     assert multiplication(sample(406)).score == 0.0
     assert multiplication(sample(408)).score == 1.0
     for problem in generate("multiplication", seed=2, count=30):
         response = f"<think>{problem.extra['scratchpad']}</think><answer>{problem.answer}</answer>"
-        reward = multiplication(Sample(response=response, gold=problem.answer, question=problem.question))
+        reward = multiplication(
+            Sample(response=response, gold=problem.answer, question=problem.question)
+        )
         lines = problem.extra["scratchpad"].count("\n") + 1
         assert (reward.score, reward.details["right"]) == (1.0, lines)
 
 
 def plan(*lines: str, tags: bool = True, **fields: bool) -> Sample:
     text = "\n".join(lines)
-    return Sample(response=f"<think>..</think><answer>{text}</answer>" if tags else text, gold=TASK, **fields)
+    return Sample(
+        response=f"<think>..</think><answer>{text}</answer>" if tags else text, gold=TASK, **fields
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,16 +98,25 @@ def test_efficiency_pays_for_short_plans() -> None:
 
 
 def test_thoughts_and_truncated_answers_do_not_count() -> None:
-    assert blocksworld(Sample(response="<think>move B to C", gold=TASK)).reason == "unclosed_thought"
+    assert (
+        blocksworld(Sample(response="<think>move B to C", gold=TASK)).reason == "unclosed_thought"
+    )
     assert blocksworld(plan("move B to C", truncated=True)).reason == "truncated"
     assert blocksworld(plan("move B to C", tags=False)).score == 1.0
-    assert knights(Sample(response="Ava is a knight", gold="Ava is a knight", truncated=True)).score == 0.0
-    assert multiplication(Sample(response="<answer>6</answer>", gold="6", truncated=True)).score == 0.0
+    assert (
+        knights(Sample(response="Ava is a knight", gold="Ava is a knight", truncated=True)).score
+        == 0.0
+    )
+    assert (
+        multiplication(Sample(response="<answer>6</answer>", gold="6", truncated=True)).score == 0.0
+    )
 
 
 def test_generated_plans_are_right() -> None:
     for problem in generate("blocksworld", seed=9, count=20):
-        reward = blocksworld(Sample(response=problem.extra["plan"], gold=problem.answer), efficiency=True)
+        reward = blocksworld(
+            Sample(response=problem.extra["plan"], gold=problem.answer), efficiency=True
+        )
         assert reward.score == 2.0
 
 

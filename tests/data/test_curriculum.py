@@ -59,7 +59,14 @@ def test_gaussian_schedule(u: float, floor: bool, expected: tuple[float, ...]) -
 
 
 def test_classic_takes_one_level_after_the_other() -> None:
-    assert [classic(u, 4).index(1.0) for u in (0.0, 0.24, 0.25, 0.5, 0.99, 1.0)] == [0, 0, 1, 2, 3, 3]
+    assert [classic(u, 4).index(1.0) for u in (0.0, 0.24, 0.25, 0.5, 0.99, 1.0)] == [
+        0,
+        0,
+        1,
+        2,
+        3,
+        3,
+    ]
 
 
 def test_level_slots_follow_the_schedule() -> None:
@@ -72,9 +79,13 @@ def test_level_slots_follow_the_schedule() -> None:
 
 
 def test_a_draw_is_decided_by_seed_and_step() -> None:
-    first, second = (easy_to_hard(by_level(problems(40)), "gaussian", seed=7, num_steps=10) for _ in range(2))
+    first, second = (
+        easy_to_hard(by_level(problems(40)), "gaussian", seed=7, num_steps=10) for _ in range(2)
+    )
     assert [first.draw(8) for _ in range(5)] == [second.draw(8) for _ in range(5)]
-    assert easy_to_hard(by_level(problems(40)), "gaussian", seed=8, num_steps=10).draw(8) != second.draw(8)
+    assert easy_to_hard(by_level(problems(40)), "gaussian", seed=8, num_steps=10).draw(
+        8
+    ) != second.draw(8)
 
 
 def _make(kind: str) -> Curriculum:
@@ -88,7 +99,9 @@ def _make(kind: str) -> Curriculum:
     return easy_to_hard(by_level(rows), kind, seed=3, num_steps=12)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["uniform", "weighted", "classic", "balanced", "cosine", "gaussian", "prioritised"])
+@pytest.mark.parametrize(
+    "kind", ["uniform", "weighted", "classic", "balanced", "cosine", "gaussian", "prioritised"]
+)
 def test_a_saved_cursor_goes_on_exactly(kind: str) -> None:
     whole = _make(kind)
     drawn = [whole.draw(9) for _ in range(12)]
@@ -114,10 +127,15 @@ def test_an_epoch_shows_everything_once_and_the_next_is_shuffled_anew() -> None:
 
 
 def test_weights_are_shares_of_draws_whatever_the_sizes() -> None:
-    rows = [problem(f"a{i}", source="a") for i in range(900)] + [problem(f"b{i}", source="b") for i in range(10)]
+    rows = [problem(f"a{i}", source="a") for i in range(900)] + [
+        problem(f"b{i}", source="b") for i in range(10)
+    ]
     counts = Counter(p.source for p in weighted(rows, seed=0, weights={"a": 1, "b": 3}).draw(8000))
     assert counts["b"] / 8000 == pytest.approx(0.75, abs=0.02)
-    own = [problem("x", source="x", extra={"weight": 0.0}), problem("y", source="y", extra={"weight": 2.0})]
+    own = [
+        problem("x", source="x", extra={"weight": 0.0}),
+        problem("y", source="y", extra={"weight": 2.0}),
+    ]
     assert {p.id for p in weighted(own, seed=0).draw(50)} == {"y"}
     with pytest.raises(ValueError, match="do not match in 'b'"):
         weighted(rows, seed=0, weights={"a": 1})
@@ -127,7 +145,9 @@ def test_priorities_are_failure_rates() -> None:
     rows = [problem(f"q{i}", extra={"pass_rate": s}) for i, s in enumerate((0.9, 0.5, 0.1))]
     curriculum = Prioritised(rows, seed=0)
     counts = Counter(curriculum.draw(1)[0].id for _ in range(20_000))
-    assert [counts[f"q{i}"] / 20_000 for i in range(3)] == pytest.approx([0.0667, 0.3333, 0.6], abs=0.02)
+    assert [counts[f"q{i}"] / 20_000 for i in range(3)] == pytest.approx(
+        [0.0667, 0.3333, 0.6], abs=0.02
+    )
 
 
 def test_what_is_always_solved_is_not_lost_and_rates_can_change() -> None:
@@ -148,7 +168,11 @@ def test_levels_can_be_made_from_pass_rates() -> None:
     levels = levels_by_rate(rows, 3)
     assert [len(level) for level in levels] == [3, 4, 3]
     assert [p.id for p in levels[0]] == ["q9", "q8", "q7"]
-    assert Bucketed(levels, lambda u: classic(u, 3), seed=0, num_steps=3).draw(3)[0].id in {"q9", "q8", "q7"}
+    assert Bucketed(levels, lambda u: classic(u, 3), seed=0, num_steps=3).draw(3)[0].id in {
+        "q9",
+        "q8",
+        "q7",
+    }
     with pytest.raises(ValueError, match="have no pass_rate"):
         levels_by_rate([problem("x")], 1)
 
@@ -174,12 +198,18 @@ def test_a_draw_that_spans_epochs_goes_on_where_the_last_one_stopped(size: int) 
     [
         ({"kind": "weighted", "weights": {"s0": 0.0, "s1": 1.0}}, {"q1", "q3", "q5", "q7"}),
         ({"kind": "easy_to_hard", "schedule": "classic"}, {"q0", "q4"}),
-        ({"kind": "easy_to_hard", "schedule": "classic", "num_levels": 2}, {"q4", "q5", "q6", "q7"}),
+        (
+            {"kind": "easy_to_hard", "schedule": "classic", "num_levels": 2},
+            {"q4", "q5", "q6", "q7"},
+        ),
         ({"kind": "prioritised", "min_weight": 1e-9}, {f"q{i}" for i in range(7)}),
     ],
 )
 def test_a_recipe_names_its_curriculum(settings: dict[str, object], first: set[str]) -> None:
-    rows = [problem(f"q{i}", level=str(i % 4), source=f"s{i % 2}", extra={"pass_rate": i / 7}) for i in range(8)]
+    rows = [
+        problem(f"q{i}", level=str(i % 4), source=f"s{i % 2}", extra={"pass_rate": i / 7})
+        for i in range(8)
+    ]
     curriculum = make_curriculum(CurriculumSpec(**settings), rows, seed=0, num_steps=100)  # type: ignore[arg-type]
     assert {p.id for _ in range(12) for p in curriculum.draw(3)} == first
 
@@ -189,7 +219,10 @@ def test_a_recipe_names_its_curriculum(settings: dict[str, object], first: set[s
     [
         ({"weights": {"a": 1.0}}, "kind=uniform"),
         ({"kind": "weighted", "weights": {"a": -1.0}}, "not negative"),
-        ({"kind": "prioritised", "schedule": "cosine"}, "schedule=cosine: kind=prioritised does not look at it"),
+        (
+            {"kind": "prioritised", "schedule": "cosine"},
+            "schedule=cosine: kind=prioritised does not look at it",
+        ),
         ({"kind": "easy_to_hard", "num_levels": 0}, "num_levels=0"),
         ({"kind": "easy_to_hard", "sigma": 0.0}, "sigma=0.0"),
         ({"kind": "prioritised", "min_weight": float("nan")}, "min_weight=nan"),

@@ -49,7 +49,8 @@ def test_the_same_text_in_another_dress_is_exact(copy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "evaluation"), [("$23+4$", "$2(3+4)$"), ("It is 15 metres long.", "It is 1.5 metres long.")]
+    ("question", "evaluation"),
+    [("$23+4$", "$2(3+4)$"), ("It is 15 metres long.", "It is 1.5 metres long.")],
 )
 def test_digits_grouped_otherwise_are_another_problem(question: str, evaluation: str) -> None:
     assert match_of(question, evaluation) is None
@@ -95,7 +96,11 @@ def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
 def test_a_common_opening_is_no_overlap() -> None:
     opening = "Find the number of ordered pairs of positive integers (m, n) such that"
     assert (
-        match_of(f"{opening} m divides the sum of all digits of n squared.", f"{opening} mn is a perfect cube.") is None
+        match_of(
+            f"{opening} m divides the sum of all digits of n squared.",
+            f"{opening} mn is a perfect cube.",
+        )
+        is None
     )
 
 
@@ -129,13 +134,26 @@ def test_the_report_names_the_most_similar_evaluation_problem(tmp_path: Path) ->
     paths = write_jsonl(tmp_path / "in.jsonl", rows), write_jsonl(tmp_path / "eval.jsonl", against)
     assert prepare(tmp_path, "--input", paths[0], "--against", paths[1]) == 0
     (row,) = read_jsonl(tmp_path / "dropped.jsonl")
-    assert row["similarity"] == round(9 / 11, 4) and row["matched_id"] == "e2" and row["matched_source"] == "y"
-    assert (row["stage"], row["reason"]) == ("decontaminate", "near_duplicate")
-    assert (row["id"], row["problem"], row["answer"], row["level"]) == ("t1", rows[0]["problem"], "3", "2")
-    (stage,) = (
-        s for s in json.loads((tmp_path / "report.json").read_text())["stages"] if s["stage"] == "decontaminate"
+    assert (
+        row["similarity"] == round(9 / 11, 4)
+        and row["matched_id"] == "e2"
+        and row["matched_source"] == "y"
     )
-    assert stage["reasons"] == {"near_duplicate": 1} and stage["notes"]["by_evaluation_set"] == {"y": 1}
+    assert (row["stage"], row["reason"]) == ("decontaminate", "near_duplicate")
+    assert (row["id"], row["problem"], row["answer"], row["level"]) == (
+        "t1",
+        rows[0]["problem"],
+        "3",
+        "2",
+    )
+    (stage,) = (
+        s
+        for s in json.loads((tmp_path / "report.json").read_text())["stages"]
+        if s["stage"] == "decontaminate"
+    )
+    assert stage["reasons"] == {"near_duplicate": 1} and stage["notes"]["by_evaluation_set"] == {
+        "y": 1
+    }
 
 
 def test_evaluation_sets_may_share_ids(tmp_path: Path) -> None:
@@ -143,10 +161,15 @@ def test_evaluation_sets_may_share_ids(tmp_path: Path) -> None:
         {"id": "0", "problem": "What is 1 + 1?", "answer": "2"},
         {"id": "1", "problem": "Why 7?", "answer": "3"},
     ]
-    files = [write_jsonl(tmp_path / f"{i}.jsonl", [{**row, "id": "0"}]) for i, row in enumerate(rows)]
+    files = [
+        write_jsonl(tmp_path / f"{i}.jsonl", [{**row, "id": "0"}]) for i, row in enumerate(rows)
+    ]
     source = write_jsonl(tmp_path / "in.jsonl", rows)
     assert prepare(tmp_path, "--input", source, "--against", *files) == 0
-    matches = [(row["id"], row["matched_id"], row["matched_source"]) for row in read_jsonl(tmp_path / "dropped.jsonl")]
+    matches = [
+        (row["id"], row["matched_id"], row["matched_source"])
+        for row in read_jsonl(tmp_path / "dropped.jsonl")
+    ]
     assert matches == [("0", "0", "0"), ("1", "0", "1")]
 
 
@@ -184,7 +207,9 @@ def test_every_planted_overlap_of_the_real_sets_is_found_and_the_rest_stays() ->
     planted = []
     for original in rng.sample(evaluation, 150):
         near = _near_copy(rng, original.question)
-        planted.append(problem(original.question.replace(" ", "  ").upper(), id=f"exact {original.id}"))
+        planted.append(
+            problem(original.question.replace(" ", "  ").upper(), id=f"exact {original.id}")
+        )
         if near is not None:
             planted.append(problem(near, id=f"near {original.id}"))
     result = Decontaminate().run(train + planted, Context(evaluation))

@@ -1,4 +1,6 @@
-"""Conflicting answers, exact and near duplicates; the embedding stage with a stand-in for the model."""
+"""Conflicting answers, exact and near duplicates; the embedding stage with a stand-in for the
+model.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from tests.data.helpers import problem
 
 def ids(result: Result) -> tuple[list[str], list[tuple[str, str, str | None]]]:
     """(kept ids, dropped (id, reason, matched id))."""
-    return [p.id for p in result.kept], [(d.problem.id, d.reason, d.matched_id) for d in result.dropped]
+    return [p.id for p in result.kept], [
+        (d.problem.id, d.reason, d.matched_id) for d in result.dropped
+    ]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +54,13 @@ def test_normalising_takes_wrappers_off_and_leaves_values_alone(answer: str, nor
 
 
 def test_the_original_answer_is_kept_beside_the_normal_one() -> None:
-    result = NormaliseAnswers().run([problem("x", "$5$"), problem("y", "6"), problem("z", r"\boxed{}")], Context())
-    assert [(p.answer, p.extra.get("original_answer")) for p in result.kept] == [("5", "$5$"), ("6", None)]
+    result = NormaliseAnswers().run(
+        [problem("x", "$5$"), problem("y", "6"), problem("z", r"\boxed{}")], Context()
+    )
+    assert [(p.answer, p.extra.get("original_answer")) for p in result.kept] == [
+        ("5", "$5$"),
+        ("6", None),
+    ]
     assert ids(result)[1] == [("z", "empty_answer", None)]
     assert result.notes == {"changed": 1}
 
@@ -85,7 +94,10 @@ def test_an_outvoted_answer_goes_and_a_tie_takes_all() -> None:
 
 
 def test_exact_duplicates_keep_the_first_and_signs_count() -> None:
-    rows = [problem(q, id=str(i)) for i, q in enumerate(["$x + 1$?", r"\(x+1\)", "$x - 1$?", "X + 1", "$x+1=$"])]
+    rows = [
+        problem(q, id=str(i))
+        for i, q in enumerate(["$x + 1$?", r"\(x+1\)", "$x - 1$?", "X + 1", "$x+1=$"])
+    ]
     kept, dropped = ids(ExactDuplicates().run(rows, Context()))
     assert kept == ["0", "2"]
     assert dropped == [(i, "exact_duplicate", "0") for i in "134"]
@@ -156,7 +168,12 @@ def test_near_duplicates_need_the_same_numbers_and_the_same_answer() -> None:
         [("near", "near_duplicate", "0")],
     )
     assert ids(NearDuplicates(same_answer=False).run(rows, Context()))[0] == ["0", "numbers"]
-    assert ids(NearDuplicates(threshold=0.95).run(rows, Context()))[0] == ["0", "near", "numbers", "answer"]
+    assert ids(NearDuplicates(threshold=0.95).run(rows, Context()))[0] == [
+        "0",
+        "near",
+        "numbers",
+        "answer",
+    ]
 
 
 def _token_sets(count: int, seed: int) -> list[frozenset[str]]:
@@ -177,7 +194,9 @@ def test_minhash_finds_what_all_pairs_find() -> None:
     exact = first_similar(sets, 0.8, all_pairs=len(sets))
     hashed = first_similar(sets, 0.8, all_pairs=0)
     assert len(exact) > 150 and hashed == exact
-    assert all(similarity == jaccard(sets[i], sets[j]) >= 0.8 for i, (j, similarity) in hashed.items())
+    assert all(
+        similarity == jaccard(sets[i], sets[j]) >= 0.8 for i, (j, similarity) in hashed.items()
+    )
 
 
 def test_embedding_duplicates_compare_with_what_is_kept() -> None:

@@ -24,7 +24,12 @@ from data.generators.symbolic import draw, evaluation_set
 from rewards import Sample, accuracy_reward
 from rewards.blocksworld import run_plan
 
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 def value_of(text: str) -> Fraction:
@@ -93,7 +98,9 @@ def test_countdown_solutions_use_each_number_once_and_a_solver_finds_one_too() -
 def test_knights_have_exactly_one_solution() -> None:
     liar = [lambda kinds: not kinds[0]]  # "I am a knave"
     assert solutions(liar) == []
-    assert solutions([lambda kinds: not kinds[1], lambda kinds: kinds[0] == kinds[1]]) == [(True, False)]
+    assert solutions([lambda kinds: not kinds[1], lambda kinds: kinds[0] == kinds[1]]) == [
+        (True, False)
+    ]
     for problem in generate("knights", seed=1, count=60):
         assert len(re.findall(r" is a kn", problem.answer)) == int(problem.level or 0) + 1
 
@@ -101,7 +108,10 @@ def test_knights_have_exactly_one_solution() -> None:
 def test_blocksworld_plans_reach_the_goal_and_none_is_shorter_than_it_must() -> None:
     for problem in generate("blocksworld", seed=0, count=40):
         task = json.loads(problem.answer)
-        moves = [tuple(line.removeprefix("move ").upper().split(" TO ")) for line in problem.extra["plan"].splitlines()]
+        moves = [
+            tuple(line.removeprefix("move ").upper().split(" TO "))
+            for line in problem.extra["plan"].splitlines()
+        ]
         assert len(moves) == task["moves"] >= 1
         state = run_plan(task["initial"], moves)  # type: ignore[arg-type]
         assert state == run_plan(task["goal"], [])
@@ -117,7 +127,11 @@ def test_stories_agree_with_themselves(story: object) -> None:
             assert instance.holds()
             assert instance.steps()[-1] == instance.answer() > 0
             plain, noop = instance.question(), instance.question(noop=True)
-            assert "{" not in noop and len(noop) > len(plain) and noop.replace(instance.story.noop, "") != plain
+            assert (
+                "{" not in noop
+                and len(noop) > len(plain)
+                and noop.replace(instance.story.noop, "") != plain
+            )
             # the useless sentence is the whole difference
             words = iter(noop.split())
             assert all(word in words for word in plain.split())

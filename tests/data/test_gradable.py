@@ -129,12 +129,18 @@ def test_a_gold_that_the_grader_refuses_goes() -> None:
 
 
 def test_problems_with_a_checker_of_their_own_stay() -> None:
-    problems = [p for name in ("knights", "blocksworld", "countdown") for p in generate(name, seed=0, count=4)]
+    problems = [
+        p
+        for name in ("knights", "blocksworld", "countdown")
+        for p in generate(name, seed=0, count=4)
+    ]
     assert Gradable().run(problems, Context()).kept == problems
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["math500", "gsm8k_test", "aime24", "aime25", "amc23", "minerva", "olympiadbench"])
+@pytest.mark.parametrize(
+    "name", ["math500", "gsm8k_test", "aime24", "aime25", "amc23", "minerva", "olympiadbench"]
+)
 def test_evaluation_sets_are_gradable(name: str) -> None:
     rows = read_jsonl(SHARED / f"{name}.jsonl")
     bad = [row["answer"] for row in rows if why_not_gradable(row["problem"], row["answer"])]

@@ -19,7 +19,10 @@ from data.loading.source import SourceConfig, from_mapping, load_source
 from data.mappings import MAPPINGS, columns
 from tests.data.helpers import read_jsonl, write_jsonl
 
-ROWS = [{"id": "a", "problem": "1 + 1?", "answer": "2"}, {"id": "b", "problem": "x? \u2028 é", "answer": 4}]
+ROWS = [
+    {"id": "a", "problem": "1 + 1?", "answer": "2"},
+    {"id": "b", "problem": "x? \u2028 é", "answer": 4},
+]
 
 
 def load(path: Path) -> list[tuple[str, str, str]]:
@@ -30,9 +33,12 @@ def test_all_formats_give_the_same_problems(tmp_path: Path) -> None:
     jsonl = write_jsonl(tmp_path / "x.jsonl", ROWS)
     (tmp_path / "x.json").write_text(json.dumps(ROWS, indent=2))
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(jsonl.read_bytes()))
-    (tmp_path / "crlf.jsonl").write_bytes(b"\xef\xbb\xbf" + jsonl.read_bytes().replace(b"\n", b"\r\n\r\n"))
+    (tmp_path / "crlf.jsonl").write_bytes(
+        b"\xef\xbb\xbf" + jsonl.read_bytes().replace(b"\n", b"\r\n\r\n")
+    )
     pq.write_table(
-        pa.Table.from_pylist([{**row, "answer": str(row["answer"])} for row in ROWS]), tmp_path / "x.parquet"
+        pa.Table.from_pylist([{**row, "answer": str(row["answer"])} for row in ROWS]),
+        tmp_path / "x.parquet",
     )
     expected = [("a", "1 + 1?", "2"), ("b", "x? \u2028 é", "4")]
     for name in ("x.jsonl", "x.json", "x.jsonl.gz", "crlf.jsonl", "x.parquet"):
@@ -41,7 +47,10 @@ def test_all_formats_give_the_same_problems(tmp_path: Path) -> None:
 
 def test_the_line_number_counts_blank_lines(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n\n\nnot json\n')
-    assert [(r.line, r.fault is None) for r in read_records(tmp_path / "x.jsonl")] == [(1, True), (4, False)]
+    assert [(r.line, r.fault is None) for r in read_records(tmp_path / "x.jsonl")] == [
+        (1, True),
+        (4, False),
+    ]
 
 
 def test_rows_without_ids_are_numbered_by_line_and_other_columns_are_kept(tmp_path: Path) -> None:
@@ -67,7 +76,9 @@ def test_ids_are_unique_across_sources(tmp_path: Path) -> None:
     for name in ("x", "y"):
         path = write_jsonl(tmp_path / f"{name}.jsonl", [ROWS[0], {**ROWS[1], "id": name}])
         load_source(SourceConfig(name=name, path=str(path)), validator)
-    with pytest.raises(DataError, match=r"y\.jsonl, line 1: id: duplicate id 'a', first used in .*x\.jsonl, line 1"):
+    with pytest.raises(
+        DataError, match=r"y\.jsonl, line 1: id: duplicate id 'a', first used in .*x\.jsonl, line 1"
+    ):
         validator.check()
 
 
@@ -105,7 +116,9 @@ DAPO = {
         ("olympiadbench", {"question": "q", "final_answer": ["$2$", "$-1$."]}, "q", "2, -1"),
     ],
 )
-def test_mappings_read_the_published_columns(mapping: str, row: dict[str, Any], question: str, answer: str) -> None:
+def test_mappings_read_the_published_columns(
+    mapping: str, row: dict[str, Any], question: str, answer: str
+) -> None:
     fields = MAPPINGS[mapping](row)
     assert (fields.question, fields.answer) == (question, answer)
 
@@ -137,7 +150,9 @@ def test_countdown_rows_become_questions() -> None:
         ("countdown", {"nums": [1], "target": 2}, "nums"),
     ],
 )
-def test_a_row_that_does_not_fit_names_its_field(mapping: str, row: dict[str, Any], field: str) -> None:
+def test_a_row_that_does_not_fit_names_its_field(
+    mapping: str, row: dict[str, Any], field: str
+) -> None:
     with pytest.raises(RowFault) as fault:
         MAPPINGS[mapping](row)
     assert fault.value.field == field
@@ -147,7 +162,13 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", [{"q": "1?", "a": "2", "key": 7, "hard": 3}])
     named = {"question": "q", "answer": "a", "id": "key", "level": "hard"}
     (only,) = load_source(SourceConfig(name="s", path=str(path), columns=named), Validator())
-    assert (only.id, only.question, only.answer, only.level, dict(only.extra)) == ("7", "1?", "2", "3", {})
+    assert (only.id, only.question, only.answer, only.level, dict(only.extra)) == (
+        "7",
+        "1?",
+        "2",
+        "3",
+        {},
+    )
     with pytest.raises(RowFault, match="hard: no such column"):
         columns(level="hard")({"problem": "p", "answer": "1"})
 
@@ -174,17 +195,23 @@ def test_a_hugging_face_set_needs_a_commit_unless_it_is_a_folder(tmp_path: Path)
     source = SourceConfig(name="s", dataset=str(tmp_path / "set"), split="train", mapping="gsm8k")
     assert [p.answer for p in load_source(source, Validator())] == ["3"]
     with pytest.raises(DataError, match="cannot be loaded"):
-        load_source(SourceConfig(name="s", dataset=str(tmp_path / "set"), split="nosplit"), Validator())
+        load_source(
+            SourceConfig(name="s", dataset=str(tmp_path / "set"), split="nosplit"), Validator()
+        )
 
 
-def test_an_uncached_set_fails_offline_with_a_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_uncached_set_fails_offline_with_a_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import datasets
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"data set nobody/nothing .* cannot be loaded"):
-        load_source(SourceConfig(name="s", dataset="nobody/nothing", revision="0123abc"), Validator())
+        load_source(
+            SourceConfig(name="s", dataset="nobody/nothing", revision="0123abc"), Validator()
+        )
 
 
 def test_weights_are_written_into_the_rows(tmp_path: Path) -> None:

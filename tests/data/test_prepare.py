@@ -30,14 +30,35 @@ def rows(count: int) -> list[dict[str, object]]:
 def test_the_files_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     made = rows(1300)  # more than two chunks
     source = write_jsonl(tmp_path / "in.jsonl", made)
-    against = write_jsonl(tmp_path / "eval.jsonl", [{**row, "id": f"e{i}"} for i, row in enumerate(made[50:60])])
+    against = write_jsonl(
+        tmp_path / "eval.jsonl", [{**row, "id": f"e{i}"} for i, row in enumerate(made[50:60])]
+    )
     for workers in (1, 2, 3):
-        assert prepare(tmp_path / str(workers), "--input", source, "--against", against, "--workers", str(workers)) == 0
+        assert (
+            prepare(
+                tmp_path / str(workers),
+                "--input",
+                source,
+                "--against",
+                against,
+                "--workers",
+                str(workers),
+            )
+            == 0
+        )
     for name in ("clean.jsonl", "dropped.jsonl", "report.json"):
-        assert len({(tmp_path / str(workers) / name).read_bytes() for workers in (1, 2, 3)}) == 1, name
-    clean, dropped = (read_jsonl(tmp_path / "1" / name) for name in ("clean.jsonl", "dropped.jsonl"))
+        assert len({(tmp_path / str(workers) / name).read_bytes() for workers in (1, 2, 3)}) == 1, (
+            name
+        )
+    clean, dropped = (
+        read_jsonl(tmp_path / "1" / name) for name in ("clean.jsonl", "dropped.jsonl")
+    )
     assert sorted(row["id"] for row in clean + dropped) == sorted(str(row["id"]) for row in made)
-    assert {row["stage"] for row in dropped} >= {"decontaminate", "conflicting_answers", "exact_duplicates"}
+    assert {row["stage"] for row in dropped} >= {
+        "decontaminate",
+        "conflicting_answers",
+        "exact_duplicates",
+    }
     assert clean[3]["original_answer"].startswith("$")
 
 
@@ -67,14 +88,20 @@ def test_finished_stages_are_not_run_again_and_changes_are_noticed(tmp_path: Pat
     problems = [problem("x", extra={"k": [1]}), problem("X", id="2"), problem("y", level="3")]
     _Counting.runs = 0
 
-    def run(problems: list[Problem], threshold: float = 0.8, against: tuple[Problem, ...] = ()) -> list[Result]:
+    def run(
+        problems: list[Problem], threshold: float = 0.8, against: tuple[Problem, ...] = ()
+    ) -> list[Result]:
         stages = [Decontaminate(threshold=threshold), _Counting()]
-        return [report.result for report in run_pipeline(problems, stages, Context(against), tmp_path)]
+        return [
+            report.result for report in run_pipeline(problems, stages, Context(against), tmp_path)
+        ]
 
     first = run(problems)
     again = run(problems)
     assert _Counting.runs == 1
-    assert again == first and [p.to_row() for p in again[-1].kept] == [p.to_row() for p in first[-1].kept]
+    assert again == first and [p.to_row() for p in again[-1].kept] == [
+        p.to_row() for p in first[-1].kept
+    ]
     run(problems, threshold=0.9)  # an option of an earlier stage
     assert _Counting.runs == 2
     run(problems[:2], threshold=0.9)
@@ -95,7 +122,10 @@ def test_rates_filter_too_easy_too_hard_and_guessable(tmp_path: Path) -> None:
     stage = make_stage("pass_rate", {"path": str(rates)})
     result = stage.run(problems, Context())
     assert [(p.id, p.extra["pass_rate"]) for p in result.kept] == [("b", 0.5)]
-    assert [(d.problem.id, d.reason) for d in result.dropped] == [("a", "too_hard"), ("c", "too_easy")]
+    assert [(d.problem.id, d.reason) for d in result.dropped] == [
+        ("a", "too_hard"),
+        ("c", "too_easy"),
+    ]
     guess = make_stage("guess_rate", {"path": str(rates), "at_most": 0.5}).run(problems, Context())
     assert [p.id for p in guess.kept] == ["a", "b"] and guess.dropped[0].reason == "guessable"
 
@@ -106,7 +136,11 @@ def test_a_problem_without_a_rate_stops_stays_or_goes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pass_rate for 1 of 2 problems, the first 'b'"):
         make_stage("pass_rate", {"path": str(rates)}).run(problems, Context())
     kept = [
-        len(make_stage("pass_rate", {"path": str(rates), "missing": missing}).run(problems, Context()).kept)
+        len(
+            make_stage("pass_rate", {"path": str(rates), "missing": missing})
+            .run(problems, Context())
+            .kept
+        )
         for missing in ("keep", "drop")
     ]
     assert kept == [2, 1]
@@ -171,7 +205,10 @@ def test_overrides_may_follow_files_and_a_file_may_look_like_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    source, against = write_jsonl(tmp_path / "a=1.jsonl", rows(8)), write_jsonl(tmp_path / "eval.jsonl", rows(8)[:1])
+    source, against = (
+        write_jsonl(tmp_path / "a=1.jsonl", rows(8)),
+        write_jsonl(tmp_path / "eval.jsonl", rows(8)[:1]),
+    )
     threshold, no_choices = "stages.near_duplicates.threshold=0.9", "~stages.gradable"
     for line in (
         ["--input", source.name, threshold, no_choices, "--against", against],
@@ -179,7 +216,9 @@ def test_overrides_may_follow_files_and_a_file_may_look_like_one(
         ["--input", source.name, no_choices, "--against", against, threshold],
         [threshold, no_choices, "--input", source.name, "--against", against],
     ):
-        assert prepare(tmp_path / "out", "--config-name", "deepscaler", *line, "--workers", "1") == 0, line
+        assert (
+            prepare(tmp_path / "out", "--config-name", "deepscaler", *line, "--workers", "1") == 0
+        ), line
         report = json.loads((tmp_path / "out" / "report.json").read_text())
         options = {stage["stage"]: stage["options"] for stage in report["stages"]}
         assert options["near_duplicates"]["threshold"] == 0.9 and "gradable" not in options
@@ -193,7 +232,10 @@ def test_overrides_may_follow_files_and_a_file_may_look_like_one(
     ("raw", "message"),
     [
         ({"stages": {"near_duplicate": {}}}, "no such stage; did you mean 'near_duplicates'"),
-        ({"stages": {"near_duplicates": {"treshold": 1}}}, "unknown option; did you mean 'threshold'"),
+        (
+            {"stages": {"near_duplicates": {"treshold": 1}}},
+            "unknown option; did you mean 'threshold'",
+        ),
         ({"stages": {"near_duplicates": {"threshold": "high"}}}, "must be a number"),
         ({"stages": {"pass_rate": {}}}, "stages.pass_rate.path: must be set"),
         ({"stages": {"near_duplicates": {"threshold": 8}}}, "must be in \\(0, 1\\]"),
@@ -201,7 +243,10 @@ def test_overrides_may_follow_files_and_a_file_may_look_like_one(
         ({"stages": {"decontaminate": {"ngram": 7.5}}}, "ngram=7.5: must be a whole number"),
         ({"stages": {"conflicting_answers": {"resolve": "vote"}}}, "must be 'majority' or 'drop'"),
         ({"stages": {"select_s1": {"seed_sources": "aime"}}}, "must be a list"),
-        ({"sources": {"s": {"path": "x", "weight": "much"}}}, "sources.s.weight='much': must be a number"),
+        (
+            {"sources": {"s": {"path": "x", "weight": "much"}}},
+            "sources.s.weight='much': must be a number",
+        ),
         ({"sources": {"s": {"path": 5}}}, "must be a text or null"),
         ({"sources": {"s": "x.jsonl"}}, "must be a block"),
         ({"sources": {}}, "no sources"),
@@ -210,7 +255,9 @@ def test_overrides_may_follow_files_and_a_file_may_look_like_one(
         ({"report": "o.jsonl"}, "must be three files"),
     ],
 )
-def test_a_wrong_recipe_is_refused_before_anything_is_read(raw: dict[str, object], message: str) -> None:
+def test_a_wrong_recipe_is_refused_before_anything_is_read(
+    raw: dict[str, object], message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         from_dict({"sources": {"s": {"path": "nowhere.jsonl"}}, "output": "o.jsonl"} | raw)
 

@@ -20,18 +20,24 @@ def row(name: str, length: int, domain: str = "", source: str = "test", **extra:
 def test_ranks_halve() -> None:
     rng = random.Random(0)
     counts = Counter(draw_rank(3, rng) for _ in range(20_000))
-    assert [counts[rank] / 20_000 for rank in range(3)] == pytest.approx([4 / 7, 2 / 7, 1 / 7], abs=0.01)
+    assert [counts[rank] / 20_000 for rank in range(3)] == pytest.approx(
+        [4 / 7, 2 / 7, 1 / 7], abs=0.01
+    )
 
 
 def test_the_longest_trace_is_drawn_most() -> None:
     rows = [row("short", 900), row("long", 5000), row("middle", 2000)]
-    counts = Counter(SelectS1(size=1, seed=seed).run(rows, Context()).kept[0].id for seed in range(7000))
+    counts = Counter(
+        SelectS1(size=1, seed=seed).run(rows, Context()).kept[0].id for seed in range(7000)
+    )
     shares = [counts[name] / 7000 for name in ("short", "long", "middle")]
     assert shares == pytest.approx([0.1429, 0.5714, 0.2857], abs=0.02)
 
 
 def test_domains_are_drawn_uniformly_whatever_their_sizes() -> None:
-    rows = [row(f"big{i}", 10, "algebra") for i in range(90)] + [row(f"small{i}", 10, "sets") for i in range(40)]
+    rows = [row(f"big{i}", 10, "algebra") for i in range(90)] + [
+        row(f"small{i}", 10, "sets") for i in range(40)
+    ]
     kept = SelectS1(size=60, seed=1).run(rows, Context()).kept
     assert len(kept) == len({p.id for p in kept}) == 60
     assert 20 <= Counter(p.extra["domain"] for p in kept)["sets"] <= 40
@@ -71,5 +77,7 @@ def test_seed_sources_come_first() -> None:
 
 def test_the_draw_is_seeded() -> None:
     rows = [row(f"x{i}", i, f"d{i % 3}") for i in range(60)]
-    picks = [[p.id for p in SelectS1(size=9, seed=seed).run(rows, Context()).kept] for seed in (1, 1, 2)]
+    picks = [
+        [p.id for p in SelectS1(size=9, seed=seed).run(rows, Context()).kept] for seed in (1, 1, 2)
+    ]
     assert picks[0] == picks[1] != picks[2]

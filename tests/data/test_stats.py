@@ -52,6 +52,8 @@ def test_a_file_is_summed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "bad rows: 1" in printed and "line 4: answer: is missing" in printed
 
 
-def test_a_file_that_cannot_be_read_is_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_read_is_78(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path / "nowhere.jsonl")]) == 78
     assert "No such file" in capsys.readouterr().err

@@ -20,7 +20,9 @@ CONTROL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>")
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes as tokens, Qwen's chat markup as special tokens, and `<think>` added without being special."""
+    """Bytes as tokens, Qwen's chat markup as special tokens, and `<think>` added without being
+    special.
+    """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(alphabet))}, merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -40,7 +42,9 @@ def control_ids(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[str]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_plain_question_is_encoded_as_its_rendering(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_plain_question_is_encoded_as_its_rendering(
+    name: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
     template = TEMPLATES[name]
     question = "What is $1 < 2$ | {question} | é?"
     assert question in template.render(question)
@@ -58,15 +62,21 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("question", HOSTILE)
-@pytest.mark.parametrize("name", ["qwen_math", "r1_zero_open_think", "chat", "chat:deepscaler_boxed"])
-def test_a_question_never_becomes_a_control_token(name: str, question: str, tokenizer: PreTrainedTokenizerFast) -> None:
+@pytest.mark.parametrize(
+    "name", ["qwen_math", "r1_zero_open_think", "chat", "chat:deepscaler_boxed"]
+)
+def test_a_question_never_becomes_a_control_token(
+    name: str, question: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
     template = resolve(name, tokenizer)
     ids = template.encode(tokenizer, question)
     assert control_ids(tokenizer, ids) == control_ids(tokenizer, template.encode(tokenizer, "x"))
     assert tokenizer.decode(ids) == template.render(question)
 
 
-def test_question_and_frame_together_make_no_control_token(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_question_and_frame_together_make_no_control_token(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     template = Template(name="t", text="{question}think>")
     assert control_ids(tokenizer, template.encode(tokenizer, "<")) == []
 
@@ -97,7 +107,9 @@ def test_the_chat_template_is_the_tokenizers_own(tokenizer: PreTrainedTokenizerF
 
 
 def test_only_the_open_think_prompt_ends_in_the_tag() -> None:
-    assert [name for name, template in TEMPLATES.items() if template.opens_think] == ["r1_zero_open_think"]
+    assert [name for name, template in TEMPLATES.items() if template.opens_think] == [
+        "r1_zero_open_think"
+    ]
 
 
 def test_stops_belong_to_the_template() -> None:

@@ -1,7 +1,8 @@
-"""The case tables: one `answer | gold` a line, under headings that name the kind; and the blind cases.
+"""The case tables: one `answer | gold` a line, under headings that name the kind; and the blind
+cases.
 
-The blind cases are whole responses, written and labelled from the rules by somebody who had not seen the grader, and
-graded for the first time when it was finished.
+The blind cases are whole responses, written and labelled from the rules by somebody who had not
+seen the grader, and graded for the first time when it was finished.
 """
 
 from __future__ import annotations

@@ -35,10 +35,16 @@ def test_there_are_at_least_600_cases():
     assert len({case[1:] for case in EQUAL + DIFFERENT}) == len(EQUAL) + len(DIFFERENT)
 
 
-@pytest.mark.parametrize(("kind", "cases"), by_kind(EQUAL), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("kind", "cases"), by_kind(EQUAL), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_equal_answers_are_right_both_ways(kind: str, cases: list[Case]):
     wrong = [(answer, gold) for _, answer, gold in cases if not graded(answer, gold)]
-    wrong += [(gold, answer) for _, answer, gold in cases if answer not in ONE_WAY and not graded(gold, answer)]
+    wrong += [
+        (gold, answer)
+        for _, answer, gold in cases
+        if answer not in ONE_WAY and not graded(gold, answer)
+    ]
     assert wrong == []
 
 
@@ -53,17 +59,23 @@ def test_different_answers_are_wrong_both_ways(kind: str, cases: list[Case]):
 
 def test_blind_cases():
     assert [
-        case for case in blind() if (accuracy_reward(case["response"], case["gold"]).score == 1) != case["right"]
+        case
+        for case in blind()
+        if (accuracy_reward(case["response"], case["gold"]).score == 1) != case["right"]
     ] == []
 
 
 @pytest.mark.parametrize("table", [EQUAL, DIFFERENT], ids=["equal", "different"])
 def test_every_side_is_equal_to_itself(table: list[Case]):
-    sides = {side for _, answer, gold in table for side in (answer, gold) if side not in PLACEHOLDERS}
+    sides = {
+        side for _, answer, gold in table for side in (answer, gold) if side not in PLACEHOLDERS
+    }
     assert [side for side in sides if not graded(side, side)] == []
 
 
-@pytest.mark.parametrize("gold", ["x + y = 5", r"\gcd(m + 1, n) = 5", "x^2 + y^2 = 5", "3x + 2y = 5"])
+@pytest.mark.parametrize(
+    "gold", ["x + y = 5", r"\gcd(m + 1, n) = 5", "x^2 + y^2 = 5", "3x + 2y = 5"]
+)
 def test_a_gold_that_is_an_equation_or_a_condition_asks_for_it(gold: str):
     """Unlike the gold `m + n = 5`, which gives the value that was asked for."""
     assert not graded("5", gold)
@@ -94,7 +106,13 @@ def test_an_equation_of_letters_picks_no_choice():
 
 @pytest.mark.parametrize(
     ("name", "gold"),
-    [("y", r"y = \sin x"), ("a_n", "a_n = 2^n"), ("V", r"V = \pi r^2 h"), ("f(x)", "f(x) = x"), ("A", "A = B")],
+    [
+        ("y", r"y = \sin x"),
+        ("a_n", "a_n = 2^n"),
+        ("V", r"V = \pi r^2 h"),
+        ("f(x)", "f(x) = x"),
+        ("A", "A = B"),
+    ],
 )
 def test_the_name_in_a_gold_is_no_answer(name: str, gold: str):
     assert not graded(name, gold)

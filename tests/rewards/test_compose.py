@@ -39,7 +39,10 @@ def test_the_total_is_the_weighted_sum_and_components_are_kept():
 
 
 def test_accuracy_can_require_the_format():
-    components = {"accuracy": Component(weight=1.0, requires=["format"]), "format": Component(weight=0.0)}
+    components = {
+        "accuracy": Component(weight=1.0, requires=["format"]),
+        "format": Component(weight=0.0),
+    }
     [score] = Scorer(components).score_group([Sample(response=r"\boxed{42}", gold="42")])
     assert (score.total, score.components["accuracy"].reason) == (0.0, "gated_by_format")
     assert score.components["accuracy"].details["ungated_score"] == 1.0
@@ -66,15 +69,23 @@ def seen(sample: Sample, earlier: Mapping[str, Reward]) -> Reward:
 
 def test_a_reward_that_looks_at_others_can_be_looked_at_wherever_it_stands():
     cosine = Component(weight=1.0, options={"correct": "brief"})
-    components = {"length_cosine": cosine, "brief": Component(weight=0.0), "accuracy": Component(weight=0.0)}
+    components = {
+        "length_cosine": cosine,
+        "brief": Component(weight=0.0),
+        "accuracy": Component(weight=0.0),
+    }
     for names_in_order in itertools.permutations(components):
-        [score] = Scorer({name: components[name] for name in names_in_order}).score_group([good(42, 50)])
+        [score] = Scorer({name: components[name] for name in names_in_order}).score_group(
+            [good(42, 50)]
+        )
         assert score.total == pytest.approx(1.5)
         assert list(score.components) == list(names_in_order)
 
 
 def test_a_reward_that_looks_at_others_needs_accuracy_only_if_it_says_so():
-    [score] = Scorer({"seen": Component(weight=1.0), "format": Component(weight=0.0)}).score_group([good()])
+    [score] = Scorer({"seen": Component(weight=1.0), "format": Component(weight=0.0)}).score_group(
+        [good()]
+    )
     assert score.total == 1.0
 
 
@@ -88,8 +99,13 @@ def test_rewards_that_look_at_each_other_are_refused():
 
 
 def test_registered_rewards_of_samples_and_groups():
-    components = {"shout": Component(weight=2.0, options={"share": 0.5}), "rank": Component(weight=1.0)}
-    scores = Scorer(components).score_group([Sample(response=text, gold="") for text in ("AAA", "b")])
+    components = {
+        "shout": Component(weight=2.0, options={"share": 0.5}),
+        "rank": Component(weight=1.0),
+    }
+    scores = Scorer(components).score_group(
+        [Sample(response=text, gold="") for text in ("AAA", "b")]
+    )
     assert [score.total for score in scores] == [2.0, 0.0]
 
 
@@ -108,14 +124,20 @@ def test_all_faults_of_a_recipe_come_at_once():
 
 
 @register("needy")
-def needy(sample: Sample, path: str, share: float | None = None, names: Sequence[str] = ()) -> Reward:
+def needy(
+    sample: Sample, path: str, share: float | None = None, names: Sequence[str] = ()
+) -> Reward:
     return Reward(1.0, path)
 
 
 @pytest.mark.parametrize(
     ("name", "component", "message"),
     [
-        ("accuracy", {"options": {"source": "bogus"}}, "accuracy.source='bogus': must be 'any', 'boxed', "),
+        (
+            "accuracy",
+            {"options": {"source": "bogus"}},
+            "accuracy.source='bogus': must be 'any', 'boxed', ",
+        ),
         ("accuracy", {"options": {"rel_tol": "1%"}}, "accuracy.rel_tol='1%': must be a number"),
         ("accuracy", {"options": {"rel_tol": math.nan}}, "accuracy.rel_tol=nan: must be a number"),
         (
@@ -128,10 +150,22 @@ def needy(sample: Sample, path: str, share: float | None = None, names: Sequence
             {"options": {"per_data_source": {"minerva": 0.01}}},
             "accuracy.per_data_source={'minerva': 0.01}: must be a block of keys and values or null",
         ),
-        ("accuracy", {"options": {"programming": 1}}, "accuracy.programming=1: must be true or false"),
-        ("format", {"options": {"rule": "bogus"}}, "format.rule='bogus': must be 'strict', 'lenient', 'tag_count'"),
+        (
+            "accuracy",
+            {"options": {"programming": 1}},
+            "accuracy.programming=1: must be true or false",
+        ),
+        (
+            "format",
+            {"options": {"rule": "bogus"}},
+            "format.rule='bogus': must be 'strict', 'lenient', 'tag_count'",
+        ),
         ("repetition", {"options": {"ngram": 2.5}}, "repetition.ngram=2.5: must be a whole number"),
-        ("needy", {"options": {"path": "x", "share": True}}, "needy.share=True: must be a number or null"),
+        (
+            "needy",
+            {"options": {"path": "x", "share": True}},
+            "needy.share=True: must be a number or null",
+        ),
         ("needy", {}, "needy.path: must be set"),
         ("format", {"weight": math.nan}, "format.weight=nan: must be a finite number"),
         ("format", {"weight": -math.inf}, "format.weight=-inf: must be a finite number"),
@@ -177,7 +211,8 @@ def test_installed_packages_offer_rewards_by_entry_points(monkeypatch: pytest.Mo
             register("offered")(lambda sample: Reward(3.0, "ok"))
 
     monkeypatch.setattr(
-        "importlib.metadata.entry_points", lambda *, group: [EntryPoint()] if group == "grpo.rewards" else []
+        "importlib.metadata.entry_points",
+        lambda *, group: [EntryPoint()] if group == "grpo.rewards" else [],
     )
     [score] = Scorer({"offered": Component(weight=1.0)}).score_group([Sample(response="", gold="")])
     assert score.total == 3.0

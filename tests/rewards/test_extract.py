@@ -176,13 +176,22 @@ def test_a_statement_in_doubt_or_taken_back_is_no_answer(response: str):
 
 @pytest.mark.parametrize("response", [r"$\boxed{8}\%$", r"\boxed{8}%", r"$\boxed{8}$ %"])
 def test_a_percent_sign_behind_the_box_may_belong_to_it(response: str):
-    assert [accuracy_reward(response, gold).score for gold in (r"8\%", "8", "0.08", "800", r"9\%")] == [1, 1, 1, 0, 0]
+    assert [
+        accuracy_reward(response, gold).score for gold in (r"8\%", "8", "0.08", "800", r"9\%")
+    ] == [1, 1, 1, 0, 0]
     assert accuracy_reward(r"\boxed{8\%}", "8").score == 0
 
 
-@pytest.mark.parametrize("response", ["The answer is B, 42.", "The answer is B (42).", "The answer is **B**: 42"])
+@pytest.mark.parametrize(
+    "response", ["The answer is B, 42.", "The answer is B (42).", "The answer is **B**: 42"]
+)
 def test_a_choice_may_be_stated_with_its_value(response: str):
-    assert [accuracy_reward(response, gold).score for gold in ("B", "42", "C", "41")] == [1, 1, 0, 0]
+    assert [accuracy_reward(response, gold).score for gold in ("B", "42", "C", "41")] == [
+        1,
+        1,
+        0,
+        0,
+    ]
     assert accuracy_reward("The answer is B, C.", "B").score == 0
 
 
@@ -200,21 +209,32 @@ def test_reasons_say_what_happened():
 
 
 def test_a_prompt_that_opens_the_thought_needs_it_closed():
-    assert accuracy_reward("6*7</think><answer>42</answer>", "42", prompt_opens_think=True).score == 1
-    assert accuracy_reward("<answer>42</answer>", "42", prompt_opens_think=True).reason == "unclosed_thought"
+    assert (
+        accuracy_reward("6*7</think><answer>42</answer>", "42", prompt_opens_think=True).score == 1
+    )
+    assert (
+        accuracy_reward("<answer>42</answer>", "42", prompt_opens_think=True).reason
+        == "unclosed_thought"
+    )
     assert final_part("a</think>b</think>c", prompt_opens_think=True) == "c"
 
 
 def test_which_sources_count_is_a_setting():
     response = r"\boxed{1} <answer>2</answer> The answer is 3. 4"
     found = {
-        source: extract(response, source).candidates for source in ("boxed", "answer_tag", "stated", "last_number")
+        source: extract(response, source).candidates
+        for source in ("boxed", "answer_tag", "stated", "last_number")
     }
     assert found == {"boxed": ("1",), "answer_tag": ("2",), "stated": ("3",), "last_number": ("4",)}
 
 
 def test_the_last_number_is_that_of_gsm8k():
-    assert accuracy_reward("5 + 7 = 12, so she pays 1,200 dollars.", "1200", source="last_number").score == 1
+    assert (
+        accuracy_reward(
+            "5 + 7 = 12, so she pays 1,200 dollars.", "1200", source="last_number"
+        ).score
+        == 1
+    )
 
 
 def test_a_truncated_sample_scores_0():
@@ -223,7 +243,11 @@ def test_a_truncated_sample_scores_0():
 
 
 def test_boxes_are_complete_and_outermost():
-    assert boxed(r"\boxed{a\boxed{b}c} \boxed{d \boxed{e} \fbox{\{f\}} {") == [r"a\boxed{b}c", "e", r"\{f\}"]
+    assert boxed(r"\boxed{a\boxed{b}c} \boxed{d \boxed{e} \fbox{\{f\}} {") == [
+        r"a\boxed{b}c",
+        "e",
+        r"\{f\}",
+    ]
 
 
 def test_tolerance_and_programming_notation_are_opt_in():
@@ -231,7 +255,9 @@ def test_tolerance_and_programming_notation_are_opt_in():
     assert accuracy_reward(r"\boxed{8.72 \times 10^8}", "8.7e8", rel_tol=0.01).score == 1
     assert accuracy_reward(r"\boxed{9 \times 10^8}", "8.7e8", rel_tol=0.01).score == 0
     assert accuracy_reward(r"\boxed{\arcsin(10/13)}", "np.arcsin(10/13)").score == 0
-    assert accuracy_reward(r"\boxed{\arcsin(10/13)}", "np.arcsin(10/13)", programming=True).score == 1
+    assert (
+        accuracy_reward(r"\boxed{\arcsin(10/13)}", "np.arcsin(10/13)", programming=True).score == 1
+    )
     assert accuracy_reward(r"\boxed{10^{-5}}", "1e-5", programming=True).score == 1
     assert accuracy_reward(r"\boxed{-\frac13}", "-1./3", programming=True).score == 1
 

@@ -53,13 +53,20 @@ FORMATS = {
 @pytest.mark.parametrize(("response", "expected"), FORMATS.items())
 def test_format_rules(response: str, expected: tuple[float, float, float]):
     sample = of(response)
-    assert tuple(format_reward(sample, rule=r).score for r in ("strict", "lenient", "tag_count")) == expected
+    assert (
+        tuple(format_reward(sample, rule=r).score for r in ("strict", "lenient", "tag_count"))
+        == expected
+    )
 
 
 def test_format_knows_a_prompt_that_opens_the_thought():
     closed = of("a</think><answer>b</answer>", prompt_opens_think=True)
     again = of("<think>a</think><answer>b</answer>", prompt_opens_think=True)
-    assert [format_reward(closed, rule=r).score for r in ("strict", "lenient", "tag_count")] == [1, 1, 1]
+    assert [format_reward(closed, rule=r).score for r in ("strict", "lenient", "tag_count")] == [
+        1,
+        1,
+        1,
+    ]
     assert format_reward(again).reason == "repeated_tag"
     with pytest.raises(ValueError, match="loose"):
         format_reward(closed, rule="loose")  # type: ignore[arg-type]
@@ -91,12 +98,17 @@ def test_linear_reward():
     def at(tokens: int, earlier: dict[str, Reward]) -> float:
         return length_linear(of("x", num_tokens=tokens, max_tokens=100), earlier).score
 
-    assert (at(0, RIGHT), at(0, WRONG), at(50, RIGHT), at(50, WRONG)) == pytest.approx((0.5, -1, 0.375, -0.5))
+    assert (at(0, RIGHT), at(0, WRONG), at(50, RIGHT), at(50, WRONG)) == pytest.approx(
+        (0.5, -1, 0.375, -0.5)
+    )
 
 
 def test_kimi_length_reward_uses_all_samples_of_the_group():
     def scores(lengths: list[int], earlier: list[dict[str, Reward]]) -> list[float]:
-        return [reward.score for reward in length_kimi([of("x", num_tokens=n) for n in lengths], earlier)]
+        return [
+            reward.score
+            for reward in length_kimi([of("x", num_tokens=n) for n in lengths], earlier)
+        ]
 
     assert scores([100, 200, 300], [RIGHT, WRONG, RIGHT]) == [0.5, 0, -0.5]
     assert scores([100, 300], [WRONG, WRONG]) == [0, -0.5]
@@ -106,7 +118,8 @@ def test_kimi_length_reward_uses_all_samples_of_the_group():
 
 def test_soft_overlong_punishment():
     scores = [
-        soft_overlong(of("x", num_tokens=n, max_tokens=100), cache_tokens=20).score for n in (80, 81, 90, 100, 101)
+        soft_overlong(of("x", num_tokens=n, max_tokens=100), cache_tokens=20).score
+        for n in (80, 81, 90, 100, 101)
     ]
     assert scores == pytest.approx([0, -0.05, -0.5, -1, -1])
     with pytest.raises(ValueError, match="cache_tokens"):
@@ -193,13 +206,20 @@ def test_countdown_partial_credit_and_bad_golds():
         0.0, "wrong_result", {"extracted": "2+3"}
     )
     assert countdown(of("<answer>2*3*1</answer>", gold), valid_score=0.1).reason == "wrong_numbers"
-    assert countdown(of(r"<answer>\frac{3}{2}</answer>", json.dumps({"numbers": [2, 3], "target": "3/2"}))).score == 1
+    assert (
+        countdown(
+            of(r"<answer>\frac{3}{2}</answer>", json.dumps({"numbers": [2, 3], "target": "3/2"}))
+        ).score
+        == 1
+    )
     with pytest.raises(ValueError, match="needs a gold"):
         countdown(of("<answer>2*3</answer>", "6"))
 
 
 # --- function calls
-CALL_GOLD = json.dumps({"name": "weather", "arguments": {"city": "Oslo", "days": 3}, "tools": ["weather", "news"]})
+CALL_GOLD = json.dumps(
+    {"name": "weather", "arguments": {"city": "Oslo", "days": 3}, "tools": ["weather", "news"]}
+)
 CALLS = {
     '{"name": "weather", "arguments": {"city": "Oslo", "days": 3}}': 1.0,
     '```json\n{"name": "weather", "arguments": {"days": 3, "city": "Oslo"}}\n```': 1.0,
@@ -227,9 +247,13 @@ def test_function_calls_earn_partial_credit(response: str, expected: float):
 
 
 def test_optional_arguments_may_be_left_out():
-    gold = json.dumps({"name": "f", "arguments": {"a": [1, {"b": None}], "c": 1}, "optional": ["c"]})
+    gold = json.dumps(
+        {"name": "f", "arguments": {"a": [1, {"b": None}], "c": 1}, "optional": ["c"]}
+    )
     assert function_call(of('{"name": "f", "arguments": {"a": [1, {"b": null}]}}', gold)).score == 1
-    assert function_call(of('{"name": "f", "arguments": {"c": 1}}', gold)).score == pytest.approx(0.3)
+    assert function_call(of('{"name": "f", "arguments": {"c": 1}}', gold)).score == pytest.approx(
+        0.3
+    )
 
 
 # --- boxes
@@ -242,7 +266,9 @@ def test_iou_and_giou():
 
 
 def boxes(*pairs: tuple[list[float], float]) -> str:
-    return f"<answer>{json.dumps([{'bbox': box, 'confidence': sure} for box, sure in pairs])}</answer>"
+    return (
+        f"<answer>{json.dumps([{'bbox': box, 'confidence': sure} for box, sure in pairs])}</answer>"
+    )
 
 
 def test_detection_reward():
@@ -251,8 +277,12 @@ def test_detection_reward():
     both = detection(of(boxes((close, 0.9), (far, 0.8)), gold))
     assert both.details == pytest.approx({"iou": 1 / 3, "confidence": 0.55})
     assert detection(of(boxes((close, 0.9)), gold)).details["iou"] == pytest.approx(1 / 3)
-    assert detection(of(boxes((close, 0.9)), gold), divide_by="predictions").details["iou"] == pytest.approx(2 / 3)
-    assert detection(of(boxes((close, 0.9), (close, 0.9)), gold)).details["iou"] == pytest.approx(1 / 3)
+    assert detection(of(boxes((close, 0.9)), gold), divide_by="predictions").details[
+        "iou"
+    ] == pytest.approx(2 / 3)
+    assert detection(of(boxes((close, 0.9), (close, 0.9)), gold)).details["iou"] == pytest.approx(
+        1 / 3
+    )
     for malformed in (
         "<answer>[</answer>",
         "<answer>{}</answer>",
@@ -266,7 +296,9 @@ def test_detection_reward():
 
 def test_grounding_and_one_box():
     assert grounding(of("<answer>[0, 0, 10, 10]</answer>", "[0, 0, 10, 10]")).score == 2
-    assert grounding(of("<answer>[5, 0, 15, 10]</answer>", "[0, 0, 10, 10]")).score == pytest.approx(4 / 3)
+    assert grounding(
+        of("<answer>[5, 0, 15, 10]</answer>", "[0, 0, 10, 10]")
+    ).score == pytest.approx(4 / 3)
     assert grounding(of("<answer>none</answer>", "[0, 0, 10, 10]")).score == 0
     half = of("<answer>[0, 0, 5, 5]</answer>", "[0, 0, 10, 10]")
     assert box_iou_reward(half, scale_x=2, scale_y=2).score == 1

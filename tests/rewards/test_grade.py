@@ -42,12 +42,19 @@ def test_scores_come_in_order_with_ids(tmp_path: Path):
 
 def test_the_source_is_a_setting(tmp_path: Path):
     lines = [case(r"\boxed{42}"), case("<answer>42</answer>")]
-    scores = {s: [r["score"] for r in run(tmp_path, lines, "--source", s)[1]] for s in ("boxed", "answer_tag", "any")}
+    scores = {
+        s: [r["score"] for r in run(tmp_path, lines, "--source", s)[1]]
+        for s in ("boxed", "answer_tag", "any")
+    }
     assert scores == {"boxed": [1, 0], "answer_tag": [0, 1], "any": [1, 1]}
 
 
-@pytest.mark.parametrize("bad", ["{", "[]", '{"response": "a"}', '{"response": 1, "gold": "2"}', "nonsense"])
-def test_a_bad_line_stops_the_run_with_its_number(tmp_path: Path, capsys: pytest.CaptureFixture, bad: str):
+@pytest.mark.parametrize(
+    "bad", ["{", "[]", '{"response": "a"}', '{"response": 1, "gold": "2"}', "nonsense"]
+)
+def test_a_bad_line_stops_the_run_with_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture, bad: str
+):
     lines = [case(r"\boxed{42}"), bad, case(r"\boxed{42}", id="last")]
     assert run(tmp_path, lines)[0] == 78
     assert "line 2" in capsys.readouterr().err
@@ -73,7 +80,9 @@ def test_a_fault_leaves_an_earlier_output_alone_and_no_part_of_a_new_one(tmp_pat
 
 
 @pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
-def test_the_input_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture, link: str | None):
+def test_the_input_is_never_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture, link: str | None
+):
     source = output = tmp_path / "cases.jsonl"
     source.write_text(case(r"\boxed{42}") + "\n")
     if link is not None:

@@ -76,7 +76,9 @@ def test_an_unknown_language_is_an_error():
         share("a", "klingon")
 
 
-@pytest.mark.parametrize("piece", [r"\(", "$$", "```", "`", "$", r"\begin{", "a_", "a", "的", "don't-"])
+@pytest.mark.parametrize(
+    "piece", [r"\(", "$$", "```", "`", "$", r"\begin{", "a_", "a", "的", "don't-"]
+)
 def test_long_thoughts_are_counted_in_linear_time(piece: str):
     started = time.perf_counter()
     share(piece * (400_000 // len(piece)))

@@ -1,5 +1,5 @@
-"""Workers: a bad answer costs itself, never its neighbours; the pool stays usable; faults of the machine are
-errors.
+"""Workers: a bad answer costs itself, never its neighbours; the pool stays usable; faults of the
+machine are errors.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def test_bad_answers_get_0_with_their_reason_and_good_ones_are_unchanged(pool: P
     actions = [action for bad in EXPECTED for action in (bad, "good")]
     started = time.monotonic()
     rewards = [result[0] for result in pool.run([task(action) for action in actions])]
-    assert [(reward.score, reward.reason) for reward in rewards] == [EXPECTED[action] for action in actions]
+    assert [(reward.score, reward.reason) for reward in rewards] == [
+        EXPECTED[action] for action in actions
+    ]
     assert time.monotonic() - started < 25  # three half seconds of waiting and some ten restarts
     assert all(reward.score == 1 for [reward] in pool.run([task("good")] * 20))
 
@@ -65,16 +67,29 @@ def test_workers_that_cannot_start_are_an_error_not_a_zero():
 
 
 def test_results_do_not_depend_on_the_number_of_workers(pool: Pool):
-    responses = [r"\boxed{\sqrt{8}}", r"\boxed{9^{9^9}}", r"\boxed{2}", "no", r"\boxed{2\sqrt2}"] * 4
-    tasks = [Task(name="accuracy", samples=[Sample(response=text, gold=r"2\sqrt{2}")]) for text in responses]
+    responses = [
+        r"\boxed{\sqrt{8}}",
+        r"\boxed{9^{9^9}}",
+        r"\boxed{2}",
+        "no",
+        r"\boxed{2\sqrt2}",
+    ] * 4
+    tasks = [
+        Task(name="accuracy", samples=[Sample(response=text, gold=r"2\sqrt{2}")])
+        for text in responses
+    ]
     with Pool(1) as one:
         assert one.run(tasks) == pool.run(tasks) == pool.run(tasks[::-1])[::-1]
 
 
 def test_a_scorer_runs_rewards_of_the_operator_in_workers():
     components = {"hostile": Component(weight=2.0), "format": Component(weight=1.0)}
-    with Scorer(components, modules=["tests.rewards.hostile_rewards"], num_workers=1, wall_seconds=0.5) as scorer:
-        scores = scorer.score_group([Sample(response=text, gold="") for text in ("good", "spin", "hard exit")])
+    with Scorer(
+        components, modules=["tests.rewards.hostile_rewards"], num_workers=1, wall_seconds=0.5
+    ) as scorer:
+        scores = scorer.score_group(
+            [Sample(response=text, gold="") for text in ("good", "spin", "hard exit")]
+        )
     assert [score.total for score in scores] == [2.0, 0.0, 0.0]
     assert [score.components["hostile"].reason for score in scores] == ["ok", "timeout", "crash"]
 

@@ -1,5 +1,5 @@
-"""Properties that hold for any text: grading never raises, is symmetric, and knows a gold under every
-wrapper.
+"""Properties that hold for any text: grading never raises, is symmetric, and knows a gold under
+every wrapper.
 """
 
 from __future__ import annotations
@@ -71,11 +71,18 @@ def test_fractions_reduce(numerator: int, denominator: int, factor: int):
 
 @given(st.integers(0, 10**15))
 def test_thousands_separators_are_wrappers(value: int):
-    for separated in (f"{value:,}", f"{value:,}".replace(",", "{,}"), f"{value:,}".replace(",", r",\!")):
+    for separated in (
+        f"{value:,}",
+        f"{value:,}".replace(",", "{,}"),
+        f"{value:,}".replace(",", r",\!"),
+    ):
         assert same(separated, str(value))
 
 
-@given(st.lists(st.integers(-99, 99), min_size=2, max_size=6, unique=True), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.integers(-99, 99), min_size=2, max_size=6, unique=True),
+    st.randoms(use_true_random=False),
+)
 def test_lists_have_no_order_and_tuples_have(values: list[int], random):
     shuffled = list(values)
     random.shuffle(shuffled)
@@ -102,7 +109,11 @@ WRAPPERS = [
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_gold_is_equal_to_itself_under_every_wrapper(wrapper: str):
-    plain = [gold for gold in GOLDS if "$" not in gold and gold != "C) 12" and gold.count("{") == gold.count("}")]
+    plain = [
+        gold
+        for gold in GOLDS
+        if "$" not in gold and gold != "C) 12" and gold.count("{") == gold.count("}")
+    ]
     assert [gold for gold in plain if same(wrapper.replace("ANSWER", gold), gold) is False] == []
 
 
@@ -113,7 +124,9 @@ def golds(name: str) -> list[str]:
     return [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("name", ["math500", "olympiadbench", "minerva", "aime24", "aime25", "amc23", "gsm8k_test"])
+@pytest.mark.parametrize(
+    "name", ["math500", "olympiadbench", "minerva", "aime24", "aime25", "amc23", "gsm8k_test"]
+)
 def test_every_gold_grades_itself_with_its_commands_respelled(name: str):
     wrong = []
     for gold in golds(name):

@@ -42,7 +42,15 @@ FORBIDDEN_MODULES = {
     "marshal",
     "shelve",
 }
-FORBIDDEN_MODULES |= {"code", "codeop", "runpy", "dill", "cloudpickle", "multiprocessing", "numexpr"}
+FORBIDDEN_MODULES |= {
+    "code",
+    "codeop",
+    "runpy",
+    "dill",
+    "cloudpickle",
+    "multiprocessing",
+    "numexpr",
+}
 
 
 def offences(path: Path) -> list[str]:
@@ -54,8 +62,18 @@ def offences(path: Path) -> list[str]:
         elif isinstance(node, ast.Attribute) and node.attr in FORBIDDEN_ATTRIBUTES:
             name = node.attr
         elif isinstance(node, ast.Import):
-            name = next((alias.name for alias in node.names if alias.name.split(".")[0] in FORBIDDEN_MODULES), "")
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in FORBIDDEN_MODULES:
+            name = next(
+                (
+                    alias.name
+                    for alias in node.names
+                    if alias.name.split(".")[0] in FORBIDDEN_MODULES
+                ),
+                "",
+            )
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").split(".")[0] in FORBIDDEN_MODULES
+        ):
             name = node.module or ""
         elif isinstance(node, ast.keyword) and node.arg == "shell":
             name = "shell="
@@ -169,10 +187,16 @@ ANSWERS = {
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
 def test_hostile_answers_are_refused_quickly(answer: str):
     started = time.perf_counter()
-    for response in (rf"\boxed{{{answer}}}", f"<answer>{answer}</answer>", f"The answer is {answer}"):
+    for response in (
+        rf"\boxed{{{answer}}}",
+        f"<answer>{answer}</answer>",
+        f"The answer is {answer}",
+    ):
         for gold in ("42", "x^2", r"\frac{1}{3}"):
             assert accuracy_reward(response, gold).score == 0
-    assert time.perf_counter() - started < 9 * 2.5  # each within its two seconds; usually milliseconds
+    assert (
+        time.perf_counter() - started < 9 * 2.5
+    )  # each within its two seconds; usually milliseconds
     assert not Path("pwned").exists()
 
 

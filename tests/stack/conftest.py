@@ -1,4 +1,6 @@
-"""The real stack, once for all tests that can share it: one engine, two learner ranks, a small model."""
+"""The real stack, once for all tests that can share it: one engine, two learner ranks, a small
+model.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import pytest
 
 from benchmarks.logprob_gap import untie
 from grpo.config import TrainConfig, load_config
-from grpo.runtime.cluster import reserve
+from grpo.runtime.ray.cluster import reserve
 from grpo.train import load_inputs, start_actors
 from tests.models import SMALL_MODEL
 
@@ -54,6 +56,10 @@ def running(model_folder, *overrides):
 @pytest.fixture(scope="module", params=["tied", "untied"])
 def stack(request, tmp_path_factory):
     """Both kinds of output weight, one after the other."""
-    folder = SMALL_MODEL if request.param == "tied" else untie(SMALL_MODEL, tmp_path_factory.mktemp("untied"))
+    folder = (
+        SMALL_MODEL
+        if request.param == "tied"
+        else untie(SMALL_MODEL, tmp_path_factory.mktemp("untied"))
+    )
     with running(folder) as living:
         yield living

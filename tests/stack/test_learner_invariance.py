@@ -59,7 +59,9 @@ def learn(world_size, tokens_per_microbatch, updates=1, kl=0.0, case="whole"):
     settings = (world_size, port, tokens_per_microbatch, updates, kl, SMALL_MODEL, case)
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), *map(str, settings)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", RANK, str(rank), *map(str, settings)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for rank in range(world_size)
     ]
@@ -96,7 +98,9 @@ def half():
 
 @pytest.mark.parametrize("case", ["still", "empty"])
 def test_an_update_with_nothing_to_learn_leaves_weights_and_momentum_alone(half, case):
-    """Half of the batch has no advantages, or no response tokens: what is left is as if the other half were all."""
+    """Half of the batch has no advantages, or no response tokens: what is left is as if the other
+    half were all.
+    """
     both = learn(world_size=1, tokens_per_microbatch=40, updates=2, case=case)
     for mine, reference in zip(both["logprobs"][:4], half["logprobs"], strict=True):
         assert mine == pytest.approx(reference, abs=1e-5)

@@ -17,8 +17,8 @@ RAY = Path(sys.executable).with_name("ray")
 JOIN = """
 import sys
 from grpo.config import load_config
-from grpo.errors import exit_on_user_error
-from grpo.runtime.cluster import reserve
+from grpo.common.errors import exit_on_user_error
+from grpo.runtime.ray.cluster import reserve
 
 def main(argv):
     with reserve(load_config("tiny", argv)) as cluster:
@@ -38,7 +38,14 @@ def head(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environment = {**os.environ, "RAY_AUTH_TOKEN_PATH": str(token), "RAY_ADDRESS": address}
-    command = [RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={address.split(':')[1]}"]
+    command = [
+        RAY,
+        "start",
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={address.split(':')[1]}",
+    ]
     options = ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
     head = subprocess.Popen(
         [*command, *options],
@@ -66,7 +73,9 @@ def listens(address: str) -> bool:
 
 
 def join(environment):
-    return subprocess.run([sys.executable, "-c", JOIN], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", JOIN], env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_a_run_joins_the_cluster_that_ray_address_names(head):

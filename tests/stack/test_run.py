@@ -78,7 +78,9 @@ def test_every_sample_is_kept_with_the_version_of_the_weights_that_made_it(run_f
 
 def test_the_record_of_a_sample_agrees_with_itself_and_with_the_metrics(run_folder):
     for metrics in steps(run_folder):
-        lines = (run_folder / "rollouts" / f"step_{metrics['step']:06d}.jsonl").read_text().splitlines()
+        lines = (
+            (run_folder / "rollouts" / f"step_{metrics['step']:06d}.jsonl").read_text().splitlines()
+        )
         rows = [json.loads(line) for line in lines]
         for row in rows:
             assert set(row) == ROW_KEYS
@@ -94,7 +96,9 @@ def test_the_record_of_a_sample_agrees_with_itself_and_with_the_metrics(run_fold
             assert sum(row["advantage"] for row in group) == pytest.approx(0, abs=1e-9)
             best = max(group, key=lambda row: row["reward"])
             assert best["advantage"] == max(row["advantage"] for row in group)
-        assert metrics["accuracy"] == pytest.approx(sum(row["components"]["accuracy"] for row in rows) / len(rows))
+        assert metrics["accuracy"] == pytest.approx(
+            sum(row["components"]["accuracy"] for row in rows) / len(rows)
+        )
         assert metrics["generated_tokens"] == sum(row["length"] for row in rows)
 
 
@@ -102,12 +106,18 @@ def test_wandb_and_tensorboard_hold_the_run(run_folder):
     (log,) = run_folder.glob("wandb/offline-run-*/*.wandb")
     rows = wandb_file.history(log)
     recorded = {row["step"]: row["reward"] for row in steps(run_folder)}
-    assert {row["step"]: row["reward/mean"] for row in rows if "reward/mean" in row} == pytest.approx(recorded)
+    assert {
+        row["step"]: row["reward/mean"] for row in rows if "reward/mean" in row
+    } == pytest.approx(recorded)
     run = next(record.run for record in wandb_file.records(log) if record.HasField("run"))
     config = wandb_file.items(run.config.update)
     assert config["recipe"] == "tiny" and config["batch"]["num_samples"] == 4
     assert config["git_hash"] == git_hash()
-    tables = {row["step"]: row["eval/sampled_samples/path"] for row in rows if "eval/sampled_samples/path" in row}
+    tables = {
+        row["step"]: row["eval/sampled_samples/path"]
+        for row in rows
+        if "eval/sampled_samples/path" in row
+    }
     assert sorted(tables) == [0, 2, 3]
     for step, path in tables.items():
         table = json.loads((log.parent / "files" / path).read_text())
@@ -158,9 +168,11 @@ def test_the_same_seed_gives_the_same_run(run_folder, tmp_path):
 
 
 def test_the_run_reproduces_the_recorded_one(run_folder):
-    """A refactor must not move these numbers. A change that means to: `python -m tests.stack.test_run`.
+    """A refactor must not move these numbers. A change that means to: `python -m
+    tests.stack.test_run`.
 
-    The loss of an on-policy step is 0 but for rounding; what a wrong loss moves is its gradient norm.
+    The loss of an on-policy step is 0 but for rounding; what a wrong loss moves is its gradient
+    norm.
     """
     recorded = json.loads(GOLDEN.read_text())
     for row, golden in zip(steps(run_folder), recorded, strict=True):
@@ -169,7 +181,7 @@ def test_the_run_reproduces_the_recorded_one(run_folder):
 
 
 def test_a_checkpoint_can_be_evaluated_alone(run_folder, tmp_path):
-    from grpo.eval import main
+    from grpo.commands.evaluate import main
 
     overrides = [o for o in OVERRIDES if not o.startswith("model")]
     argv = ["--config-name", "tiny", "--checkpoint", str(run_folder / "policy"), *overrides]
@@ -196,4 +208,6 @@ if __name__ == "__main__":
     )
     with tempfile.TemporaryDirectory() as parent:
         rows = steps(train(Path(parent) / "golden"))
-    GOLDEN.write_text(json.dumps([{key: row[key] for key in keys} for row in rows], indent=1) + "\n")
+    GOLDEN.write_text(
+        json.dumps([{key: row[key] for key in keys} for row in rows], indent=1) + "\n"
+    )

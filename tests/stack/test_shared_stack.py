@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from grpo.evaluate import EVALUATION_STEP
-from grpo.sampling import SamplePlan, make_requests, sample_groups
+from grpo.evaluation.evaluate import EVALUATION_STEP
+from grpo.rollout.scoring import SamplePlan, make_requests, sample_groups
 from grpo.types import Batch, SampleRequest, TrainSample
 from rewards import Component, Scorer
 
@@ -78,7 +78,9 @@ def test_sampled_log_probs_agree_with_the_learner(stack, temperature):
 def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
     assert gap(stack, 1.0) < 1e-4
     groups = sampled(stack, stack.inputs.prompts[:8])
-    assert {response.weight_version for group in groups for response in group.group.responses} == {0}
+    assert {response.weight_version for group in groups for response in group.group.responses} == {
+        0
+    }
     samples = [
         TrainSample(group.group.prompt.token_ids, r.token_ids, r.logprobs, 1.0 if i % 2 else -1.0)
         for group in groups
@@ -94,12 +96,16 @@ def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
     assert_partitioned(stack)  # gathering whole weights for the engine leaves none behind
     assert stack.rollouts.prompt_logprobs(text)[0] != before
     groups = sampled(stack, stack.inputs.prompts[:2])
-    assert {response.weight_version for group in groups for response in group.group.responses} == {5}
+    assert {response.weight_version for group in groups for response in group.group.responses} == {
+        5
+    }
 
 
 def test_a_batch_without_gradient_moves_nothing(stack):
     before = stack.learner.logprobs([TrainSample([2], [3, 4], [0.0, 0.0], 0.0)], 1.0)
-    stats = stack.learner.update(Batch([TrainSample([2], [3, 4], [-1.0, -1.0], 0.0)] * 4, 1.0, 5), step=1)
+    stats = stack.learner.update(
+        Batch([TrainSample([2], [3, 4], [-1.0, -1.0], 0.0)] * 4, 1.0, 5), step=1
+    )
     assert (stats["loss"], stats["grad_norm"]) == (0.0, 0.0)
     assert stack.learner.logprobs([TrainSample([2], [3, 4], [0.0, 0.0], 0.0)], 1.0) == before
 
@@ -123,13 +129,21 @@ def test_text_and_tokens_are_the_same_thing(stack):
     tokenizer = AutoTokenizer.from_pretrained(stack.inputs.model_folder)
     for group in sampled(stack, stack.inputs.prompts[:8]):
         for response in group.group.responses:
-            assert tokenizer.decode(response.token_ids).removesuffix(tokenizer.eos_token) == response.text
+            assert (
+                tokenizer.decode(response.token_ids).removesuffix(tokenizer.eos_token)
+                == response.text
+            )
 
 
 def test_a_sample_is_the_same_bit_for_bit_alone_and_in_any_company(stack):
-    """Prompts of more than 80 tokens, some of them shared by a group, alone, among 32 and among 256."""
+    """Prompts of more than 80 tokens, some of them shared by a group, alone, among 32 and among
+    256.
+    """
     rng = random.Random(1)
-    bodies = [[rng.randrange(2, 300) for _ in range(rng.choice((85, 100, 130, 200, 300)))] for _ in range(64)]
+    bodies = [
+        [rng.randrange(2, 300) for _ in range(rng.choice((85, 100, 130, 200, 300)))]
+        for _ in range(64)
+    ]
     requests = [SampleRequest(i, bodies[i // 4], 1000 + i) for i in range(256)]
 
     def run(chosen):
@@ -146,7 +160,14 @@ def test_a_sample_is_the_same_bit_for_bit_alone_and_in_any_company(stack):
 
 def test_requests_of_a_group_have_seeds_of_their_own(stack):
     plan = SamplePlan(
-        num_samples=4, temperature=1.0, max_tokens=8, stop=(), cut=(), seed=0, step=1, prompt_opens_think=False
+        num_samples=4,
+        temperature=1.0,
+        max_tokens=8,
+        stop=(),
+        cut=(),
+        seed=0,
+        step=1,
+        prompt_opens_think=False,
     )
     seeds = [request.seed for request in make_requests(stack.inputs.prompts[:8], plan)]
     assert len(set(seeds)) == 32

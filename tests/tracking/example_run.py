@@ -1,6 +1,7 @@
 """A short run with everything in it: `python -m tests.tracking.example_run DIR ARGUMENT`.
 
-Its config, environment, command line, summary and texts hold made-up secrets, which no file may show.
+Its config, environment, command line, summary and texts hold made-up secrets, which no file may
+show.
 """
 
 import os
@@ -15,7 +16,8 @@ STEPS = 4
 GIT_HASH = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c"
 NASTY = "<think>\x1b]0;pwned\x07[bold red]1\u20282\x85\r\n\x00\ud800</think>\n<answer>7</answer>"
 
-# Not one is real. Each is caught by another rule: name of the key, look of the value, held by the process.
+# Not one is real. Each is caught by another rule: name of the key, look of the value, held by the
+# process.
 CANARIES = {
     "plain_password": "correct-horse-battery-canary",
     "hf_value": "hf_CanaryCanaryCanaryCanaryCanary",
@@ -55,7 +57,11 @@ def training(step: int) -> dict[str, float | int | str | None]:
 
 def config() -> dict[str, Any]:
     return {
-        "model": {"path": "somewhere", "hf_token": CANARIES["plain_password"], "revision": GIT_HASH},
+        "model": {
+            "path": "somewhere",
+            "hf_token": CANARIES["plain_password"],
+            "revision": GIT_HASH,
+        },
         "hub": {"note": f"use {CANARIES['hf_value']} for the hub"},
         "mirror": f"https://user:{CANARIES['url']}@example.org/simple",
         "tracking": {"key_of_wandb": CANARIES["wandb_value"]},
@@ -68,7 +74,9 @@ def config() -> dict[str, Any]:
 
 def main(output_dir: Path) -> None:
     settings = TrackingConfig(wandb=WandbConfig(mode="offline", group="examples", tags=["test"]))
-    rows = [{"prompt": "1+2*3=", "response": NASTY, "accuracy": 1.0, "reasons": {"format": "ok"}}] * 3
+    rows = [
+        {"prompt": "1+2*3=", "response": NASTY, "accuracy": 1.0, "reasons": {"format": "ok"}}
+    ] * 3
     with open_run(output_dir, config(), settings, "tiny", STEPS, GIT_HASH) as run:
         for module in ("torch", "wandb", "tensorboard", "matplotlib", "rich"):
             assert module not in sys.modules, f"{module} was loaded before it was needed"
@@ -83,8 +91,14 @@ def main(output_dir: Path) -> None:
         run.notice(f"text of a model: {NASTY}")
         run.close(
             {
-                "base": {"sampled": {**evaluation(0), "worked_share": 0.3}, "greedy": evaluation(0.1)},
-                "final": {"sampled": {**evaluation(1), "worked_share": 0.9}, "greedy": evaluation(1)},
+                "base": {
+                    "sampled": {**evaluation(0), "worked_share": 0.3},
+                    "greedy": evaluation(0.1),
+                },
+                "final": {
+                    "sampled": {**evaluation(1), "worked_share": 0.9},
+                    "greedy": evaluation(1),
+                },
                 "wall_seconds": 301.5,
                 "steps": STEPS,
                 "generated_tokens": 1_234_567,

@@ -2,9 +2,9 @@ import io
 
 import pytest
 
-from grpo.tracking import console
-from grpo.tracking.console import PlainDisplay, open_display
-from grpo.tracking.words import Pace, duration, number, shown
+from grpo.tracking.terminal import display as console
+from grpo.tracking.terminal.display import PlainDisplay, open_display
+from grpo.tracking.terminal.wording import Pace, duration, number, shown
 
 
 class Terminal(io.StringIO):
@@ -18,7 +18,8 @@ def test_control_and_direction_characters_become_visible():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0s"), (59.6, "1m00s"), (200, "3m20s"), (3599.7, "1h00m"), (7530, "2h05m")]
+    ("seconds", "text"),
+    [(0.4, "0s"), (59.6, "1m00s"), (200, "3m20s"), (3599.7, "1h00m"), (7530, "2h05m")],
 )
 def test_durations(seconds: float, text: str):
     assert duration(seconds) == text
@@ -63,7 +64,9 @@ def test_a_terminal_gets_the_live_display_and_a_pipe_or_a_dumb_terminal_plain_li
     assert isinstance(open_display("tiny", 3, Terminal()), PlainDisplay)
 
 
-def test_the_live_display_shows_phase_progress_and_figures_without_markup(monkeypatch: pytest.MonkeyPatch):
+def test_the_live_display_shows_phase_progress_and_figures_without_markup(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()

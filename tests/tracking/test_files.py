@@ -24,7 +24,11 @@ def test_plain_turns_paths_tuples_and_array_scalars_into_json_types():
         def tolist(self) -> float:
             return 0.5
 
-    assert files.plain({"a": Path("x/y"), "b": (1, 2), 3: Scalar()}) == {"a": "x/y", "b": [1, 2], "3": 0.5}
+    assert files.plain({"a": Path("x/y"), "b": (1, 2), 3: Scalar()}) == {
+        "a": "x/y",
+        "b": [1, 2],
+        "3": 0.5,
+    }
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

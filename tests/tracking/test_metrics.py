@@ -1,11 +1,15 @@
 import re
 
-from grpo.tracking.metrics import GROUPS, METRICS, in_order, panel_key
+from grpo.tracking.catalogue import GROUPS, METRICS, in_order, panel_key
 from tests.tracking.conftest import ROOT
 
 
 def test_every_metric_has_a_panel_of_its_own_in_a_known_group():
-    panels = [panel_key(metric.key) for metric in METRICS if "<" not in metric.key and metric.key != "step"]
+    panels = [
+        panel_key(metric.key)
+        for metric in METRICS
+        if "<" not in metric.key and metric.key != "step"
+    ]
     assert len(set(panels)) == len(panels)
     assert {panel.split("/")[0] for panel in panels} <= set(GROUPS)
     assert all(panel.count("/") == 1 for panel in panels)

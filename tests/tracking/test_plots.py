@@ -31,9 +31,13 @@ def test_plots_can_be_made_from_the_metrics_alone(example: Example, tmp_path: Pa
     assert done.stdout.split() == [str(tmp_path / "plots" / name) for name in NAMES]
 
 
-def test_a_folder_without_metrics_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_folder_without_metrics_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     assert plots.main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"{tmp_path} holds no metrics.jsonl: name the folder of a run\n"
+    assert (
+        capsys.readouterr().err == f"{tmp_path} holds no metrics.jsonl: name the folder of a run\n"
+    )
 
 
 def test_curves_skip_what_is_no_number():
@@ -70,7 +74,10 @@ def test_base_and_final_values_are_written_beside_the_points():
     ]
     plots.draw(axes, rows, plots.PANELS[1])
     assert [text.get_text() for text in axes.texts] == ["base 0.400", "final 0.900"]
-    assert axes.get_xlabel() == "step (updates of the policy)" and axes.get_ylabel() == "share of right answers"
+    assert (
+        axes.get_xlabel() == "step (updates of the policy)"
+        and axes.get_ylabel() == "share of right answers"
+    )
     assert axes.get_legend_handles_labels()[1] == ["training batches", "held-out, greedy"]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from grpo.tracking.redact import REDACTED, held_secrets, is_secret_key, redact, wandb_key_source
 from grpo.tracking.settings import WandbConfig
-from grpo.tracking.wandb_tracker import resolve_mode
+from grpo.tracking.trackers.wandb import resolve_mode
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,9 @@ def test_where_a_wandb_key_is_found(tmp_path: Path):
     nowhere = {"NETRC": str(tmp_path / "none")}
     assert wandb_key_source(nowhere) is None
     assert wandb_key_source({"NETRC": str(netrc)}) == str(netrc)
-    assert wandb_key_source({"NETRC": str(netrc), "WANDB_BASE_URL": "https://own.example.org"}) is None
+    assert (
+        wandb_key_source({"NETRC": str(netrc), "WANDB_BASE_URL": "https://own.example.org"}) is None
+    )
     assert wandb_key_source(nowhere | {"WANDB_API_KEY": "x"}) == "WANDB_API_KEY"
 
 

@@ -73,8 +73,12 @@ def test_no_drafts_are_left(example: Example):
 def test_the_plain_output_has_one_line_a_step_the_table_and_the_places(example: Example):
     lines = example.stdout.splitlines()
     steps = [line for line in lines if line.startswith("step ")]
-    assert len(steps) == 4 and steps[3].startswith("step 4/4  reward 1.000  accuracy 0.900  format 0.950  length 34.0")
-    assert sum(line.startswith("evaluating 1024 problems") for line in lines) == 1  # not one line for each percent
+    assert len(steps) == 4 and steps[3].startswith(
+        "step 4/4  reward 1.000  accuracy 0.900  format 0.950  length 34.0"
+    )
+    assert (
+        sum(line.startswith("evaluating 1024 problems") for line in lines) == 1
+    )  # not one line for each percent
     assert "evaluation at step 4, sampled:  accuracy 0.900  format 0.950  length 34.0" in lines
     assert any("sampled accuracy" in line and "+0.500" in line for line in lines)
     assert any("sampled share of worked answers" in line and "+0.600" in line for line in lines)
@@ -98,7 +102,10 @@ def test_a_folder_with_a_run_is_refused(tmp_path: Path):
 
 def test_a_failing_run_keeps_its_record_and_lets_the_error_through(tmp_path: Path):
     settings = TrackingConfig(wandb=WandbConfig(mode="disabled"))
-    with pytest.raises(KeyError, match="boom"), open_run(tmp_path, {}, settings, "tiny", 2, None) as run:
+    with (
+        pytest.raises(KeyError, match="boom"),
+        open_run(tmp_path, {}, settings, "tiny", 2, None) as run,
+    ):
         run.log_step({"step": 1, "reward": 0.5})
         raise KeyError("boom")
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "reward": 0.5}\n'
@@ -114,4 +121,7 @@ def test_a_run_without_evaluations_closes(tmp_path: Path, capsys: pytest.Capture
 def test_importing_the_package_loads_nothing_heavy():
     heavy = "{'torch', 'wandb', 'tensorboard', 'matplotlib', 'rich', 'numpy', 'yaml'}"
     code = f"import sys, grpo.tracking, grpo.tracking.settings; print({heavy} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        == "set()\n"
+    )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from grpo.tracking.tensorboard import TensorBoardTracker, crc32c, framed
+from grpo.tracking.trackers.tensorboard import TensorBoardTracker, crc32c, framed
 from tests.tracking.conftest import Example
 
 

@@ -2,7 +2,7 @@ import threading
 import time
 from typing import Any
 
-from grpo.tracking.trackers import Background
+from grpo.tracking.trackers.background import Background
 
 
 class Recorder:
@@ -85,7 +85,10 @@ def test_a_failing_record_is_reported_once_and_the_others_arrive():
     background.close({}, timeout=10)
     assert tracker.steps == [0, 2, 3]
     assert len(notices) == 2
-    assert notices[0] == "recorder: SystemExit: a library gave up (training goes on; metrics.jsonl is the record)"
+    assert (
+        notices[0]
+        == "recorder: SystemExit: a library gave up (training goes on; metrics.jsonl is the record)"
+    )
     assert "2 of 5 records are missing there (0 dropped, 2 failed)" in notices[1]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from grpo.tracking.settings import WandbConfig
-from grpo.tracking.wandb_tracker import ResolvedMode, WandbTracker
+from grpo.tracking.trackers.wandb import ResolvedMode, WandbTracker
 from tests.tracking import wandb_file
 from tests.tracking.conftest import Example
 from tests.tracking.example_run import GIT_HASH
@@ -22,7 +22,9 @@ def test_the_offline_run_holds_every_step_under_its_panel_keys(log: Path):
     rows = [row for row in wandb_file.history(log) if "reward/mean" in row]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert [row["reward/mean"] for row in rows] == pytest.approx([0.625, 0.75, 0.875, 1.0])
-    assert rows[3]["length/mean"] == 34.0 and rows[3]["reward/component_accuracy"] == pytest.approx(0.9)
+    assert rows[3]["length/mean"] == 34.0 and rows[3]["reward/component_accuracy"] == pytest.approx(
+        0.9
+    )
     assert rows[0]["health/stage"] == "8k" and "policy/kl" not in rows[0]
     assert math.isnan(rows[1]["policy/loss"])
 
@@ -51,7 +53,9 @@ def test_recipe_git_hash_group_and_tags_are_there(log: Path):
     config = wandb_file.items(run.config.update)
     assert config["recipe"] == "tiny" and config["git_hash"] == GIT_HASH
     assert config["model"]["revision"] == GIT_HASH and config["model"]["hf_token"] == "[redacted]"
-    assert run.project == "grpo" and run.run_group == "examples" and list(run.tags) == ["tiny", "test"]
+    assert (
+        run.project == "grpo" and run.run_group == "examples" and list(run.tags) == ["tiny", "test"]
+    )
 
 
 def test_the_summary_holds_base_and_final(log: Path):

@@ -1,4 +1,6 @@
-"""Reading back a wandb offline run: its `.wandb` file is a log of protobuf records in LevelDB's format."""
+"""Reading back a wandb offline run: its `.wandb` file is a log of protobuf records in LevelDB's
+format.
+"""
 
 import json
 import struct
@@ -22,7 +24,9 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def wait_until_complete(path: Path) -> None:
-    """wandb's service writes its last block shortly after `finish` has returned, at the latest at exit."""
+    """wandb's service writes its last block shortly after `finish` has returned, at the latest at
+    exit.
+    """
     deadline = time.monotonic() + 20
     while not any(record.HasField("exit") for record in records(path)):
         assert time.monotonic() < deadline, f"{path} has no end"

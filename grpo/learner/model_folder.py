@@ -1,0 +1,105 @@
+"""The folder of the model that a recipe starts from, and its tokenizer, checked before anything
+else is started.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from grpo.common.errors import UserError
+from grpo.config import ModelConfig
+from grpo.miniature.base_model import build_base_model
+
+
+def cache_dir() -> Path:
+    """Where built base models are kept: GRPO_CACHE, or `.cache` beside the code."""
+    return Path(os.environ.get("GRPO_CACHE") or Path(__file__).resolve().parents[2] / ".cache")
+
+
+def model_folder(model: ModelConfig, status: Callable[[str], None]) -> Path:
+    """A Hugging Face folder: the one that `model.path` names, or the base model, built now if it is
+    not cached.
+
+    Raises:
+        UserError: the folder is missing or incomplete.
+    """
+    if model.base is not None:
+        status("base model (pre-trained once, then cached)")
+        return build_base_model(model.base, cache_dir())
+    assert model.path is not None
+    folder = Path(model.path).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"model.path={model.path}: no such folder. Name a local Hugging Face folder; for a model of a hub, "
+            "download it first (hf download MODEL --local-dir FOLDER)"
+        )
+    for needed, what in (
+        ("config.json", "configuration"),
+        ("*.safetensors", "weights"),
+        ("tokenizer*", "tokenizer"),
+    ):
+        if not any(folder.glob(needed)):
+            raise UserError(f"model.path={model.path}: the folder has no {what} ({needed})")
+    return folder.resolve()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder.
+
+    Raises:
+        UserError: it cannot be loaded, or it has no end-of-sequence token, so that no response
+        could ever end.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the tokenizer in {folder} cannot be loaded: {error}") from None
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer in {folder} has no end-of-sequence token; set eos_token in its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def check_model(folder: Path) -> int:
+    """The context length of a model whose log-probs the learner computes as its engine does; in
+    tokens.
+
+    The learner makes logits in chunks from hidden states and output weight alone. A bias or a
+    scaling of logits would be left out, and every log-prob would be wrong.
+
+    Raises:
+        UserError: no causal language model, or one with such an output layer.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"model.path={folder}: not a causal language model: {error}") from None
+    text_config = config.get_text_config()
+    changed = [
+        key
+        for key in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+        if _changes(text_config, key)
+    ]
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        changed.append("a bias of the output layer")
+    if changed:
+        raise UserError(
+            f"model.path={folder}: its logits have {', '.join(changed)}, which the learner does not support"
+        )
+    return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
+
+
+def _changes(config: Any, key: str) -> bool:
+    return getattr(config, key, None) not in (None, 1, 1.0)

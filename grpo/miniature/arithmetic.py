@@ -1,0 +1,259 @@
+"""Arithmetic with order of operations: problems, worked solutions, and text to pre-train a base
+model on.
+
+A problem is an expression of 3 or 4 numbers with exactly one product, such as `7+3*4-5`. No step of
+its solution is negative. The split of an expression is a function of its text alone, so training
+and held-out problems are disjoint whatever the seeds. A held-out expression occurs nowhere in the
+pre-training text, not even as a part of a longer expression.
+
+Left out on purpose: brackets, division, several products; a model of half a million parameters does
+not need them to show that thinking in steps pays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from data.templates import TEMPLATES
+from data.types import Problem
+
+Split = Literal["train", "held_out"]
+Style = Literal["worked", "bare", "none"]
+
+SOURCE = "arithmetic"
+HELD_OUT_SHARE = 0.1  # of all expressions
+TEMPLATE = TEMPLATES["dialogue"]
+
+_STEP = re.compile(r"\d+[-+*]\d+=\d+")
+_THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
+_APPLY: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArithmeticSpec:
+    """Which expressions there are."""
+
+    lengths: tuple[int, ...] = (3, 4)  # numbers in an expression
+    max_term: int = 20  # numbers outside the product are 1 ... max_term
+    max_factor: int = 9  # numbers inside it are 2 ... max_factor
+
+    def __post_init__(self) -> None:
+        if not self.lengths or min(self.lengths) < 2:
+            raise ValueError(f"lengths={list(self.lengths)}: name at least one, and none below 2")
+        if self.max_term < 1 or self.max_factor < 2:
+            raise ValueError(
+                f"max_term={self.max_term}, max_factor={self.max_factor}: at least 1 and 2"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Numbers with operators between them; products come first, then left to right."""
+
+    numbers: tuple[int, ...]
+    operators: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The canonical form, which decides the split."""
+        tail = "".join(f"{op}{n}" for op, n in zip(self.operators, self.numbers[1:], strict=True))
+        return f"{self.numbers[0]}{tail}"
+
+    def steps(self) -> list[tuple[int, str, int, int]]:
+        """The solution, one operation at a time: (left, operator, right, result)."""
+        numbers, operators, done = list(self.numbers), list(self.operators), []
+        while operators:
+            i = operators.index("*") if "*" in operators else 0
+            left, op, right = numbers[i], operators.pop(i), numbers.pop(i + 1)
+            numbers[i] = _APPLY[op](left, right)
+            done.append((left, op, right, numbers[i]))
+        return done
+
+    def parts(self) -> Iterator[Expression]:
+        """All runs of three or more of its numbers, the whole included."""
+        size = len(self.numbers)
+        for start in range(size - 2):
+            for stop in range(start + 3, size + 1):
+                yield Expression(self.numbers[start:stop], self.operators[start : stop - 1])
+
+
+def is_held_out(expression: Expression) -> bool:
+    """The split of an expression: a hash of its text, the same on every machine and for every seed."""
+    digest = hashlib.blake2b(expression.text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < HELD_OUT_SHARE * 2**64
+
+
+def expressions(spec: ArithmeticSpec, split: Split, rng: random.Random) -> Iterator[Expression]:
+    """An endless stream of random expressions of one split; repeats occur.
+
+    No part of a training expression is held out: `7+3*4-5` would show `7+3*4`.
+    """
+    return (
+        expression for expression in _valid_expressions(spec, rng) if _in_split(expression, split)
+    )
+
+
+def problems(spec: ArithmeticSpec, split: Split, *, seed: int) -> Iterator[Problem]:
+    """An endless stream of problems of one split; repeats occur, and equal problems have equal ids."""
+    for expression in expressions(spec, split, random.Random(f"{split}-{seed}")):
+        yield as_problem(expression)
+
+
+def distinct_problems(
+    spec: ArithmeticSpec, split: Split, count: int, *, seed: int
+) -> list[Problem]:
+    """`count` different problems of one split.
+
+    Raises:
+        ValueError: the split seems to have fewer problems than that.
+    """
+    found: dict[str, Problem] = {}
+    draws = itertools.islice(
+        _valid_expressions(spec, random.Random(f"{split}-{seed}")), 1000 * count
+    )
+    for expression in draws:
+        if _in_split(expression, split):
+            problem = as_problem(expression)
+            found.setdefault(problem.id, problem)
+            if len(found) == count:
+                return list(found.values())
+    raise ValueError(f"the {split} split of {spec} has about {len(found)} problems, not {count}")
+
+
+def as_problem(expression: Expression) -> Problem:
+    """The expression as a question with a checkable answer."""
+    return Problem(
+        id=f"{SOURCE}:{expression.text}",
+        question=expression.text,
+        answer=str(expression.steps()[-1][-1]),
+        source=SOURCE,
+        level=f"{len(expression.numbers)} numbers",
+    )
+
+
+def worked_response(expression: Expression) -> str:
+    """A response that thinks one operation at a time, each on a line of its own.
+
+    What follows the tag, a line break here and a space in `bare_response`, makes "work it out" one
+    decision, the same for every question. A policy needs far fewer samples to learn that than a
+    choice that hangs on the numbers.
+    """
+    steps = expression.steps()
+    thought = "".join(f"{_equation(step)}\n" for step in steps)
+    return f"<think>\n{thought}</think><answer>{steps[-1][-1]}</answer>"
+
+
+def bare_response(expression: Expression, slip: int = 0) -> str:
+    """A response that keeps to the format but only restates the question before an answer, maybe
+    off.
+    """
+    return f"<think> {expression.text} </think><answer>{abs(expression.steps()[-1][-1] + slip)}</answer>"
+
+
+def untagged_response(expression: Expression, slip: int = 0) -> str:
+    """A response that just says an answer, which may be off."""
+    return f" {abs(expression.steps()[-1][-1] + slip)}"
+
+
+def solution_style(response: str) -> Style:
+    """How a response got to its answer: `worked` has steps in its thought, `bare` none, `none` no
+    thought.
+    """
+    thought = _THOUGHT.search(response)
+    if thought is None:
+        return "none"
+    return "worked" if _STEP.search(thought[1]) else "bare"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorpusSpec:
+    """The mix of the pre-training text, as shares of its documents; the rest are arithmetic facts.
+
+    Like text that people write, answers without work are often wrong: `slips` is the share of
+    those that are off.
+    """
+
+    worked: float = 0.26
+    bare: float = 0.32
+    untagged: float = 0.15
+    slips: float = 0.6
+    facts_per_line: int = 4
+
+    def __post_init__(self) -> None:
+        if (
+            min(self.worked, self.bare, self.untagged) < 0
+            or self.worked + self.bare + self.untagged > 1
+        ):
+            raise ValueError(
+                f"shares of the pre-training text must be >= 0 and sum to at most 1: {self}"
+            )
+
+
+def corpus(spec: ArithmeticSpec, mix: CorpusSpec, *, seed: int) -> Iterator[str]:
+    """The pre-training text, document by document, without end: dialogues in three styles, and
+    facts.
+    """
+    rng = random.Random(f"corpus-{seed}")
+    problems = expressions(spec, "train", rng)
+    sources = _valid_expressions(
+        spec, rng
+    )  # of facts, which have two numbers and so belong to no split
+    shares = {"worked": mix.worked, "bare": mix.bare, "untagged": mix.untagged}
+    shares["facts"] = 1 - sum(shares.values())
+    while True:
+        kind = rng.choices(list(shares), list(shares.values()))[0]
+        if kind == "facts":
+            facts = (rng.choice(next(sources).steps()) for _ in range(mix.facts_per_line))
+            yield "\n".join(_equation(fact) for fact in facts)
+            continue
+        expression = next(problems)
+        slip = rng.choice((-1, 1)) * rng.randint(1, 9) if rng.random() < mix.slips else 0
+        responses = {
+            "worked": worked_response(expression),
+            "bare": bare_response(expression, slip),
+            "untagged": untagged_response(expression, slip),
+        }
+        yield TEMPLATE.render(expression.text) + responses[kind]
+
+
+def _valid_expressions(spec: ArithmeticSpec, rng: random.Random) -> Iterator[Expression]:
+    """Random expressions of both splits without a negative step."""
+    while True:
+        expression = _draw(spec, rng)
+        if min(result for *_, result in expression.steps()) >= 0:
+            yield expression
+
+
+def _in_split(expression: Expression, split: Split) -> bool:
+    if split == "held_out":
+        return is_held_out(expression)
+    return not any(map(is_held_out, expression.parts()))
+
+
+def _draw(spec: ArithmeticSpec, rng: random.Random) -> Expression:
+    """A random expression with one product, of either split; its steps may be negative."""
+    size = rng.choice(spec.lengths)
+    product = rng.randrange(size - 1)
+    operators = tuple("*" if i == product else rng.choice("+-") for i in range(size - 1))
+    numbers = tuple(
+        rng.randint(2, spec.max_factor)
+        if i in (product, product + 1)
+        else rng.randint(1, spec.max_term)
+        for i in range(size)
+    )
+    return Expression(numbers, operators)
+
+
+def _equation(step: tuple[int, str, int, int]) -> str:
+    left, op, right, result = step
+    return f"{left}{op}{right}={result}"

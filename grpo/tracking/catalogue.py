@@ -1,0 +1,183 @@
+"""The metrics of a run: what each key means, in which order they are written, where they are shown.
+
+A run is recorded under flat keys (`response_length`). TensorBoard and wandb make one panel group of
+each prefix, so there the same number is called `length/mean`; `panel_key` is the whole mapping.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+GROUPS = ("reward", "eval", "length", "policy", "speed", "health")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    key: str  # in metrics.jsonl; a name in <> stands for any
+    panel: str  # in TensorBoard and wandb: group/name
+    unit: str
+    meaning: str
+
+
+def _metric(key: str, panel: str, unit: str, meaning: str) -> Metric:
+    return Metric(key=key, panel=panel, unit=unit, meaning=meaning)
+
+
+METRICS = (
+    _metric(
+        "step",
+        "step",
+        "updates",
+        "updates done when the row was written; evaluation of the base is step 0",
+    ),
+    _metric("stage", "health/stage", "", "stage of the schedule"),
+    _metric(
+        "reward",
+        "reward/mean",
+        "reward",
+        "mean over the step's samples of the total reward, which GRPO maximises",
+    ),
+    _metric(
+        "reward_std",
+        "reward/std",
+        "reward",
+        "standard deviation of the total reward over the step's samples",
+    ),
+    _metric(
+        "reward/<component>",
+        "reward/component_<component>",
+        "reward",
+        "mean of one component, before its weight",
+    ),
+    _metric("accuracy", "reward/accuracy", "share", "samples whose answer is right"),
+    _metric("format", "reward/format", "share", "samples that keep the asked-for form"),
+    _metric("response_length", "length/mean", "tokens", "mean length of a response"),
+    _metric("response_length_max", "length/max", "tokens", "longest response"),
+    _metric(
+        "truncation_share",
+        "length/truncation_share",
+        "share",
+        "samples cut off at the longest allowed length",
+    ),
+    _metric(
+        "zero_variance_share",
+        "reward/zero_variance_share",
+        "share",
+        "groups whose rewards are all equal: they have no policy gradient",
+    ),
+    _metric(
+        "entropy",
+        "policy/entropy",
+        "nats per token",
+        "mean entropy of the policy at the sampled tokens",
+    ),
+    _metric(
+        "kl",
+        "policy/kl",
+        "nats per token",
+        "divergence from the reference policy, where the recipe has one",
+    ),
+    _metric(
+        "loss",
+        "policy/loss",
+        "",
+        "the loss of the update (about 0 on-policy: advantages are centred)",
+    ),
+    _metric(
+        "ratio_max",
+        "policy/ratio_max",
+        "ratio",
+        "largest probability ratio of new to old policy over the tokens",
+    ),
+    _metric("clip_share", "policy/clip_share", "share", "tokens whose ratio was clipped"),
+    _metric("grad_norm", "policy/grad_norm", "", "norm of the gradient before clipping"),
+    _metric("lr", "policy/lr", "", "learning rate of the update"),
+    _metric(
+        "logprob_gap_mean",
+        "health/logprob_gap_mean",
+        "nats",
+        "mean absolute difference of a token's log-prob in engine and learner at equal weights",
+    ),
+    _metric("logprob_gap_max", "health/logprob_gap_max", "nats", "largest such difference"),
+    _metric(
+        "weight_version",
+        "health/weight_version",
+        "updates",
+        "version of the weights that made the samples",
+    ),
+    _metric(
+        "generated_tokens",
+        "speed/generated_tokens",
+        "tokens",
+        "response tokens sampled in the step",
+    ),
+    _metric(
+        "tokens_per_second",
+        "speed/tokens_per_second",
+        "tokens / s",
+        "response tokens over the step's duration",
+    ),
+    _metric("seconds/sample", "speed/seconds_sample", "s", "time in which engines generated"),
+    _metric("seconds/score", "speed/seconds_score", "s", "time for rewards"),
+    _metric("seconds/learn", "speed/seconds_learn", "s", "time of advantages and the update"),
+    _metric(
+        "seconds/transfer",
+        "speed/seconds_transfer",
+        "s",
+        "time to send the new weights to the engines",
+    ),
+    _metric(
+        "seconds/idle", "speed/seconds_idle", "s", "rest of the step: neither of the above ran"
+    ),
+    _metric(
+        "eval/<name>/<metric>",
+        "eval/<name>_<metric>",
+        "as <metric>",
+        "a metric on held-out problems",
+    ),
+)
+
+_PANEL_OF = {metric.key: metric.panel for metric in METRICS}
+_POSITION = {metric.key: position for position, metric in enumerate(METRICS)}
+
+
+def panel_key(key: str) -> str:
+    """The name of a metric in TensorBoard and wandb: exactly one `/`, with the panel group before
+    it.
+
+    A key that METRICS does not list goes to the group `other`, so that a new metric is seen before
+    it is sorted in.
+    """
+    if key in _PANEL_OF:
+        return _PANEL_OF[key]
+    group, _, rest = key.partition("/")
+    if group == "reward" and rest:
+        return f"reward/component_{rest.replace('/', '_')}"
+    if group == "eval" and rest:
+        return f"eval/{rest.replace('/', '_')}"
+    return f"other/{key.replace('/', '_')}"
+
+
+def in_order(metrics: Mapping[str, Value]) -> dict[str, Value]:
+    """The same metrics in the order of METRICS, so that every line of a run reads alike.
+
+    Unknown ones come after them, evaluations last, both in the order given.
+    """
+    return {key: metrics[key] for key in sorted(metrics, key=_position)}
+
+
+def _position(key: str) -> int:
+    if key.startswith("eval/"):
+        return len(METRICS) + 1
+    if key.startswith("reward/"):
+        return _POSITION["reward/<component>"]
+    return _POSITION.get(key, len(METRICS))
+
+
+def panel_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as TensorBoard and wandb show it: without `step`, which is the axis, and what is None."""
+    return {
+        panel_key(key): value for key, value in row.items() if key != "step" and value is not None
+    }
