@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.overhead import serve
-from grpo.learner.packing import collate, plan_microbatches
+from grpo.learner.packing import advantages_of, collate, plan_microbatches
 from grpo.types import TrainSample
 
 
@@ -22,21 +22,23 @@ def main() -> None:
     torch.set_num_threads(choice["threads"])
     model = AutoModelForCausalLM.from_pretrained(work["model"], dtype=torch.float32)
     samples = [
-        TrainSample(prompt, response, [0.0] * len(response), a)
-        for prompt, response, a in work["samples"]
+        TrainSample.from_tokens(prompt, response, [0.0] * len(response))
+        for prompt, response, _ in work["samples"]
     ]
-    lengths = [len(s.prompt_token_ids) + len(s.response_token_ids) for s in samples]
-    weights = [1.0 / (len(s.response_token_ids) * len(samples)) for s in samples]
+    advantages = [advantage for _, _, advantage in work["samples"]]
+    lengths = [sample.num_tokens for sample in samples]
+    weights = [1.0 / (sample.num_trained * len(samples)) for sample in samples]
     plan = plan_microbatches(lengths, 1, choice["tokens"])
 
     def learn() -> None:
         model.zero_grad()
         for (rows,) in plan:
-            mb = collate([samples[i] for i in rows], [weights[i] for i in rows], 0)
+            mb = collate(samples, rows, weights, 0)
+            advantage_N = advantages_of(mb, samples, advantages)
             hidden = model.model(input_ids=mb.input_ids_BT, use_cache=False).last_hidden_state
             logits = model.lm_head(hidden[mb.predicts_BT])
             logp = -torch.nn.functional.cross_entropy(logits, mb.targets_N, reduction="none")
-            (-(logp - logp.detach()).exp() * mb.advantage_N * mb.weight_N).sum().backward()
+            (-(logp - logp.detach()).exp() * advantage_N * mb.weight_N).sum().backward()
 
     serve(learn)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from grpo.config import TrainConfig, load_config
-from grpo.rollout.scoring import SamplePlan, sample_groups
+from grpo.rollout.scoring import sample_groups
 from grpo.types import TrainSample
 
 
@@ -42,15 +43,14 @@ def main() -> None:
 
 def measure(config: TrainConfig) -> list[tuple[float, int, float, float]]:
     """(temperature, tokens, mean, largest) for both temperatures, on a fresh stack."""
-    from grpo.runtime.ray.cluster import reserve
-    from grpo.train import load_inputs, start_actors
+    from grpo.run import load_inputs, start_parts
 
     inputs = load_inputs(config, lambda _: None)
-    with reserve(config) as cluster:
-        rollouts, learner = start_actors(config, cluster, inputs, lambda _: None)
+    with start_parts(config, inputs, lambda _: None) as (rollouts, learner):
+        assert learner is not None
         learner.connect(rollouts)
         learner.push_weights(1)
-        return [(t, *_gap(config, inputs.prompts[:64], rollouts, learner, t)) for t in (1.0, 0.6)]
+        return [(t, *_gap(config, inputs, rollouts, learner, t)) for t in (1.0, 0.6)]
 
 
 def untie(folder: Path, target: Path) -> Path:
@@ -69,21 +69,13 @@ def untie(folder: Path, target: Path) -> Path:
 
 
 def _gap(
-    config: TrainConfig, prompts: list[Any], rollouts: Any, learner: Any, temperature: float
+    config: TrainConfig, inputs: Any, rollouts: Any, learner: Any, temperature: float
 ) -> tuple[int, float, float]:
-    plan = SamplePlan(
-        num_samples=8,
-        temperature=temperature,
-        max_tokens=config.sampling.max_response_tokens,
-        stop=config.template.stop,
-        cut=config.template.cut,
-        seed=0,
-        step=1,
-        prompt_opens_think=config.template.opens_think,
-    )
-    groups = sample_groups(prompts, plan, rollouts, config.rewards.scorer()).groups
+    settings = replace(inputs.sampling, num_samples=8, temperature=temperature, seed=0)
+    scorer = config.rewards.scorer()
+    groups = sample_groups(inputs.prompts[:64], settings, 1, rollouts, scorer).groups
     samples = [
-        TrainSample(group.group.prompt.token_ids, response.token_ids, response.logprobs, 0.0)
+        TrainSample.from_turns([group.group.prompt, response])
         for group in groups
         for response in group.group.responses
     ]
@@ -91,7 +83,7 @@ def _gap(
     gaps = [
         abs(a - b)
         for sample, ours in pairs
-        for a, b in zip(sample.engine_logprobs, ours, strict=True)
+        for a, b in zip(sample.behaviour_logp_T[sample.loss_mask_T].tolist(), ours, strict=True)
     ]
     return len(gaps), fmean(gaps), max(gaps)
 

@@ -24,12 +24,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from grpo.config import TrainConfig, load_config
-from grpo.rollout.scoring import SamplePlan, make_requests, sample_groups
+from grpo.rollout.scoring import make_requests, sample_groups
 
 WORKLOADS = {
     "tiny": {"overrides": [], "ignore_eos": False},
@@ -57,8 +58,7 @@ def main() -> None:
 
 def measure(name: str, repeats: int, changes: list[str]) -> None:
     """One workload: step, bare generation and bare learning in turn."""
-    from grpo.runtime.ray.cluster import reserve
-    from grpo.train import load_inputs, start_actors
+    from grpo.run import load_inputs, start_parts
 
     workload: Any = WORKLOADS[name]
     config = load_config(
@@ -66,8 +66,11 @@ def measure(name: str, repeats: int, changes: list[str]) -> None:
         ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", *workload["overrides"], *changes],
     )
     inputs = load_inputs(config, print)
-    with tempfile.TemporaryDirectory() as folder, reserve(config) as cluster:
-        rollouts, learner = start_actors(config, cluster, inputs, print)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_parts(config, inputs, print) as (rollouts, learner),
+    ):
+        assert learner is not None
         learner.connect(rollouts)
         learner.push_weights(0)
         stepper = Stepper(config, inputs, rollouts, learner, ignore_eos=workload["ignore_eos"])
@@ -101,36 +104,31 @@ class Stepper:
         self.config, self.inputs, self.rollouts, self.learner = config, inputs, rollouts, learner
         self.scorer = config.rewards.scorer()
         self.prompts = inputs.prompts[: config.batch.num_prompts]
-        self.plan = SamplePlan(
-            num_samples=config.batch.num_samples,
-            temperature=1.0,
-            max_tokens=config.sampling.max_response_tokens,
-            stop=() if ignore_eos else config.template.stop,
-            cut=() if ignore_eos else config.template.cut,
-            seed=0,
-            step=1,
-            prompt_opens_think=False,
-            ignore_eos=ignore_eos,
-        )
+        self.sampling = replace(inputs.sampling, temperature=1.0, seed=0)
+        if ignore_eos:
+            self.sampling = replace(self.sampling, stop=(), cut=(), ignore_eos=True)
         self.version = 0
         self.num_tokens = 0
         self.samples: list[Any] = []
 
     def step(self) -> dict[str, float]:
         """Seconds of one step and of its phases."""
-        from grpo.trainer import make_batch
+        from grpo.trainer import advantages_of, make_samples, step_settings
 
         start = time.perf_counter()
-        collected = sample_groups(self.prompts, self.plan, self.rollouts, self.scorer)
+        collected = sample_groups(self.prompts, self.sampling, 1, self.rollouts, self.scorer)
         sampled = time.perf_counter()
-        batch, _ = make_batch(self.config, collected.groups, self.version)
-        self.learner.update(batch, 0)
+        samples = make_samples(collected.groups, self.version)
+        settings = step_settings(self.config, 0)
+        self.learner.prepare(samples, settings)
+        advantages = [a for row_G in advantages_of(self.config, collected.groups) for a in row_G]
+        self.learner.optimise(advantages, settings)
         learned = time.perf_counter()
         self.version += 1
         self.learner.push_weights(self.version)
         end = time.perf_counter()
-        self.samples = batch.samples
-        self.num_tokens = sum(len(s.response_token_ids) for s in batch.samples)
+        self.samples = list(zip(samples, advantages, strict=True))
+        self.num_tokens = sum(sample.num_trained for sample in samples)
         return {
             "step": end - start,
             "sample": sampled - start,
@@ -140,18 +138,23 @@ class Stepper:
 
     def work(self) -> dict[str, Any]:
         """The same work for the bare processes, as JSON."""
-        requests = make_requests(self.prompts, self.plan)
+        requests = make_requests(self.prompts, self.sampling, 1)
         return {
             "model": self.inputs.model_folder,
             "max_model_len": self.inputs.max_model_len,
             "max_num_seqs": len(requests),
-            "max_tokens": self.plan.max_tokens,
-            "stop": [*self.plan.stop, *self.plan.cut],
-            "ignore_eos": self.plan.ignore_eos,
+            "max_tokens": self.sampling.max_tokens,
+            "stop": [*self.sampling.stop, *self.sampling.cut],
+            "ignore_eos": self.sampling.ignore_eos,
             "prompts": [request.prompt_token_ids for request in requests],
             "seeds": [request.seed for request in requests],
             "samples": [
-                [s.prompt_token_ids, s.response_token_ids, s.advantage] for s in self.samples
+                [
+                    s.token_ids_T[~s.loss_mask_T].tolist(),
+                    s.token_ids_T[s.loss_mask_T].tolist(),
+                    advantage,
+                ]
+                for s, advantage in self.samples
             ],
         }
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import fmean
 
 from grpo.config import load_config
-from grpo.train import run_training
+from grpo.miniature.answer_style import growth
+from grpo.run import run_training
 from rewards import Scorer
 
 
@@ -48,8 +49,8 @@ def show(seeds: list[int], summaries: list[dict]) -> None:
         "greedy acc": lambda s: s["final"]["greedy"]["accuracy"],
         "worked base": lambda s: s["base"]["sampled"]["worked_share"],
         "worked final": lambda s: s["final"]["sampled"]["worked_share"],
-        "gain by shift": lambda s: s["growth"]["from_shift_of_style"],
-        "gain by work": lambda s: s["growth"]["from_better_work"],
+        "gain by shift": lambda s: _growth(s)["from_shift_of_style"],
+        "gain by work": lambda s: _growth(s)["from_better_work"],
         "seconds": lambda s: s["wall_seconds"],
     }
     print("seed  " + "  ".join(f"{name:>13}" for name in columns))
@@ -58,6 +59,10 @@ def show(seeds: list[int], summaries: list[dict]) -> None:
     print(
         "mean  " + "  ".join(f"{fmean(map(value, summaries)):13.3f}" for value in columns.values())
     )
+
+
+def _growth(summary: dict) -> dict[str, float]:
+    return growth(summary["base"]["sampled"], summary["final"]["sampled"])
 
 
 if __name__ == "__main__":

@@ -1,158 +1,181 @@
 """The loop. Draw, sample, score, learn, hand over the weights, record: GRPO in one page.
 
-A step is a transaction: nothing of it counts before its record is written. Every sample of it was
-made by the weights of the step before (`weight_version`), and can be made again from its seed.
+A step is a transaction: nothing of it counts before its record is written and its state is committed. Every sample
+carries the version of the weights that made it, and can be made again from its seed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from grpo.algorithm.advantages import group_advantages
+from grpo.algorithm.learning_rate import learning_rate
 from grpo.config import TrainConfig
 from grpo.evaluation import metrics
 from grpo.evaluation.evaluate import evaluate
-from grpo.rollout.prompts import PromptStream
-from grpo.rollout.scoring import GroupScorer, SamplePlan, sample_groups
-from grpo.runtime.ray.actors import LearnerGroup, RolloutPool
+from grpo.rollout.scoring import GroupScorer
+from grpo.rollout.strategies import STRATEGIES
+from grpo.runtime.protocols import Learner, Rollouts
+from grpo.state import Evaluations, TrainState
 from grpo.tracking import Run
-from grpo.types import Batch, Prompt, ScoredGroup, TrainSample
+from grpo.types import Prompt, SamplingSettings, ScoredGroup, StepSettings, TrainSample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What a run is made of, besides its recipe and its state."""
+
+    held_out: Sequence[Prompt]
+    sampling: SamplingSettings
+    rollouts: Rollouts
+    learner: Learner
+    scorer: GroupScorer
+    run: Run
+    commit: Callable[[dict[str, Any]], None]  # takes the state of every finished step
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run came to; evaluations by name, `sampled` and `greedy`."""
 
-    base: dict[str, dict[str, float]]
-    final: dict[str, dict[str, float]]
+    base: Evaluations
+    final: Evaluations
     steps: int
     generated_tokens: int
 
 
-def train(
-    config: TrainConfig,
-    stream: PromptStream,
-    held_out: Sequence[Prompt],
-    rollouts: RolloutPool,
-    learner: LearnerGroup,
-    scorer: GroupScorer,
-    run: Run,
-) -> Outcome:
-    """Pure on-policy GRPO from the weights that the learner holds, with evaluations before, between
-    and after.
-    """
+def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
+    """Pure on-policy GRPO from `state`, with evaluations before, between and after."""
+    learner, rollouts, run = parts.learner, parts.rollouts, parts.run
+    sample = STRATEGIES[config.rollout.strategy]
     learner.connect(rollouts)
-    learner.push_weights(version=0)
-    base = _evaluate(config, 0, held_out, rollouts, scorer, run)
-    generated_tokens = 0
+    learner.push_weights(state.weight_version)
+    if not state.base:
+        state.note_evaluation(_evaluate(config, state, parts))
 
-    for step in range(1, config.trainer.max_steps + 1):
+    while state.step < config.trainer.max_steps:
         clock = _Clock()
-        drawn = stream.next(config.batch.num_prompts)
-        collected = sample_groups(drawn, _plan(config, step), rollouts, scorer)
+        settings = step_settings(config, state.step)
+        collected = sample(
+            state.stream,
+            config.batch.num_prompts,
+            parts.sampling,
+            state.step + 1,
+            rollouts,
+            parts.scorer,
+        )
         clock.add("sample", collected.sample_seconds)
         clock.add("score", collected.score_seconds)
 
-        batch, advantages_PG = make_batch(config, collected.groups, weight_version=step - 1)
-        stats = learner.update(batch, step - 1)
+        samples = make_samples(collected.groups, state.weight_version)
+        learner.prepare(samples, settings)
+        advantages_PG = advantages_of(config, collected.groups)
+        stats = learner.optimise([a for row_G in advantages_PG for a in row_G], settings)
         clock.lap("learn")
-        learner.push_weights(version=step)
+        sampled_by, state.weight_version = state.weight_version, state.weight_version + 1
+        learner.push_weights(state.weight_version)
         clock.lap("transfer")
 
+        state.step += 1
         numbers = metrics.rollout_metrics(collected.groups)
-        generated_tokens += int(numbers["generated_tokens"])
-        run.log_rollouts(step, metrics.rollout_rows(step, collected.groups, advantages_PG))
+        state.generated_tokens += int(numbers["generated_tokens"])
+        rows = metrics.rollout_rows(state.step, collected.groups, advantages_PG)
+        run.log_rollouts(state.step, rows)
         run.log_step(
             {
-                "step": step,
-                "stage": 1,
+                "step": state.step,
+                "stage": state.stage,
                 **numbers,
                 **stats,
-                "weight_version": step - 1,
+                "weight_version": sampled_by,
                 **clock.report(numbers),
             }
         )
-        stream.update(metrics.success_rates(collected.groups))
+        state.stream.update(metrics.success_rates(collected.groups))
+        if _evaluation_is_due(config, state.step):
+            state.note_evaluation(_evaluate(config, state, parts))
+        parts.commit(state.state_dict())
 
-        if (
-            config.evaluation.every
-            and step % config.evaluation.every == 0
-            and step < config.trainer.max_steps
-        ):
-            _evaluate(
-                config, step, held_out[: config.evaluation.interim_problems], rollouts, scorer, run
-            )
-
-    final = _evaluate(config, config.trainer.max_steps, held_out, rollouts, scorer, run)
-    return Outcome(base, final, config.trainer.max_steps, generated_tokens)
+    final = _evaluate(config, state, parts)
+    return Outcome(state.base, final, state.step, state.generated_tokens)
 
 
-def make_batch(
-    config: TrainConfig, groups: Sequence[ScoredGroup], weight_version: int
-) -> tuple[Batch, list[list[float]]]:
-    """Group-relative advantages, and with them what the learner needs. Samples of another version
-    are refused.
+def step_settings(config: TrainConfig, step: int) -> StepSettings:
+    """What the learner needs to know of step `step` (0-based)."""
+    optimizer, algorithm = config.optimizer, config.algorithm
+    return StepSettings(
+        lr=learning_rate(
+            step,
+            peak=optimizer.lr,
+            max_steps=config.trainer.max_steps,
+            warmup_steps=optimizer.warmup_steps,
+            schedule=optimizer.schedule,
+            final_share=optimizer.final_lr_share,
+        ),
+        temperature=config.sampling.temperature,
+        clip_low=algorithm.clip_low,
+        clip_high=algorithm.clip_high,
+        kl_coef=algorithm.kl_coef,
+        entropy_coef=algorithm.entropy_coef,
+        aggregation_constant=config.sampling.max_response_tokens,
+        num_updates=config.batch.num_updates,
+    )
+
+
+def make_samples(groups: Sequence[ScoredGroup], weight_version: int) -> list[TrainSample]:
+    """One training sample for each response, group by group.
+
+    Raises:
+        ValueError: a token was made by other weights than those of this step.
     """
+    samples = []
+    for scored in groups:
+        for response in scored.group.responses:
+            sample = TrainSample.from_turns([scored.group.prompt, response]).without_texts()
+            versions = sample.weight_version_T[sample.loss_mask_T]
+            if (versions != weight_version).any():
+                raise ValueError(
+                    f"a sample of weights {sorted(set(versions.tolist()))} came in step of weights "
+                    f"{weight_version}; on-policy training cannot use it"
+                )
+            samples.append(sample)
+    return samples
+
+
+def advantages_of(config: TrainConfig, groups: Sequence[ScoredGroup]) -> list[list[float]]:
+    """[P][G] advantages: how much better each response is than its siblings."""
     rewards_PG = torch.tensor(
         [[score.total for score in group.scores] for group in groups], dtype=torch.float64
     )
-    advantages_PG: list[list[float]] = group_advantages(
-        rewards_PG, std=config.algorithm.advantage_std, eps=config.algorithm.advantage_eps
-    ).tolist()
-    samples = []
-    for group, advantages_G in zip(groups, advantages_PG, strict=True):
-        for response, advantage in zip(group.group.responses, advantages_G, strict=True):
-            assert response.weight_version == weight_version, (
-                "a sample of other weights than those of this step"
-            )
-            samples.append(
-                TrainSample(
-                    group.group.prompt.token_ids, response.token_ids, response.logprobs, advantage
-                )
-            )
-    return Batch(samples, config.sampling.temperature, weight_version), advantages_PG
-
-
-def _plan(config: TrainConfig, step: int) -> SamplePlan:
-    return SamplePlan(
-        num_samples=config.batch.num_samples,
-        temperature=config.sampling.temperature,
-        max_tokens=config.sampling.max_response_tokens,
-        stop=config.template.stop,
-        cut=config.template.cut,
-        seed=config.seed if config.sampling.seeded else None,
-        step=step,
-        prompt_opens_think=config.template.opens_think,
+    algorithm = config.algorithm
+    advantages_PG = group_advantages(
+        rewards_PG, std=algorithm.advantage_std, eps=algorithm.advantage_eps
     )
+    return [[float(a) for a in row_G] for row_G in advantages_PG]
 
 
-def _evaluate(
-    config: TrainConfig,
-    step: int,
-    prompts: Sequence[Prompt],
-    rollouts: RolloutPool,
-    scorer: GroupScorer,
-    run: Run,
-) -> dict[str, dict[str, float]]:
-    """Evaluate the weights of `step`, in full before and after the run, with one sample a problem
-    in between.
-    """
-    run.status(f"evaluating {len(prompts)} held-out problems")
-    whole = step in (0, config.trainer.max_steps)
+def _evaluation_is_due(config: TrainConfig, step: int) -> bool:
+    every = config.evaluation.every
+    return bool(every) and step % every == 0 and step < config.trainer.max_steps
+
+
+def _evaluate(config: TrainConfig, state: TrainState, parts: Parts) -> Evaluations:
+    """Evaluate the present weights, in full before and after the run, with one sample a problem in between."""
+    whole = state.step in (0, config.trainer.max_steps)
+    prompts = parts.held_out if whole else parts.held_out[: config.evaluation.interim_problems]
+    num_samples = config.evaluation.num_samples if whole else 1
+    parts.run.status(f"evaluating {len(prompts)} held-out problems")
     evaluations = evaluate(
-        config, prompts, rollouts, scorer, config.evaluation.num_samples if whole else 1
+        config, parts.sampling, prompts, parts.rollouts, parts.scorer, num_samples
     )
     for evaluation in evaluations:
-        run.log_evaluation(
-            step,
-            evaluation.name,
-            evaluation.metrics,
-            metrics.sample_rows(step, evaluation.groups, limit=64),
-        )
+        rows = metrics.sample_rows(state.step, evaluation.groups, limit=64)
+        parts.run.log_evaluation(state.step, evaluation.name, evaluation.metrics, rows)
     return {evaluation.name: evaluation.metrics for evaluation in evaluations}
 
 

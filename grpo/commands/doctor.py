@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from grpo.runtime import has_ray_token
+from grpo.runtime.ray import has_ray_token
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements"
 PARTS = (

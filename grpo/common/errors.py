@@ -16,6 +16,10 @@ class UserError(Exception):
     """Something that the user can mend: the message names the setting, its value and the fix."""
 
 
+class StalledError(RuntimeError):
+    """A part of the run has not answered within its deadline. The message names the phase."""
+
+
 class RecipeError(UserError):
     """All that is wrong with a recipe, one problem a line."""
 

@@ -20,7 +20,6 @@ from data.templates import TEMPLATES, Template
 from grpo.common.errors import RecipeError, UserError
 from grpo.config import strict
 from grpo.miniature.arithmetic import ArithmeticSpec
-from grpo.miniature.base_model import BaseModelSpec
 from grpo.tracking.settings import TrackingConfig
 from grpo.tracking.trackers.wandb import resolve_mode
 from rewards import Component, Scorer
@@ -33,7 +32,8 @@ class ModelConfig:
     """The policy: a Hugging Face folder, or a small base model that the project builds itself."""
 
     path: str | None = None
-    base: BaseModelSpec | None = None
+    base: str | None = None
+    base_options: dict[str, Any] = field(default_factory=dict)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: float32 on CPU, bfloat16 on GPU
 
 
@@ -158,6 +158,7 @@ class AlgorithmConfig:
         0.0  # weight of the k3 estimate of KL(policy || reference); 0 keeps no reference
     )
     entropy_coef: float = 0.0
+    objective: str = "grpo"
     aggregation: Literal["seq-mean-token-mean", "token-mean", "seq-sum-constant"] = (
         "seq-mean-token-mean"
     )
@@ -192,6 +193,8 @@ class EvaluationConfig:
     every: int = 20  # 0: only at the start and at the end
     num_samples: int = 8  # per problem at `temperature`; greedy always takes one
     temperature: float = 1.0
+    probes: tuple[str, ...] = ()
+    top_p: float = 1.0
     interim_problems: int = (
         128  # problems of the evaluations between start and end, greedy and one sample each
     )
@@ -202,6 +205,8 @@ class EvaluationConfig:
 class RolloutConfig:
     """The vLLM engines."""
 
+    strategy: str = "plain"
+    stall_timeout_seconds: int = 600
     num_engines: int = 1
     cpus_per_engine: float = 1.0
     gpus_per_engine: float = 1.0  # ignored on CPU; whole numbers above 1 are tensor parallel
@@ -211,7 +216,7 @@ class RolloutConfig:
     max_model_len: int | None = None  # tokens; None: longest prompt + max_response_tokens
     kv_cache_gib: float = 1.0  # CPU only
     gpu_memory_share: float = 0.9
-    enforce_eager: bool = True
+    enforce_eager: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,7 +233,7 @@ class LearnerConfig:
     param_persistence_threshold: int = (
         100_000  # elements; smaller parameters stay whole on every rank. 0: none
     )
-    logits_per_chunk: int = 4_194_304  # elements of [tokens, vocabulary] that exist at one time
+    head_chunk_tokens: int = 1024  # tokens whose logits exist at one time, forward and backward
     gradient_checkpointing: bool = False
 
 
@@ -241,6 +246,8 @@ class ClusterConfig:
     address: str | None = None
     placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     start_timeout_seconds: int = 600
+    transfer_timeout_seconds: int = 300
+    learn_timeout_seconds: int = 3600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,6 +258,8 @@ class TrainConfig:
     data: DataConfig
     rewards: RewardsConfig
     trainer: TrainerConfig
+    modules: tuple[str, ...] = ()
+    runtime: Literal["ray", "in_process"] = "ray"
     seed: int = 0
     output_dir: str | None = None  # None: runs/<recipe>/<timestamp>
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -346,7 +355,7 @@ def _out_of_range(config: TrainConfig) -> list[str]:
         "learner.num_ranks": config.learner.num_ranks,
         "learner.threads_per_rank": config.learner.threads_per_rank,
         "learner.tokens_per_microbatch": config.learner.tokens_per_microbatch,
-        "learner.logits_per_chunk": config.learner.logits_per_chunk,
+        "learner.head_chunk_tokens": config.learner.head_chunk_tokens,
         "cluster.start_timeout_seconds": config.cluster.start_timeout_seconds,
     }
     if config.evaluation.max_response_tokens is not None:

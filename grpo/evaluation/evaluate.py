@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from grpo.config import TrainConfig
 from grpo.evaluation.metrics import evaluation_metrics
-from grpo.rollout.scoring import GroupScorer, Rollouts, SamplePlan, sample_groups
-from grpo.types import Prompt, ScoredGroup
+from grpo.evaluation.probes import PROBES
+from grpo.rollout.scoring import GroupScorer, sample_groups
+from grpo.runtime.protocols import Rollouts
+from grpo.types import Prompt, SamplingSettings, ScoredGroup
 
-EVALUATION_STEP = (
-    -1
-)  # held-out samples have seeds of their own, the same at every evaluation of a run
+# Held-out samples have seeds of their own, the same at every evaluation of a run.
+EVALUATION_STEP = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +27,37 @@ class Evaluation:
 
 def evaluate(
     config: TrainConfig,
+    settings: SamplingSettings,
     prompts: Sequence[Prompt],
     rollouts: Rollouts,
     scorer: GroupScorer,
     num_samples: int,
 ) -> list[Evaluation]:
-    """Sample every prompt `num_samples` times at `evaluation.temperature`, and once greedily."""
-    ways = {"sampled": (num_samples, config.evaluation.temperature), "greedy": (1, 0.0)}
+    """Sample every prompt `num_samples` times at `evaluation.temperature`, and once greedily.
+
+    Args:
+        settings: those of training; number, temperature, top_p and length are replaced by those of evaluations.
+    """
+    ways = {
+        "sampled": (num_samples, config.evaluation.temperature, config.evaluation.top_p),
+        "greedy": (1, 0.0, 1.0),
+    }
+    limit = config.evaluation.max_response_tokens or config.sampling.max_response_tokens
     evaluations = []
-    for name, (count, temperature) in ways.items():
-        plan = SamplePlan(
+    for name, (count, temperature, top_p) in ways.items():
+        way = SamplingSettings(
             num_samples=count,
             temperature=temperature,
-            max_tokens=config.evaluation.max_response_tokens or config.sampling.max_response_tokens,
-            stop=config.template.stop,
-            cut=config.template.cut,
-            seed=config.seed if config.sampling.seeded else None,
-            step=EVALUATION_STEP,
-            prompt_opens_think=config.template.opens_think,
+            top_p=top_p,
+            max_tokens=limit,
+            stop=settings.stop,
+            cut=settings.cut,
+            seed=settings.seed,
+            prompt_opens_think=settings.prompt_opens_think,
         )
-        groups = sample_groups(prompts, plan, rollouts, scorer).groups
-        evaluations.append(Evaluation(name, evaluation_metrics(groups), groups))
+        groups = sample_groups(prompts, way, EVALUATION_STEP, rollouts, scorer).groups
+        metrics = evaluation_metrics(groups)
+        for probe in config.evaluation.probes:
+            metrics |= PROBES[probe](groups)
+        evaluations.append(Evaluation(name, metrics, groups))
     return evaluations

@@ -4,12 +4,11 @@ docs/tracking.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from statistics import fmean, pstdev
 from typing import Any
 
-from grpo.miniature import arithmetic
 from grpo.types import ScoredGroup
 from rewards import Score
 
@@ -61,9 +60,7 @@ def success_rates(groups: Iterable[ScoredGroup]) -> dict[str, float]:
 
 
 def evaluation_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """What an evaluation reports: rates and mean length, and for arithmetic how the answers were
-    reached.
-    """
+    """What an evaluation reports: rates and mean length, and how many samples they are means of."""
     keys = (
         "reward",
         "accuracy",
@@ -74,44 +71,10 @@ def evaluation_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     )
     everything = rollout_metrics(groups)
     metrics = {key: everything[key] for key in keys if key in everything}
-    if all(group.group.prompt.problem.source == arithmetic.SOURCE for group in groups):
-        metrics |= style_metrics(groups)
-    return metrics
-
-
-def style_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Shares of worked, bare and untagged responses, and the accuracy within each."""
-    correct: dict[arithmetic.Style, list[float]] = {"worked": [], "bare": [], "none": []}
-    for group in groups:
-        for response, score in zip(group.group.responses, group.scores, strict=True):
-            if "accuracy" in score.components:
-                style = arithmetic.solution_style(response.text)
-                correct[style].append(rate(score, "accuracy"))
-    total = sum(map(len, correct.values()))
-    metrics = {}
-    for style, values in correct.items():
-        metrics[f"{style}_share"] = len(values) / max(total, 1)
-        metrics[f"{style}_accuracy"] = fmean(values) if values else 0.0
-    return metrics
-
-
-def growth(base: Mapping[str, float], final: Mapping[str, float]) -> dict[str, float]:
-    """Where the gain in accuracy came from: the shift between styles, or getting better within
-    each.
-
-    With shares s and accuracies a of each style, s' a' - s a = (s' - s) a + s' (a' - a): the first
-    part is what the base model would have gained by changing how it answers alone, the second is
-    better work within a style.
-    """
-    styles = ("worked", "bare", "none")
-    shift = sum((final[f"{s}_share"] - base[f"{s}_share"]) * base[f"{s}_accuracy"] for s in styles)
-    within = sum(
-        final[f"{s}_share"] * (final[f"{s}_accuracy"] - base[f"{s}_accuracy"]) for s in styles
-    )
     return {
-        "accuracy_gain": shift + within,
-        "from_shift_of_style": shift,
-        "from_better_work": within,
+        **metrics,
+        "num_problems": len(groups),
+        "num_samples": len(groups[0].scores),
     }
 
 

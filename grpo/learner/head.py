@@ -61,7 +61,10 @@ class ChunkedLogProb(torch.autograd.Function):
             grad_logits_CV.scatter_add_(1, targets_N[rows, None], grad_logp_N[rows, None])
             grad_logits_CV = (grad_logits_CV / ctx.temperature).to(hidden_ND.dtype)
             grad_hidden_ND[rows] = grad_logits_CV @ weight_VD
-            grad_weight_VD += grad_logits_CV.T @ hidden_ND[rows]
+            if grad_logits_CV.dtype is torch.float32:
+                grad_weight_VD.addmm_(grad_logits_CV.T, hidden_ND[rows])  # without a [V, D] product
+            else:
+                grad_weight_VD += grad_logits_CV.T @ hidden_ND[rows]
         return grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype), None, None, None
 
 
@@ -73,12 +76,10 @@ class LogProbHead(nn.Module):
     the forward and backward of the module that owns it.
     """
 
-    def __init__(self, weight_VD: nn.Parameter, logits_per_chunk: int) -> None:
+    def __init__(self, weight_VD: nn.Parameter, chunk_tokens: int) -> None:
         super().__init__()
         self.weight = weight_VD
-        # A partitioned parameter has shape [0]; DeepSpeed keeps its full shape beside it.
-        vocabulary = weight_VD.ds_shape[0] if hasattr(weight_VD, "ds_shape") else weight_VD.shape[0]
-        self.chunk = max(1, logits_per_chunk // vocabulary)
+        self.chunk = chunk_tokens  # tokens whose logits exist at one time
 
     def forward(
         self, hidden_ND: Tensor, targets_N: Tensor, temperature: float

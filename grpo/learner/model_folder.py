@@ -6,13 +6,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpo.common.errors import UserError
-from grpo.config import ModelConfig
-from grpo.miniature.base_model import build_base_model
+from grpo.common.names import Registry
+
+if TYPE_CHECKING:
+    from grpo.config import ModelConfig
+
+# (options of the recipe, cache folder) -> a Hugging Face folder. It raises ValueError for options that cannot be.
+Builder = Callable[[Mapping[str, Any], Path], Path]
+BUILDERS: Registry[Builder] = Registry("model builder")
 
 
 def cache_dir() -> Path:
@@ -28,8 +34,11 @@ def model_folder(model: ModelConfig, status: Callable[[str], None]) -> Path:
         UserError: the folder is missing or incomplete.
     """
     if model.base is not None:
-        status("base model (pre-trained once, then cached)")
-        return build_base_model(model.base, cache_dir())
+        status("base model (built once, then cached)")
+        try:
+            return BUILDERS[model.base](model.base_options, cache_dir())
+        except ValueError as error:
+            raise UserError(f"model.base={model.base}: {error}") from None
     assert model.path is not None
     folder = Path(model.path).expanduser()
     if not folder.is_dir():
@@ -103,3 +112,14 @@ def check_model(folder: Path) -> int:
 
 def _changes(config: Any, key: str) -> bool:
     return getattr(config, key, None) not in (None, 1, 1.0)
+
+
+def end_token_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
+    """All tokens that end a response: the tokenizer's, and those of the model's generation config."""
+    from transformers import GenerationConfig
+
+    ids = {int(tokenizer.eos_token_id)}
+    if (folder / "generation_config.json").is_file():
+        named = GenerationConfig.from_pretrained(folder).eos_token_id
+        ids |= set(named if isinstance(named, list) else [] if named is None else [named])
+    return tuple(sorted(ids))

@@ -1,32 +1,29 @@
-"""How the responses of an update are dealt to ranks and micro-batches, and how one of those becomes
-tensors.
-"""
+"""How the samples of an update are dealt to ranks and micro-batches, and how one of those becomes tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from grpo.types import TrainSample
+from grpo.types import Advantage, TrainSample
 
 
 def plan_microbatches(
     lengths: Sequence[int], num_ranks: int, tokens_per_microbatch: int
 ) -> list[list[list[int]]]:
-    """Deal responses to ranks so that all ranks have the same number of micro-batches of similar
-    size.
+    """Deal samples to ranks so that all ranks have the same number of micro-batches of similar size.
 
-    Longest first, because sorted rows need the least padding. Ranks hold neighbours of the sorted
-    order, so they finish together. A rank may get fewer rows, even none, in the last micro-batch.
+    Longest first, because sorted rows need the least padding. Ranks hold neighbours of the sorted order, so they
+    finish together. A rank may get fewer rows, even none, in the last micro-batch.
 
     Args:
-        lengths: tokens of each response with its prompt.
+        lengths: tokens of each sample, its prompt included.
         num_ranks: R.
-        tokens_per_microbatch: bound on rows x longest row of one rank; a single longer row still
-            goes alone.
+        tokens_per_microbatch: bound on rows x longest row of one rank; a single longer row still goes alone.
 
     Returns:
         `plan[micro_batch][rank]`, the indices into `lengths`.
@@ -40,45 +37,72 @@ def plan_microbatches(
     return plan
 
 
-class MicroBatch(NamedTuple):
-    """Right-padded rows of prompt + response. N counts the response tokens of all rows, in row
-    order.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroBatch:
+    """Right-padded rows of whole samples. N counts the trained tokens of all rows, in row order.
 
-    With right padding and causal attention no real token ever sees padding, so no attention mask is
-    needed.
+    With right padding and causal attention no real token ever sees padding, so no attention mask is needed.
     """
 
+    rows: list[int]  # indices of the samples in the batch; empty for a dummy row
     input_ids_BT: Tensor
-    predicts_BT: Tensor  # bool: positions whose next token is a response token; N of them
-    targets_N: Tensor  # the response tokens
-    engine_logp_N: Tensor  # as the engine reported them
-    advantage_N: Tensor
-    weight_N: Tensor  # from losses.token_weights; 0 for the token of a dummy row
+    predicts_BT: Tensor  # bool: positions whose next token is trained; N of them
+    targets_N: Tensor  # the trained tokens
+    behaviour_logp_N: Tensor  # as the engine reported them
+    weight_N: Tensor  # from algorithm.aggregation; 0 for the token of a dummy row
+    row_N: Tensor  # the row of each trained token
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same on a device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return MicroBatch(
+            **{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()}
+        )
 
 
 def collate(
-    samples: Sequence[TrainSample], weights: Sequence[float], pad_token_id: int
+    samples: Sequence[TrainSample], rows: Sequence[int], weights: Sequence[float], pad_token_id: int
 ) -> MicroBatch:
-    """Tensors of some responses. No samples give one dummy row of weight 0: every rank must run
-    every collective.
+    """Tensors of `samples[i]` for i in `rows`, whose tokens weigh `weights[i]`.
+
+    No rows give one dummy row of weight 0: every rank must run every collective.
     """
-    if not samples:
-        samples, weights = [TrainSample([pad_token_id], [pad_token_id], [0.0], 0.0)], [0.0]
+    chosen = [samples[i] for i in rows]
+    row_weights = [weights[i] for i in rows]
+    if not chosen:
+        chosen, row_weights = (
+            [TrainSample.from_tokens([pad_token_id], [pad_token_id], [0.0])],
+            [0.0],
+        )
+    width = max(sample.num_tokens for sample in chosen) - 1
     # The last token predicts nothing that is trained.
-    rows = [(s.prompt_token_ids + s.response_token_ids)[:-1] for s in samples]
-    width = max(len(row) for row in rows)
-    input_ids_BT = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in rows])
-    first_B = torch.tensor([len(s.prompt_token_ids) - 1 for s in samples])
-    length_B = torch.tensor([len(s.response_token_ids) for s in samples])
-    position_T = torch.arange(width)
-    predicts_BT = (position_T >= first_B[:, None]) & (position_T < (first_B + length_B)[:, None])
+    input_ids_BT = np.full((len(chosen), width), pad_token_id, np.int64)
+    predicts_BT = np.zeros((len(chosen), width), np.bool_)
+    for b, sample in enumerate(chosen):
+        input_ids_BT[b, : sample.num_tokens - 1] = sample.token_ids_T[:-1]
+        predicts_BT[b, : sample.num_tokens - 1] = sample.loss_mask_T[1:]
+    trained = [sample.loss_mask_T for sample in chosen]
+    counts_B = torch.tensor([int(mask.sum()) for mask in trained])
     return MicroBatch(
-        input_ids_BT,
-        predicts_BT,
-        torch.tensor([token for s in samples for token in s.response_token_ids], dtype=torch.long),
-        torch.tensor([logp for s in samples for logp in s.engine_logprobs], dtype=torch.float32),
-        torch.tensor([s.advantage for s in samples], dtype=torch.float32).repeat_interleave(
-            length_B
-        ),
-        torch.tensor(list(weights), dtype=torch.float32).repeat_interleave(length_B),
+        rows=list(rows),
+        input_ids_BT=torch.from_numpy(input_ids_BT),
+        predicts_BT=torch.from_numpy(predicts_BT),
+        targets_N=torch.from_numpy(
+            np.concatenate([s.token_ids_T[m] for s, m in zip(chosen, trained, strict=True)])
+        ).long(),
+        behaviour_logp_N=torch.from_numpy(
+            np.concatenate([s.behaviour_logp_T[m] for s, m in zip(chosen, trained, strict=True)])
+        ).float(),
+        weight_N=torch.tensor(row_weights, dtype=torch.float32).repeat_interleave(counts_B),
+        row_N=torch.arange(len(chosen)).repeat_interleave(counts_B),
     )
+
+
+def advantages_of(
+    microbatch: MicroBatch, samples: Sequence[TrainSample], advantages: Sequence[Advantage]
+) -> Tensor:
+    """[N] advantages of the trained tokens of a micro-batch; 0 for the token of a dummy row."""
+    if not microbatch.rows:
+        return torch.zeros_like(microbatch.weight_N)
+    values = [samples[i].advantage_N(advantages[i]) for i in microbatch.rows]
+    return torch.from_numpy(np.concatenate(values)).to(microbatch.weight_N.device)

@@ -18,12 +18,12 @@ class Policy(nn.Module):
     of a checkpoint.
     """
 
-    def __init__(self, model: PreTrainedModel, logits_per_chunk: int) -> None:
+    def __init__(self, model: PreTrainedModel, head_chunk_tokens: int) -> None:
         super().__init__()
         self.model = model
         self.tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         model.set_output_embeddings(
-            LogProbHead(model.get_output_embeddings().weight, logits_per_chunk)
+            LogProbHead(model.get_output_embeddings().weight, head_chunk_tokens)
         )
 
     def forward(
@@ -39,10 +39,18 @@ class Policy(nn.Module):
 
 
 def load_model(folder: Path, dtype: torch.dtype, gradient_checkpointing: bool) -> PreTrainedModel:
-    """The model of a Hugging Face folder, for training; under an `HfDeepSpeedConfig` it is born
-    partitioned.
+    """The model of a Hugging Face folder, for training; under an `HfDeepSpeedConfig` it is born partitioned.
+
+    It is in training mode, without which Hugging Face models do not checkpoint, and all its dropout is 0: the
+    log-probs of the learner must be those of the engine.
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif getattr(module, "attention_dropout", 0.0):
+            module.attention_dropout = 0.0
     return model

@@ -1,4 +1,4 @@
-"""What a learner rank must know. Light to import: the driver makes it, the rank's process uses it."""
+"""What a learner rank must know for life. What changes with the step is in `StepSettings`. Light to import."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerSpec:
-    """Everything that a learner rank must know, apart from its rank."""
+    """Everything that a learner rank must know, apart from its rank and the settings of a step."""
 
     model_folder: str
     device: str  # "cpu" or "cuda"
     dtype: str  # "float32" or "bfloat16"
     world_size: int
-    num_updates: int
-    max_steps: int
     pad_token_id: int
-    aggregation_constant: int  # tokens; the longest response that can be sampled
+    modules: tuple[str, ...]  # of the operator, which register objectives
+    objective: str  # its registered name
     algorithm: AlgorithmConfig
     optimizer: OptimizerConfig
     learner: LearnerConfig
+    transfer_timeout_seconds: int
+
+    @property
+    def with_reference(self) -> bool:
+        """Is a frozen copy of the first policy kept? It costs the memory of a second model."""
+        return self.algorithm.kl_coef > 0
 
     def environment(self) -> dict[str, str]:
         """Variables that must be set before the rank's process starts."""
         common = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
         if self.device != "cpu":
-            return common
+            # Batches differ in shape, so blocks of the allocator must be able to grow.
+            return {**common, "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
         return {
             **common,
             "DS_ACCELERATOR": "cpu",

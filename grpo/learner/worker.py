@@ -1,12 +1,11 @@
-"""One learner rank: log-probs, the GRPO update, and the way of the new weights out of the
-partitions.
-"""
+"""One learner rank. A batch is prepared, then optimised, then the new weights go out of the partitions."""
 
 from __future__ import annotations
 
 import gc
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,44 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from grpo.algorithm import losses
-from grpo.algorithm.learning_rate import learning_rate
+from grpo.algorithm.aggregation import token_weights
+from grpo.algorithm.objectives import OBJECTIVES, Coefficients, Loss, LossInputs
+from grpo.algorithm.objectives.base import masked_max, masked_mean
+from grpo.common.names import import_modules
 from grpo.learner import zero
 from grpo.learner.export import save_pretrained
-from grpo.learner.packing import MicroBatch, collate, plan_microbatches
+from grpo.learner.packing import MicroBatch, advantages_of, collate, plan_microbatches
 from grpo.learner.spec import LearnerSpec
-from grpo.types import Batch, TrainSample
+from grpo.types import Advantage, Measured, StepSettings, TrainSample
 from grpo.weights.sender import GlooSender, NcclSender, WeightSender
 from grpo.weights.wire import EngineClient
 
 
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """This rank's share of one optimizer step, with what `prepare` found out about it."""
+
+    first: int  # index of its first sample in the batch
+    samples: Sequence[TrainSample]
+    microbatches: list[MicroBatch]
+    old_logp: (
+        list[Tensor] | None
+    )  # [N] for each micro-batch; None: the policy itself, which is on-policy
+    reference_logp: list[Tensor] | None
+
+
 class LearnerWorker:
-    """One rank of the learner. Every method is a collective: call it on all ranks, with the same
-    arguments.
-    """
+    """One rank of the learner. Every method is a collective: call it on all ranks, with the same arguments."""
 
     def __init__(self, spec: LearnerSpec, rank: int) -> None:
         self.spec, self.rank = spec, rank
         self.device = torch.device(spec.device)
         self.sender: WeightSender | None = None
+        self.num_updates = 0  # optimizer steps so far
+        self._prepared: list[_Update] = []
 
     def rendezvous(self) -> tuple[str, int]:
-        """An address of this machine and a port that is free now: where rank 0 lets the others
-        meet.
-        """
+        """An address of this machine and a port that is free now: where rank 0 lets the others meet."""
         return free_address()
 
     def start(self, address: str, port: int) -> None:
@@ -48,15 +60,16 @@ class LearnerWorker:
         torch.manual_seed(
             0
         )  # nothing is drawn in training; a stray draw must not differ between runs
-        zero.init_distributed(
-            rank, spec.world_size, address, port, "gloo" if spec.device == "cpu" else "nccl"
-        )
+        import_modules(spec.modules)
+        self.objective = OBJECTIVES[spec.objective]
+        backend = "gloo" if spec.device == "cpu" else "nccl"
+        zero.init_distributed(rank, spec.world_size, address, port, backend)
         settings = zero.ZeroSettings(
             folder=Path(spec.model_folder),
             dtype=getattr(torch, spec.dtype),
             max_grad_norm=spec.optimizer.max_grad_norm,
             param_persistence_threshold=spec.learner.param_persistence_threshold,
-            logits_per_chunk=spec.learner.logits_per_chunk,
+            head_chunk_tokens=spec.learner.head_chunk_tokens,
             gradient_checkpointing=spec.learner.gradient_checkpointing,
         )
         self.policy = zero.build_policy(settings)
@@ -70,166 +83,191 @@ class LearnerWorker:
         self.engine = zero.wrap(self.policy, settings, self.optimizer)
         self.weights = zero.GatheredWeights(self.policy)
         self.reference = None
-        if spec.algorithm.kl_coef > 0:
+        if spec.with_reference:
             self.reference = zero.wrap(zero.build_policy(settings), settings, optimizer=None)
         gc.freeze()  # what start-up made stays; the collector need not look at it again
 
-    # --- the update
-    # ---------------------------------------------------------------------------------------------
+    # --- a step: prepare, then optimise -------------------------------------------------------------------------
 
-    def update(self, batch: Batch, step: int) -> dict[str, float]:
-        """Train on one batch, in `num_updates` optimizer steps, and return the metrics of all ranks
-        together.
+    def prepare(
+        self, samples: Sequence[TrainSample], settings: StepSettings, *, measure: bool = False
+    ) -> list[Measured] | None:
+        """Plan the batch and compute what its optimisation needs of the policy as it is now.
 
-        An update without any gradient term leaves weights and momentum as they are. The learning
-        rate goes by `step`.
+        Old and reference log-probs stay on the ranks. One update per batch is on-policy, so the old log-probs are
+        the current ones, at no cost.
+
+        Args:
+            samples: the batch, the same on all ranks; split into `settings.num_updates` equal updates, in order.
+            settings: of the step; the same must be given to `optimise`.
+            measure: also return KL, entropy and mismatch of every sample, for rewards, advantages and masks that
+                need log-probs. It costs a forward pass.
         """
-        lr = self._set_learning_rate(step)
-        chunks = _chunks(batch.samples, self.spec.num_updates)
-        plans = [self._plan(chunk) for chunk in chunks]
-        sums, num_updates = _Sums(self.device), 0
-        # One update per batch is on-policy: the old log-probs are the current ones, at no cost.
-        old: list[list[Tensor] | None] = [None] * len(plans)
-        if len(plans) > 1:
-            old = [
-                [self._forward(self.engine, mb, batch.temperature)[0] for mb in plan]
-                for plan in plans
-            ]
-        for chunk, plan, old_logp in zip(chunks, plans, old, strict=True):
-            if self._has_gradient(chunk):
-                self._update_once(plan, old_logp, batch.temperature, sums)
-                num_updates += 1
-            else:
-                self._measure(plan, old_logp, batch.temperature, sums)
-        return {"lr": lr, **sums.reduce(num_updates)}
-
-    def _measure(
-        self,
-        plan: Sequence[MicroBatch],
-        old_logp: Sequence[Tensor] | None,
-        temperature: float,
-        sums: _Sums,
-    ) -> None:
-        """The metrics of samples that nothing can be learned from."""
-        for i, mb in enumerate(plan):
-            logp_N, entropy_N = self._forward(self.engine, mb, temperature)
-            sums.add(mb, entropy_N)
-            sums.add_gap(mb, logp_N if old_logp is None else old_logp[i])
-
-    def _update_once(
-        self,
-        plan: Sequence[MicroBatch],
-        old_logp: Sequence[Tensor] | None,
-        temperature: float,
-        sums: _Sums,
-    ) -> None:
-        """Forward and backward over all micro-batches, then one optimizer step."""
-        algorithm = self.spec.algorithm
-        for i, mb in enumerate(plan):
-            logp_N, entropy_N = self.engine(
-                mb.input_ids_BT, mb.predicts_BT, mb.targets_N, temperature
-            )
-            old_N = logp_N.detach() if old_logp is None else old_logp[i]
-            pieces = losses.policy_loss(
-                logp_N,
-                old_N,
-                mb.advantage_N,
-                mb.weight_N,
-                clip_low=algorithm.clip_low,
-                clip_high=algorithm.clip_high,
-            )
-            loss = pieces.loss
+        size = len(samples) // settings.num_updates
+        self._prepared = []
+        mine: dict[int, Measured] = {}
+        for first in range(0, size * settings.num_updates, size):
+            chunk = samples[first : first + size]
+            microbatches = self._plan(chunk, settings)
+            old: list[Tensor] | None = None
+            reference: list[Tensor] | None = None
+            if settings.num_updates > 1 or measure:
+                passes = [
+                    self._forward(self.engine, mb, settings.temperature) for mb in microbatches
+                ]
+                old = [logp_N for logp_N, _ in passes]
             if self.reference is not None:
-                kl_N = losses.k3(logp_N, self._forward(self.reference, mb, temperature)[0])
-                loss = loss + algorithm.kl_coef * (kl_N * mb.weight_N).sum()
-                sums.add_kl(mb, kl_N.detach())
-            if algorithm.entropy_coef:
-                loss = loss - algorithm.entropy_coef * (entropy_N * mb.weight_N).sum()
-            self.engine.set_gradient_accumulation_boundary(i == len(plan) - 1)
-            # DeepSpeed averages gradients over ranks; ours are parts of one global sum.
-            self.engine.backward(loss * self.spec.world_size, scale_wrt_gas=False)
-            self.engine.step()
-            sums.add(mb, entropy_N.detach(), loss.detach(), pieces)
-            sums.add_gap(mb, old_N)
-        sums.grad_norm += float(self.engine.get_global_grad_norm())
+                reference = [
+                    self._forward(self.reference, mb, settings.temperature)[0]
+                    for mb in microbatches
+                ]
+            if measure:
+                assert old is not None
+                for i, mb in enumerate(microbatches):
+                    kl_N = None if reference is None else old[i] - reference[i]
+                    found = _measure(mb, old[i], passes[i][1], kl_N)
+                    mine |= {first + row: measured for row, measured in found.items()}
+            if settings.num_updates == 1:
+                old = None  # bit-equal to the current ones, and it frees their memory
+            self._prepared.append(_Update(first, chunk, microbatches, old, reference))
+        if not measure:
+            return None
+        everyone: list[Any] = [None] * self.spec.world_size
+        dist.all_gather_object(everyone, mine)
+        whole = {i: measured for part in everyone for i, measured in part.items()}
+        return [whole[i] for i in range(size * settings.num_updates)]
 
-    def _plan(self, samples: Sequence[TrainSample]) -> list[MicroBatch]:
-        """This rank's micro-batches of one update, with token weights of the global batch."""
-        algorithm = self.spec.algorithm
-        response_lengths = torch.tensor([len(s.response_token_ids) for s in samples])
-        weights = losses.token_weights(
-            response_lengths, algorithm.aggregation, self.spec.aggregation_constant
-        ).tolist()
-        lengths = [len(s.prompt_token_ids) + len(s.response_token_ids) for s in samples]
-        plan = plan_microbatches(
-            lengths, self.spec.world_size, self.spec.learner.tokens_per_microbatch
-        )
-        mine = [micro[self.rank] for micro in plan]
-        batches = [
-            collate([samples[i] for i in rows], [weights[i] for i in rows], self.spec.pad_token_id)
-            for rows in mine
-        ]
-        return [MicroBatch(*(tensor.to(self.device) for tensor in mb)) for mb in batches]
+    def optimise(self, advantages: Sequence[Advantage], settings: StepSettings) -> dict[str, float]:
+        """Train on the prepared batch and return the metrics of all ranks together.
 
-    def _has_gradient(self, samples: Sequence[TrainSample]) -> bool:
-        algorithm = self.spec.algorithm
-        always = bool((algorithm.kl_coef and self.reference) or algorithm.entropy_coef)
-        return any(s.response_token_ids and (always or s.advantage) for s in samples)
+        An update without any gradient term leaves weights and momentum as they are.
 
-    def _set_learning_rate(self, step: int) -> float:
-        optimizer = self.spec.optimizer
-        lr = learning_rate(
-            step,
-            peak=optimizer.lr,
-            max_steps=self.spec.max_steps,
-            warmup_steps=optimizer.warmup_steps,
-            schedule=optimizer.schedule,
-            final_share=optimizer.final_lr_share,
-        )
+        Args:
+            advantages: one for each sample of the batch, a number or one for every token.
+            settings: learning rate, clips and coefficients of this step.
+        """
+        assert self._prepared, "prepare() comes first"
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        return lr
+            group["lr"] = settings.lr
+        metrics = _Metrics(self.device)
+        for update in self._prepared:
+            mine = advantages[update.first : update.first + len(update.samples)]
+            learn = self._has_gradient(update.samples, mine, settings)
+            self._run(update, mine, settings, metrics, learn)
+            if learn:
+                metrics.add_update(float(self.engine.get_global_grad_norm()))
+                self.num_updates += 1
+        self._prepared = []
+        return {"lr": settings.lr, **metrics.reduce()}
+
+    def _run(
+        self,
+        update: _Update,
+        advantages: Sequence[Advantage],
+        settings: StepSettings,
+        metrics: _Metrics,
+        learn: bool,
+    ) -> None:
+        """Forward, objective and backward over all micro-batches, then one optimizer step.
+
+        Without `learn` it only measures.
+        """
+        coefficients = Coefficients(
+            clip_low=settings.clip_low,
+            clip_high=settings.clip_high,
+            kl_coef=settings.kl_coef,
+            entropy_coef=settings.entropy_coef,
+        )
+        for i, mb in enumerate(update.microbatches):
+            with torch.set_grad_enabled(learn):
+                logp_N, entropy_N = self.engine(
+                    mb.input_ids_BT, mb.predicts_BT, mb.targets_N, settings.temperature
+                )
+                inputs = LossInputs(
+                    logp_N=logp_N,
+                    old_logp_N=logp_N.detach() if update.old_logp is None else update.old_logp[i],
+                    behaviour_logp_N=mb.behaviour_logp_N,
+                    reference_logp_N=None
+                    if update.reference_logp is None
+                    else update.reference_logp[i],
+                    entropy_N=entropy_N,
+                    advantage_N=advantages_of(mb, update.samples, advantages),
+                    weight_N=mb.weight_N,
+                    row_N=mb.row_N,
+                    num_rows=max(len(mb.rows), 1),
+                )
+                found = self.objective(inputs, coefficients)
+            metrics.add(inputs, found, learn)
+            if learn:
+                self.engine.set_gradient_accumulation_boundary(i == len(update.microbatches) - 1)
+                # DeepSpeed averages gradients over ranks; ours are parts of one global sum.
+                self.engine.backward(found.loss * self.spec.world_size, scale_wrt_gas=False)
+                self.engine.step()
+
+    def _plan(self, samples: Sequence[TrainSample], settings: StepSettings) -> list[MicroBatch]:
+        """This rank's micro-batches of one update, with token weights of the global batch."""
+        trained_B = torch.tensor([sample.num_trained for sample in samples])
+        aggregation = self.spec.algorithm.aggregation
+        weights = token_weights(trained_B, aggregation, settings.aggregation_constant).tolist()
+        return self._deal(samples, weights)
+
+    def _deal(self, samples: Sequence[TrainSample], weights: Sequence[float]) -> list[MicroBatch]:
+        lengths = [sample.num_tokens for sample in samples]
+        budget = self.spec.learner.tokens_per_microbatch
+        plan = plan_microbatches(lengths, self.spec.world_size, budget)
+        return [
+            collate(samples, ranks[self.rank], weights, self.spec.pad_token_id).to(self.device)
+            for ranks in plan
+        ]
+
+    def _has_gradient(
+        self,
+        samples: Sequence[TrainSample],
+        advantages: Sequence[Advantage],
+        settings: StepSettings,
+    ) -> bool:
+        always = bool((settings.kl_coef and self.reference) or settings.entropy_coef)
+        return any(
+            sample.num_trained and (always or sample.advantage_N(advantage).any())
+            for sample, advantage in zip(samples, advantages, strict=True)
+        )
 
     @torch.no_grad()
     def _forward(self, engine: Any, mb: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
-        return engine(mb.input_ids_BT, mb.predicts_BT, mb.targets_N, temperature)
+        logp_N, entropy_N = engine(mb.input_ids_BT, mb.predicts_BT, mb.targets_N, temperature)
+        return logp_N, entropy_N
 
     def logprobs(self, samples: Sequence[TrainSample], temperature: float) -> list[list[float]]:
-        """Log-probs of the response tokens of some samples, in order, whole on every rank."""
-        lengths = [len(s.prompt_token_ids) + len(s.response_token_ids) for s in samples]
-        plan = plan_microbatches(
-            lengths, self.spec.world_size, self.spec.learner.tokens_per_microbatch
-        )
+        """Log-probs of the trained tokens of some samples, in order, whole on every rank."""
         mine: dict[int, list[float]] = {}
-        for micro in plan:
-            rows = micro[self.rank]
-            mb = collate([samples[i] for i in rows], [1.0] * len(rows), self.spec.pad_token_id)
-            logp_N, _ = self._forward(
-                self.engine, MicroBatch(*(t.to(self.device) for t in mb)), temperature
-            )
-            parts = (
-                logp_N.cpu().split([len(samples[i].response_token_ids) for i in rows])
-                if rows
-                else []
-            )
-            mine.update({i: part.tolist() for i, part in zip(rows, parts, strict=True)})
+        for mb in self._deal(samples, [1.0] * len(samples)):
+            logp_N = self._forward(self.engine, mb, temperature)[0].cpu()
+            for b, row in enumerate(mb.rows):
+                mine[row] = logp_N[mb.row_N.cpu() == b].tolist()
         everyone: list[Any] = [None] * self.spec.world_size
         dist.all_gather_object(everyone, mine)
         whole = {i: values for part in everyone for i, values in part.items()}
         return [whole[i] for i in range(len(samples))]
 
-    # --- weights out
-    # --------------------------------------------------------------------------------------------
+    # --- weights out --------------------------------------------------------------------------------------------
 
     def connect(self, client: EngineClient, address: str, port: int, num_workers: int) -> None:
-        """Open the channel to all engine workers; rank 0 sends, the others take part in the
-        gathers.
+        """Open the channel to all engine workers; rank 0 sends, the others take part in the gathers.
+
+        Called again, it closes the old channel first. So engines may come and go during a run.
         """
-        if self.spec.device == "cpu":
-            self.sender = GlooSender(client, address, port, num_workers)
-        else:
-            self.sender = NcclSender(client, address, port, num_workers)
-        self.sender.open(self.weights, self.rank)
+        self.disconnect()
+        kind = GlooSender if self.spec.device == "cpu" else NcclSender
+        timeout = self.spec.transfer_timeout_seconds
+        sender: WeightSender = kind(client, address, port, num_workers, timeout)
+        sender.open(self.weights, self.rank)
+        self.sender = sender
+
+    def disconnect(self) -> None:
+        """Close the channel; nothing where there is none."""
+        if self.sender is not None:
+            self.sender.close()
+        self.sender = None
 
     def push_weights(self, version: int) -> None:
         """Hand the current weights to all engines, which from then on report `version`."""
@@ -237,92 +275,111 @@ class LearnerWorker:
         self.sender.send(self.weights, version)
 
     def save(self, folder: str, tokenizer_folder: str) -> str | None:
-        """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights
-        there.
-        """
+        """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights there."""
         return save_pretrained(
             self.policy, self.weights, Path(folder), Path(tokenizer_folder), self.rank
         )
+
+    def state_dict(self) -> dict[str, int]:
+        """Counters that decide what comes next. Weights and moments are partitioned and saved elsewhere."""
+        return {"num_updates": self.num_updates}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` stood."""
+        self.num_updates = state["num_updates"]
 
     def partition_report(self) -> dict[str, float]:
         """How much of the model this rank holds between steps."""
         return zero.partition_report(self.policy)
 
 
-class _Sums:
-    """Metrics of one batch, summed over micro-batches here and over ranks in `reduce`."""
+def _measure(
+    mb: MicroBatch, logp_N: Tensor, entropy_N: Tensor, kl_N: Tensor | None
+) -> dict[int, Measured]:
+    """Scalars of each sample of a micro-batch, by row of the batch."""
+    found = {}
+    for b, row in enumerate(mb.rows):
+        own_N = mb.row_N == b
+        count = max(int(own_N.sum()), 1)
+        found[row] = Measured(
+            kl=None if kl_N is None else float(kl_N[own_N].sum()),
+            entropy=float(entropy_N[own_N].sum()) / count,
+            mismatch=float((logp_N - mb.behaviour_logp_N)[own_N].sum()) / count,
+        )
+    return found
+
+
+class _Metrics:
+    """Metrics of one batch by name, over micro-batches here and over ranks in `reduce`."""
 
     def __init__(self, device: torch.device) -> None:
-        # loss, clipped, entropy, tokens, gap, kl
-        self.total = torch.zeros(6, dtype=torch.float64, device=device)
-        self.largest = torch.zeros(2, dtype=torch.float64, device=device)  # ratio, gap
-        self.grad_norm = 0.0  # already a norm over all ranks
-        self.with_kl = False
+        self.device = device
+        self.sums: dict[str, Tensor] = {}  # [2]: sum, count
+        self.maxima: dict[str, Tensor] = {}
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.grad_norms: list[float] = []  # already norms over all ranks
 
-    def add(
-        self,
-        mb: MicroBatch,
-        entropy_N: Tensor,
-        loss: Tensor | None = None,
-        pieces: losses.PolicyLoss | None = None,
-    ) -> None:
-        """One micro-batch: entropy, and what training on it came to."""
-        real_N = mb.weight_N > 0
-        self.total[2] += (entropy_N * real_N).sum()
-        self.total[3] += real_N.sum()
-        if loss is not None and pieces is not None:
-            self.total[0] += loss
-            self.total[1] += pieces.clipped
-            self.largest[0] = max(self.largest[0], pieces.ratio_max)
-
-    def add_gap(self, mb: MicroBatch, logp_N: Tensor) -> None:
-        """Distance to the engine's log-probs of one micro-batch, under the weights that both
-        sampled it with.
-        """
-        gap_N = (logp_N - mb.engine_logp_N).abs() * (mb.weight_N > 0)
-        self.total[4] += gap_N.sum()
-        if gap_N.numel():  # responses may be empty
-            self.largest[1] = max(self.largest[1], gap_N.max())
-
-    def add_kl(self, mb: MicroBatch, kl_N: Tensor) -> None:
-        """KL to the reference of one micro-batch."""
-        self.with_kl = True
-        self.total[5] += (kl_N * (mb.weight_N > 0)).sum()
-
-    def reduce(self, num_updates: int) -> dict[str, float]:
-        """Metrics over all ranks: means per token; the loss and gradient norm as means over
-        updates.
-        """
-        dist.all_reduce(self.total)
-        dist.all_reduce(self.largest, op=dist.ReduceOp.MAX)
-        loss, clipped, entropy, tokens, gap, kl = self.total.tolist()
-        ratio_max, gap_max = self.largest.tolist()
-        metrics = {
-            "entropy": entropy / max(tokens, 1),
-            "loss": loss / max(num_updates, 1),
-            "ratio_max": ratio_max if num_updates else 1.0,
-            "clip_share": clipped / max(tokens, 1),
-            "grad_norm": self.grad_norm / max(num_updates, 1),
-            "logprob_gap_mean": gap / max(tokens, 1),
-            "logprob_gap_max": gap_max,
+    def add(self, inputs: LossInputs, found: Loss, learn: bool) -> None:
+        """One micro-batch: what the objective says of itself, entropy, and the distance to the engine."""
+        gap_N = (inputs.old_logp_N - inputs.behaviour_logp_N).abs()
+        means = {
+            "entropy": masked_mean(inputs.entropy_N, inputs.real_N),
+            "logprob_gap_mean": masked_mean(gap_N, inputs.real_N),
+            **found.means,
         }
-        return {**metrics, "kl": kl / max(tokens, 1)} if self.with_kl else metrics
+        for name, (total, count) in means.items():
+            pair = torch.stack([total.double(), count.double()]).detach()
+            self.sums[name] = self.sums.get(name, torch.zeros_like(pair)) + pair
+        maxima = {"logprob_gap_max": masked_max(gap_N, inputs.real_N), **found.maxima}
+        for name, value in maxima.items():
+            value = value.detach().double()
+            # torch.maximum keeps NaN, which a comparison would lose
+            self.maxima[name] = torch.maximum(self.maxima.get(name, value), value)
+        if learn:
+            self.loss += found.loss.detach()
+
+    def add_update(self, grad_norm: float) -> None:
+        """One optimizer step."""
+        self.grad_norms.append(grad_norm)
+
+    def reduce(self) -> dict[str, float]:
+        """Metrics over all ranks: means per token; the loss and gradient norm as means over updates."""
+        num_updates = max(len(self.grad_norms), 1)
+        names, most = sorted(self.sums), sorted(self.maxima)
+        sums = torch.stack([self.loss.expand(2), *(self.sums[name] for name in names)])
+        dist.all_reduce(sums)
+        largest = torch.stack([self.maxima[name] for name in most])
+        # Reductions of MAX may lose a NaN: what is not a number is counted apart.
+        broken = torch.isnan(largest).double()
+        largest = torch.nan_to_num(largest, nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        dist.all_reduce(broken, op=dist.ReduceOp.MAX)
+        largest = torch.where(broken > 0, torch.nan, largest)
+        rows = sums.tolist()
+        means = {name: rows[i + 1][0] / max(rows[i + 1][1], 1) for i, name in enumerate(names)}
+        return {
+            "loss": rows[0][0] / num_updates,
+            "grad_norm": sum(self.grad_norms) / num_updates,
+            **means,
+            **dict(zip(most, largest.tolist(), strict=True)),
+        }
 
 
 def free_address() -> tuple[str, int]:
     """This machine's address as others of the cluster see it, and a free port."""
     with socket.socket() as probe:
         probe.bind(("", 0))
-        return _own_address(), probe.getsockname()[1]
+        return own_address(), probe.getsockname()[1]
 
 
-def _own_address() -> str:
-    try:
-        return socket.gethostbyname(socket.gethostname())
-    except OSError:
-        return "127.0.0.1"
+def own_address() -> str:
+    """The address of the interface that leads out of this machine.
 
-
-def _chunks(samples: Sequence[TrainSample], count: int) -> list[Sequence[TrainSample]]:
-    size = len(samples) // count
-    return [samples[i * size : (i + 1) * size] for i in range(count)]
+    The name of a machine may stand for 127.0.1.1, which no other machine can reach.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for documentation; UDP, so nothing is sent
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"

@@ -18,12 +18,13 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo.learner.model_folder import BUILDERS
 from grpo.miniature import arithmetic
 from grpo.miniature.arithmetic import ArithmeticSpec, CorpusSpec, corpus
 
@@ -78,6 +79,21 @@ class BaseModelSpec:
             )
         if self.vocab_size % 64:
             raise ValueError(f"vocab_size={self.vocab_size} must be a multiple of 64")
+
+
+@BUILDERS.register("miniature")
+def build(options: Mapping[str, Any], cache_dir: Path) -> Path:
+    """The base model of `model: {base: miniature, base_options: ...}`.
+
+    Raises:
+        ValueError: options that the spec does not have, or that cannot be.
+    """
+    from grpo.config import strict
+
+    spec, problems = strict.read(BaseModelSpec, options, "model.base_options")
+    if spec is None or problems:
+        raise ValueError("; ".join(problems))
+    return build_base_model(spec, cache_dir)
 
 
 def cache_key(spec: BaseModelSpec) -> str:

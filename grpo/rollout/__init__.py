@@ -1,1 +1,1 @@
-"""Rollouts: vLLM engines that turn seeded requests into responses. Knows tokens, not rewards."""
+"""Rollouts: prompts become requests, requests become responses, responses become scored groups."""

@@ -130,3 +130,11 @@ class PromptStream:
     def update(self, success: Mapping[str, float]) -> None:
         """Tell the curriculum how problems went: success rates by problem id."""
         self.curriculum.update(success)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor, as plain values."""
+        return self.curriculum.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` stood."""
+        self.curriculum.load_state_dict(state)

@@ -10,19 +10,22 @@ import torch.distributed as dist
 from torch import Tensor
 
 BACKEND = "grpo_gloo"  # the name under which the receiving end is registered with vLLM
-TIMEOUT = timedelta(minutes=5)
 
 
-def meeting_point(address: str, port: int, *, host: bool) -> dist.TCPStore:
+def meeting_point(address: str, port: int, seconds: int, *, host: bool) -> dist.TCPStore:
     """The store through which the members find each other; the sender hosts it."""
-    return dist.TCPStore(address, port, is_master=host, timeout=TIMEOUT, wait_for_workers=False)
+    return dist.TCPStore(
+        address, port, is_master=host, timeout=timedelta(seconds=seconds), wait_for_workers=False
+    )
 
 
-def join(store: dist.Store, rank: int, world_size: int) -> dist.ProcessGroup:
+def join(store: dist.Store, rank: int, world_size: int, seconds: int) -> dist.ProcessGroup:
     """The group itself; returns when all its members have come. It does not touch the default
     group.
     """
-    return dist.ProcessGroupGloo(dist.PrefixStore("weights", store), rank, world_size, TIMEOUT)
+    return dist.ProcessGroupGloo(
+        dist.PrefixStore("weights", store), rank, world_size, timedelta(seconds=seconds)
+    )
 
 
 def broadcast(group: dist.ProcessGroup, tensor: Tensor) -> None:

@@ -31,6 +31,7 @@ class GlooInitInfo(WeightTransferInitInfo):
     port: int
     rank_offset: int
     world_size: int
+    timeout_seconds: int
 
 
 @dataclass
@@ -59,11 +60,12 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
     group: dist.ProcessGroup | None = None
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
-        """Join the sender's group."""
-        store = gloo.meeting_point(init_info.address, init_info.port, host=False)
-        self.group = gloo.join(
-            store, init_info.rank_offset + self.parallel_config.rank, init_info.world_size
-        )
+        """Join the sender's group, in place of any that was joined before."""
+        self.shutdown()
+        seconds = init_info.timeout_seconds
+        store = gloo.meeting_point(init_info.address, init_info.port, seconds, host=False)
+        rank = init_info.rank_offset + self.parallel_config.rank
+        self.group = gloo.join(store, rank, init_info.world_size, seconds)
 
     def start_weight_update(self) -> None:
         """Make the model ready to load a checkpoint again."""

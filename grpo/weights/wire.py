@@ -4,6 +4,7 @@ messages.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
@@ -24,7 +25,7 @@ class ParamMeta(NamedTuple):
     @property
     def numel(self) -> int:
         """Elements of the whole parameter."""
-        return torch.Size(self.shape).numel()
+        return math.prod(self.shape)
 
 
 class WeightSource(Protocol):
@@ -39,20 +40,24 @@ class WeightSource(Protocol):
 
 
 class EngineClient(Protocol):
-    """The control calls of vLLM's weight transfer, to all engines at once. Blocking."""
+    """The control calls of vLLM's weight transfer, to all engines at once. Blocking, with a deadline."""
 
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None: ...
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None: ...  # noqa: D102
 
-    def start_weight_update(self) -> None: ...
+    def start_weight_update(self) -> None: ...  # noqa: D102
 
-    def update_weights(self, update_info: dict[str, Any]) -> None: ...
+    def update_weights(self, update_info: dict[str, Any]) -> None: ...  # noqa: D102
 
-    def finish_weight_update(self, weight_version: str | None = None) -> None: ...
+    def finish_weight_update(self, weight_version: str | None = None) -> None: ...  # noqa: D102
+
+    def pause(self) -> None:
+        """Stop sampling between two tokens. What is in flight stays, and goes on with `resume`."""
+
+    def resume(self) -> None:
+        """Go on sampling."""
 
     def set_weight_version(self, version: str) -> None:
-        """Everything has arrived: forget cached prefixes of the old weights, report `version` from
-        now on.
-        """
+        """Everything has arrived: forget the KV cache of the old weights, report `version` from now on."""
 
 
 def layer_of(name: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from data.types import Problem
-from grpo.evaluation.metrics import evaluation_metrics, growth, rollout_metrics, sample_rows
-from grpo.train import verdict
+from grpo.evaluation.metrics import rollout_metrics, sample_rows
+from grpo.miniature.answer_style import answer_style, growth
+from grpo.run import verdict
 from grpo.types import Group, Prompt, Response, ScoredGroup
 from rewards import Component, Sample, Scorer
 
@@ -56,7 +57,7 @@ def test_gating_changes_what_is_paid_and_not_what_is_right():
 
 
 def test_styles_and_the_accuracy_within_each():
-    numbers = evaluation_metrics(scored(*GROUPS))
+    numbers = answer_style(scored(*GROUPS))
     assert (numbers["worked_share"], numbers["worked_accuracy"]) == (0.25, 1.0)
     assert (numbers["bare_share"], numbers["bare_accuracy"]) == (0.75, 0.0)
     assert (numbers["none_share"], numbers["none_accuracy"]) == (0.0, 0.0)

@@ -38,7 +38,7 @@ def test_logits_never_exceed_the_chunk(monkeypatch):
         head, "_log_softmax", lambda h, w, t: seen.append(len(h) * len(w)) or whole(h, w, t)
     )
     weight = torch.nn.Parameter(torch.randn(50, 4))
-    layer = LogProbHead(weight, logits_per_chunk=200)
+    layer = LogProbHead(weight, chunk_tokens=4)
     logp, _ = layer(torch.randn(33, 4, requires_grad=True), torch.zeros(33, dtype=torch.long), 1.0)
     logp.sum().backward()
     assert max(seen) <= 200

@@ -2,7 +2,7 @@ import random
 
 import torch
 
-from grpo.learner.packing import collate, plan_microbatches
+from grpo.learner.packing import advantages_of, collate, plan_microbatches
 from grpo.types import TrainSample
 
 
@@ -26,19 +26,20 @@ def test_a_row_longer_than_the_budget_goes_alone():
 
 def test_collate_marks_the_positions_that_predict_response_tokens():
     samples = [
-        TrainSample([1, 2, 3], [4, 5], [-0.1, -0.2], 1.0),
-        TrainSample([6], [7, 8, 9], [-0.3, -0.4, -0.5], -2.0),
+        TrainSample.from_tokens([1, 2, 3], [4, 5], [-0.1, -0.2]),
+        TrainSample.from_tokens([6], [7, 8, 9], [-0.3, -0.4, -0.5]),
     ]
-    mb = collate(samples, [0.5, 0.25], pad_token_id=0)
+    mb = collate(samples, [0, 1], [0.5, 0.25], pad_token_id=0)
     assert mb.input_ids_BT.tolist() == [[1, 2, 3, 4], [6, 7, 8, 0]]
     assert mb.predicts_BT.tolist() == [[False, False, True, True], [True, True, True, False]]
     assert mb.targets_N.tolist() == [4, 5, 7, 8, 9]
-    assert mb.advantage_N.tolist() == [1.0, 1.0, -2.0, -2.0, -2.0]
+    assert advantages_of(mb, samples, [1.0, -2.0]).tolist() == [1.0, 1.0, -2.0, -2.0, -2.0]
+    assert mb.row_N.tolist() == [0, 0, 1, 1, 1]
     assert mb.weight_N.tolist() == [0.5, 0.5, 0.25, 0.25, 0.25]
-    torch.testing.assert_close(mb.engine_logp_N, torch.tensor([-0.1, -0.2, -0.3, -0.4, -0.5]))
+    torch.testing.assert_close(mb.behaviour_logp_N, torch.tensor([-0.1, -0.2, -0.3, -0.4, -0.5]))
 
 
 def test_a_rank_without_responses_gets_a_row_that_weighs_nothing():
-    mb = collate([], [], pad_token_id=3)
+    mb = collate([], [], [], pad_token_id=3)
     assert mb.input_ids_BT.shape == (1, 1)
     assert mb.weight_N.tolist() == [0.0]

@@ -6,8 +6,8 @@ from grpo.common.errors import UserError
 from grpo.config import load_config
 from grpo.evaluation.metrics import success_rates
 from grpo.rollout.prompts import PromptStream
-from grpo.rollout.scoring import SamplePlan, make_requests
-from grpo.types import Group, Prompt, ScoredGroup, sample_seed
+from grpo.rollout.scoring import make_requests
+from grpo.types import Group, Prompt, SamplingSettings, ScoredGroup, sample_seed
 from rewards import Reward, Score
 
 
@@ -30,7 +30,7 @@ def test_a_cut_string_goes_from_tokens_and_text_alike(small_model):
 
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     ids = tokenizer("<answer>4</answer>\nUser:")["input_ids"]
-    kept, text = graded_part(ids, tokenizer.decode(ids), ["\nUser:"], tokenizer)
+    kept, text = graded_part(ids, tokenizer.decode(ids), ["\nUser:"], tokenizer, [tokenizer.eos_token_id])
     assert text == tokenizer.decode(kept) == "<answer>4</answer>"
     assert kept == ids[: len(kept)]
 
@@ -42,7 +42,7 @@ def test_the_end_of_sequence_token_is_trained_and_not_graded(small_model):
 
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     ids = [*tokenizer("<answer>4</answer>")["input_ids"], tokenizer.eos_token_id]
-    kept, text = graded_part(ids, tokenizer.decode(ids), [], tokenizer)
+    kept, text = graded_part(ids, tokenizer.decode(ids), [], tokenizer, [tokenizer.eos_token_id])
     assert (kept, text) == (ids, "<answer>4</answer>")
 
 
@@ -57,26 +57,17 @@ def test_an_end_of_sequence_token_that_is_a_cut_string_too_is_trained(small_mode
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     ids = [*tokenizer("7")["input_ids"], tokenizer.eos_token_id]
     kept, text = graded_part(
-        ids, tokenizer.decode(ids), ["<|im_end|>", tokenizer.eos_token], tokenizer
+        ids, tokenizer.decode(ids), ["<|im_end|>", tokenizer.eos_token], tokenizer, [tokenizer.eos_token_id]
     )
     assert (kept, text) == (ids, "7")
 
 
 def test_a_problem_that_is_drawn_twice_in_a_step_gets_other_samples():
     once, twice = prompt("a"), [prompt("a"), prompt("b"), prompt("a")]
-    plan = SamplePlan(
-        num_samples=4,
-        temperature=1.0,
-        max_tokens=8,
-        stop=(),
-        cut=(),
-        seed=0,
-        step=3,
-        prompt_opens_think=False,
-    )
-    seeds = [request.seed for request in make_requests(twice, plan)]
+    settings = SamplingSettings(num_samples=4, temperature=1.0, max_tokens=8, seed=0)
+    seeds = [request.seed for request in make_requests(twice, settings, 3)]
     assert len(set(seeds)) == 12
-    assert seeds[:4] == [request.seed for request in make_requests([once], plan)]
+    assert seeds[:4] == [request.seed for request in make_requests([once], settings, 3)]
 
 
 def test_a_step_tells_the_curriculum_which_problems_went_well():

@@ -11,8 +11,7 @@ import pytest
 
 from benchmarks.logprob_gap import untie
 from grpo.config import TrainConfig, load_config
-from grpo.runtime.ray.cluster import reserve
-from grpo.train import load_inputs, start_actors
+from grpo.run import load_inputs, start_parts
 from tests.models import SMALL_MODEL
 
 OVERRIDES = [
@@ -46,8 +45,7 @@ def running(model_folder, *overrides):
     """The stack of the tiny recipe on a given model, weights handed over once as version 0."""
     config = load_config("tiny", [*OVERRIDES, f"model.path={model_folder}", *overrides])
     inputs = load_inputs(config, print)
-    with reserve(config) as cluster:
-        rollouts, learner = start_actors(config, cluster, inputs, print)
+    with start_parts(config, inputs, print) as (rollouts, learner):
         learner.connect(rollouts)
         learner.push_weights(0)
         yield Stack(config, inputs, rollouts, learner)

@@ -19,33 +19,39 @@ import json, random, sys
 from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
 from grpo.learner.spec import LearnerSpec
 from grpo.learner.worker import LearnerWorker
-from grpo.types import Batch, TrainSample
+from grpo.types import StepSettings, TrainSample
 
 rank, world_size, port, tokens, updates, kl = map(float, sys.argv[1:7])
 rng = random.Random(3)
-samples = [
-    TrainSample([rng.randrange(2, 90) for _ in range(rng.randint(2, 9))],
-                [rng.randrange(2, 90) for _ in range(n)], [-1.0] * n, rng.uniform(-1, 1))
-    for n in (3, 17, 5, 30, 8, 2, 21, 11)
-]
+pairs, advantages = [], []
+for n in (3, 17, 5, 30, 8, 2, 21, 11):
+    prompt = [rng.randrange(2, 90) for _ in range(rng.randint(2, 9))]
+    pairs.append((prompt, [rng.randrange(2, 90) for _ in range(n)]))
+    advantages.append(rng.uniform(-1, 1))
 case = sys.argv[8]
 if case == "half":
-    samples = samples[:4]
+    pairs, advantages = pairs[:4], advantages[:4]
 elif case == "still":
-    samples[4:] = [TrainSample(s.prompt_token_ids, s.response_token_ids, s.engine_logprobs, 0.0) for s in samples[4:]]
-elif case == "empty":
-    samples[4:] = [TrainSample(s.prompt_token_ids, [], [], s.advantage) for s in samples[4:]]
-elif case == "partly":
-    samples[5:] = [TrainSample(s.prompt_token_ids, [], [], s.advantage) for s in samples[5:]]
+    advantages[4:] = [0.0] * 4
+elif case in ("empty", "partly"):
+    first = 4 if case == "empty" else 5
+    pairs[first:] = [(prompt, []) for prompt, _ in pairs[first:]]
+samples = [TrainSample.from_tokens(p, r, [-1.0] * len(r)) for p, r in pairs]
 spec = LearnerSpec(
-    model_folder=sys.argv[7], device="cpu", dtype="float32", world_size=int(world_size), num_updates=int(updates),
-    max_steps=10, pad_token_id=0, aggregation_constant=32,
+    model_folder=sys.argv[7], device="cpu", dtype="float32", world_size=int(world_size), pad_token_id=0,
+    modules=(), objective="grpo", transfer_timeout_seconds=60,
     algorithm=AlgorithmConfig(kl_coef=kl), optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=1.0),
     learner=LearnerConfig(num_ranks=int(world_size), tokens_per_microbatch=int(tokens), param_persistence_threshold=0),
 )
 worker = LearnerWorker(spec, int(rank))
 worker.start("127.0.0.1", int(port))
-stats = [worker.update(Batch(samples, 0.8, 0), step) for step in range(2)]
+settings = StepSettings(
+    lr=1e-3, temperature=0.8, kl_coef=kl, aggregation_constant=32, num_updates=int(updates)
+)
+stats = []
+for _ in range(2):
+    worker.prepare(samples, settings)
+    stats.append(worker.optimise(advantages, settings))
 logprobs = worker.logprobs(samples, 0.8)
 if rank == 0:
     print(json.dumps({"stats": stats, "logprobs": logprobs}))

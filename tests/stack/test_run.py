@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from grpo.train import git_hash
+from grpo.run import git_hash
 from tests.models import SMALL_MODEL
 from tests.stack.conftest import OVERRIDES
 from tests.tracking import wandb_file

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from grpo.evaluation.evaluate import EVALUATION_STEP
-from grpo.rollout.scoring import SamplePlan, make_requests, sample_groups
-from grpo.types import Batch, SampleRequest, TrainSample
+from grpo.rollout.scoring import make_requests, sample_groups
+from grpo.types import SampleRequest, SamplingSettings, StepSettings, TrainSample
 from rewards import Component, Scorer
 
 pytestmark = pytest.mark.stack
@@ -19,31 +19,38 @@ def fixed_texts(vocabulary=300, count=6, length=60):
     return [[rng.randrange(2, vocabulary) for _ in range(length)] for _ in range(count)]
 
 
+def update(learner, samples, advantages, lr=1e-3):
+    """One update of all samples."""
+    settings = StepSettings(lr=lr, temperature=1.0)
+    learner.prepare(samples, settings)
+    return learner.optimise(advantages, settings)
+
+
 def gap(stack, temperature):
     """Largest distance between the log-probs of engine and learner over fixed text."""
     worst = 0.0
-    samples = [TrainSample(ids[:1], ids[1:], [0.0] * (len(ids) - 1), 0.0) for ids in fixed_texts()]
+    samples = [
+        TrainSample.from_tokens(ids[:1], ids[1:], [0.0] * (len(ids) - 1)) for ids in fixed_texts()
+    ]
     ours = stack.learner.logprobs(samples, temperature)
     for sample, logprobs in zip(samples, ours, strict=True):
-        ids = sample.prompt_token_ids + sample.response_token_ids
+        ids = sample.token_ids_T.tolist()
         for theirs in stack.rollouts.prompt_logprobs(ids, temperature):
             worst = max(worst, *(abs(a - b) for a, b in zip(logprobs, theirs, strict=True)))
     return worst
 
 
 def sampled(stack, prompts, seed=0, temperature=1.0, version=None):
-    plan = SamplePlan(
+    settings = SamplingSettings(
         num_samples=4,
         temperature=temperature,
         max_tokens=40,
         stop=stack.config.template.stop,
         cut=stack.config.template.cut,
         seed=seed,
-        step=EVALUATION_STEP,
-        prompt_opens_think=False,
     )
     scorer = Scorer({"accuracy": Component(weight=1.0), "format": Component(weight=0.1)})
-    return sample_groups(prompts, plan, stack.rollouts, scorer).groups
+    return sample_groups(prompts, settings, EVALUATION_STEP, stack.rollouts, scorer).groups
 
 
 def assert_partitioned(stack):
@@ -62,7 +69,7 @@ def test_parameters_are_partitioned_from_the_start(stack):
 def test_sampled_log_probs_agree_with_the_learner(stack, temperature):
     groups = sampled(stack, stack.inputs.prompts[:8], temperature=temperature)
     samples = [
-        TrainSample(group.group.prompt.token_ids, response.token_ids, response.logprobs, 0.0)
+        TrainSample.from_turns([group.group.prompt, response])
         for group in groups
         for response in group.group.responses
     ]
@@ -70,7 +77,7 @@ def test_sampled_log_probs_agree_with_the_learner(stack, temperature):
     gaps = [
         abs(a - b)
         for sample, ids in zip(samples, ours, strict=True)
-        for a, b in zip(sample.engine_logprobs, ids, strict=True)
+        for a, b in zip(sample.behaviour_logp_T[sample.loss_mask_T].tolist(), ids, strict=True)
     ]
     assert sum(gaps) / len(gaps) <= 1e-5
 
@@ -82,13 +89,13 @@ def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
         0
     }
     samples = [
-        TrainSample(group.group.prompt.token_ids, r.token_ids, r.logprobs, 1.0 if i % 2 else -1.0)
+        TrainSample.from_turns([group.group.prompt, response])
         for group in groups
-        for i, r in enumerate(group.group.responses)
+        for response in group.group.responses
     ]
     text = fixed_texts()[0]
     before = stack.rollouts.prompt_logprobs(text)[0]
-    stats = stack.learner.update(Batch(samples, 1.0, 0), step=0)
+    stats = update(stack.learner, samples, [1.0, -1.0] * 16)
     assert stats["grad_norm"] > 0
     assert gap(stack, 1.0) > 1e-4  # the learner has moved on, the engine has not
     stack.learner.push_weights(5)
@@ -102,12 +109,11 @@ def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
 
 
 def test_a_batch_without_gradient_moves_nothing(stack):
-    before = stack.learner.logprobs([TrainSample([2], [3, 4], [0.0, 0.0], 0.0)], 1.0)
-    stats = stack.learner.update(
-        Batch([TrainSample([2], [3, 4], [-1.0, -1.0], 0.0)] * 4, 1.0, 5), step=1
-    )
+    text = TrainSample.from_tokens([2], [3, 4], [-1.0, -1.0])
+    before = stack.learner.logprobs([text], 1.0)
+    stats = update(stack.learner, [text] * 4, [0.0] * 4)
     assert (stats["loss"], stats["grad_norm"]) == (0.0, 0.0)
-    assert stack.learner.logprobs([TrainSample([2], [3, 4], [0.0, 0.0], 0.0)], 1.0) == before
+    assert stack.learner.logprobs([text], 1.0) == before
 
 
 def test_a_response_that_meets_its_stop_string_keeps_it_and_scores_format_one(stack):
@@ -148,7 +154,10 @@ def test_a_sample_is_the_same_bit_for_bit_alone_and_in_any_company(stack):
 
     def run(chosen):
         rng.shuffle(chosen)
-        batches = stack.rollouts.sample(chosen, temperature=1.0, max_tokens=16, stop=[])
+        stack.rollouts.submit(
+            chosen, SamplingSettings(num_samples=4, temperature=1.0, max_tokens=16)
+        )
+        batches = stack.rollouts.completed()
         return {r.key: (r.token_ids, r.logprobs) for responses in batches for r in responses}
 
     among_256 = run(list(requests))
@@ -159,15 +168,6 @@ def test_a_sample_is_the_same_bit_for_bit_alone_and_in_any_company(stack):
 
 
 def test_requests_of_a_group_have_seeds_of_their_own(stack):
-    plan = SamplePlan(
-        num_samples=4,
-        temperature=1.0,
-        max_tokens=8,
-        stop=(),
-        cut=(),
-        seed=0,
-        step=1,
-        prompt_opens_think=False,
-    )
-    seeds = [request.seed for request in make_requests(stack.inputs.prompts[:8], plan)]
+    settings = SamplingSettings(num_samples=4, temperature=1.0, max_tokens=8, seed=0)
+    seeds = [request.seed for request in make_requests(stack.inputs.prompts[:8], settings, 1)]
     assert len(set(seeds)) == 32

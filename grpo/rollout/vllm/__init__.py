@@ -1,0 +1,1 @@
+"""vLLM: engines that turn seeded requests into responses. Knows tokens, not rewards."""

@@ -24,8 +24,9 @@ class AsyncInprocClient(InprocClient):
         self._work = asyncio.Event()
 
     async def get_output_async(self) -> Any:
-        """Outputs of the next step; waits for a request when there is none."""
-        while not self.engine_core.scheduler.has_requests():
+        """Outputs of the next step; waits while there is no request, or while sampling is paused."""
+        core = self.engine_core
+        while not core.scheduler.has_requests() or core.is_scheduler_paused():
             self._work.clear()
             await self._work.wait()
         await asyncio.sleep(0)  # let those who wait for finished responses run
@@ -39,6 +40,19 @@ class AsyncInprocClient(InprocClient):
     async def abort_requests_async(self, request_ids: list[str]) -> None:
         """Drop requests, such as those that met a stop string."""
         self.abort_requests(request_ids)
+
+    async def pause_scheduler_async(self, mode: str = "abort", clear_cache: bool = True) -> None:
+        """Stop stepping; what is in flight stays with mode "keep"."""
+        self.engine_core.pause_scheduler(mode, clear_cache)
+
+    async def resume_scheduler_async(self) -> None:
+        """Step again."""
+        self.engine_core.resume_scheduler()
+        self._work.set()
+
+    async def is_scheduler_paused_async(self) -> bool:
+        """Is sampling paused?"""
+        return bool(self.engine_core.is_scheduler_paused())
 
     async def collective_rpc_async(
         self,
@@ -58,7 +72,7 @@ class AsyncInprocClient(InprocClient):
         self, reset_running_requests: bool = False, reset_connector: bool = False
     ) -> bool:
         """Forget cached prefixes."""
-        return self.reset_prefix_cache(reset_running_requests, reset_connector)
+        return bool(self.reset_prefix_cache(reset_running_requests, reset_connector))
 
     async def set_weight_version_async(self, weight_version: str) -> None:
         """Outputs from now on carry this version."""
@@ -66,7 +80,7 @@ class AsyncInprocClient(InprocClient):
 
     async def get_weight_version_async(self) -> str:
         """The version that outputs carry."""
-        return self.get_weight_version()
+        return str(self.get_weight_version())
 
 
 def use_inprocess_core() -> None:

@@ -31,6 +31,9 @@ class EngineSpec:
     gpu_memory_share: float
     tensor_parallel: int
     enforce_eager: bool
+    end_token_ids: tuple[
+        int, ...
+    ] = ()  # all tokens that end a response, of tokenizer and generation_config
 
     @property
     def num_workers(self) -> int:
@@ -86,6 +89,8 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
         "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        # Inside a placement group vLLM would pick Ray and look for bundles of its own.
+        "distributed_executor_backend": "mp" if spec.tensor_parallel > 1 else None,
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND if on_cpu else "nccl"),
         # sampling defaults hidden in a checkpoint must not touch training
         "generation_config": "vllm",

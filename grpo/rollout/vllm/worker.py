@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from grpo.rollout.vllm.engine import EngineSpec, build_engine
-from grpo.types import Response, SampleRequest
+from grpo.types import Response, SampleRequest, SamplingSettings
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
+FLUSH_SECONDS = 0.2  # finished responses are handed out together, at most this old
 
-def sampling_params(
-    temperature: float, max_tokens: int, stop: Sequence[str], ignore_eos: bool = False
-) -> Any:
-    """vLLM's settings of a training sample, without its seed."""
+
+def sampling_params(settings: SamplingSettings, seed: int | None, end_ids: Sequence[int]) -> Any:
+    """vLLM's settings of one request."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        temperature=temperature,
-        max_tokens=max_tokens,
-        stop=list(stop),
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+        stop=[*settings.stop, *settings.cut],
+        stop_token_ids=[] if settings.ignore_eos else list(end_ids),
         include_stop_str_in_output=True,
-        ignore_eos=ignore_eos,
+        ignore_eos=settings.ignore_eos,
         logprobs=0,  # of the sampled token only
         output_kind=RequestOutputKind.FINAL_ONLY,
-        # a special token that the model wrote must not vanish from the graded text
-        skip_special_tokens=False,
+        skip_special_tokens=False,  # a special token that the model wrote must not vanish
+        seed=seed,
     )
 
 
 def graded_part(
-    token_ids: Sequence[int], text: str, cut: Sequence[str], tokenizer: Any
+    token_ids: Sequence[int],
+    text: str,
+    cut: Sequence[str],
+    tokenizer: Any,
+    end_ids: Collection[int],
 ) -> tuple[list[int], str]:
     """Tokens that are trained and text that is graded, which are the same thing.
 
-    The text goes without the end-of-sequence token, which is trained. A `cut` string at the end
-    goes from both, with the whole tokens that it touches. A token that a stop string ends in is
-    trained whole, as the policy chose it.
+    The text goes without the end token, which is trained. Which of the model's end tokens it is makes no difference.
+    A `cut` string at the end goes from both, with the whole tokens that it touches. A token that a stop string ends
+    in is trained whole, as the policy chose it.
     """
     kept = list(token_ids)
-    if kept[-1] == tokenizer.eos_token_id:
-        return kept, text.removesuffix(tokenizer.eos_token)
+    if kept and kept[-1] in end_ids:
+        return kept, text.removesuffix(tokenizer.decode(kept[-1:]))
     unwanted = next((string for string in cut if text.endswith(string)), None)
     if unwanted is not None:
         end = len(text) - len(unwanted)
@@ -56,23 +62,22 @@ def graded_part(
 
 
 class RolloutWorker:
-    """Knows tokens and weights, and nothing of rewards or advantages. All methods are for one event
-    loop.
-    """
+    """Knows tokens and weights, and nothing of rewards or advantages. All methods are for one event loop."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         self._engine: AsyncLLM | None = None
         self._served = 0  # makes request ids unique over the life of the engine
+        self._tasks: dict[int, asyncio.Task[None]] = {}  # in flight, by the caller's key
+        self._ids: dict[int, str] = {}
+        self._finished: list[Response] = []
+        self._news = asyncio.Event()
 
     async def start(self) -> None:
-        """Load the model. Separate from construction, because the engine belongs to the running
-        event loop.
-        """
+        """Load the model. Separate from construction, because the engine belongs to the running event loop."""
         self._engine = build_engine(self.spec)
-        await self._engine.update_weight_version(
-            "0"
-        )  # those of the model folder, until others come
+        # Those of the model folder, until others come.
+        await self._engine.update_weight_version("0")
 
     @property
     def engine(self) -> AsyncLLM:
@@ -80,71 +85,89 @@ class RolloutWorker:
         assert self._engine is not None, "start() comes first"
         return self._engine
 
-    async def sample(
-        self,
-        requests: Sequence[SampleRequest],
-        *,
-        temperature: float,
-        max_tokens: int,
-        stop: Sequence[str],
-        cut: Sequence[str] = (),
-        ignore_eos: bool = False,
-        flush_seconds: float = 0.2,
-    ) -> AsyncIterator[list[Response]]:
-        """Generate all responses; finished ones are handed out together, every `flush_seconds` or
-        so.
+    async def submit(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> None:
+        """Begin to generate; `completed` hands out what is finished.
 
-        Each request is its own: n=1 and its own seed, so that it gives the same tokens alone as in
-        any company.
-        `stop` strings belong to the answer and stay in it, tokens and text alike; `cut` strings end
-        it as well and are taken off, tokens and text alike.
+        Each request is its own: n=1 and its own seed, so that it gives the same tokens alone as in any company.
+        `stop` strings belong to the answer and stay in it, tokens and text alike; `cut` strings end it as well and
+        are taken off, tokens and text alike.
         """
-        base = sampling_params(temperature, max_tokens, [*stop, *cut], ignore_eos)
-        finished: list[Response] = []
-        tasks = [
-            asyncio.create_task(self._generate(request, base, cut, finished))
-            for request in requests
-        ]
-        waiting = asyncio.gather(*tasks)
-        try:
-            while not waiting.done():
-                await asyncio.wait({waiting}, timeout=flush_seconds)
-                ready, finished[:] = (
-                    finished[:],
-                    [],
-                )  # whoever takes these may let more finish meanwhile
-                yield ready
-            waiting.result()
-            yield finished
-        finally:
-            waiting.cancel()
+        for request in requests:
+            self._ids[request.key] = request_id = self._next_id()
+            task = asyncio.create_task(self._generate(request, settings, request_id))
+            self._tasks[request.key] = task
+
+    async def completed(self, wait_seconds: float = 5.0) -> list[Response]:
+        """Responses that were finished since the last call. Waits for the first, and a moment for its neighbours.
+
+        Returns an empty list after `wait_seconds` without any.
+
+        Raises:
+            Exception: whatever a request failed with.
+        """
+        if not self._finished and self._tasks:
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), wait_seconds)
+            except TimeoutError:
+                return []
+        if self._tasks:
+            self._news.clear()
+            await asyncio.wait({*self._tasks.values()}, timeout=FLUSH_SECONDS)
+        for key, task in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[key], self._ids[key]
+                task.result()
+        ready, self._finished = self._finished, []
+        return ready
+
+    async def abort(self, keys: Collection[int] | None = None) -> list[Response]:
+        """Take requests back, all of them without `keys`, and return what they have so far as partial responses.
+
+        A partial response has the finish reason "abort". Finished ones are still handed out by `completed`.
+        """
+        chosen = [key for key in self._tasks if keys is None or key in keys]
+        await self.engine.abort([self._ids[key] for key in chosen])
+        tasks = [self._tasks.pop(key) for key in chosen]
+        await asyncio.gather(*tasks)
+        for key in chosen:
+            del self._ids[key]
+        partials = [r for r in self._finished if r.finish_reason == "abort"]
+        self._finished = [r for r in self._finished if r.finish_reason != "abort"]
+        return partials
 
     async def _generate(
-        self, request: SampleRequest, base: Any, cut: Sequence[str], finished: list[Response]
+        self, request: SampleRequest, settings: SamplingSettings, request_id: str
     ) -> None:
-        params = base.clone()
-        params.seed = request.seed
-        output = await self._run({"prompt_token_ids": request.prompt_token_ids}, params)
+        params = sampling_params(settings, request.seed, self.spec.end_token_ids)
+        prompt = {"prompt_token_ids": request.prompt_token_ids}
+        output = await self._run(prompt, params, request_id)
         completion = output.outputs[0]
-        (version,) = {span.version for span in completion.weight_versions}
-        token_ids, text = graded_part(
-            completion.token_ids, completion.text, cut, self.engine.get_tokenizer()
-        )
-        logprobs = [
-            steps[token].logprob
-            for token, steps in zip(token_ids, completion.logprobs, strict=False)
-        ]
-        finished.append(
+        if completion.finish_reason == "abort":  # not cut: it may be continued
+            token_ids, text = list(completion.token_ids), completion.text
+        else:
+            token_ids, text = graded_part(
+                completion.token_ids,
+                completion.text,
+                settings.cut,
+                self.engine.get_tokenizer(),
+                self.spec.end_token_ids,
+            )
+        steps = zip(token_ids, completion.logprobs or (), strict=False)
+        spans = tuple((s.start, s.end, int(s.version)) for s in completion.weight_versions)
+        self._finished.append(
             Response(
                 key=request.key,
                 token_ids=token_ids,
                 text=text,
-                logprobs=logprobs,
+                logprobs=[step[token].logprob for token, step in steps],
                 finish_reason=completion.finish_reason,
-                weight_version=int(version),
+                weight_version=spans[-1][2] if spans else -1,
                 seed=request.seed,
+                version_spans=spans if len(spans) > 1 else (),
             )
         )
+        self._news.set()
 
     async def prompt_logprobs(
         self, token_ids: Sequence[int], temperature: float = 1.0
@@ -153,26 +176,36 @@ class RolloutWorker:
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=temperature, max_tokens=1, prompt_logprobs=0)
-        output = await self._run({"prompt_token_ids": list(token_ids)}, params)
+        prompt = {"prompt_token_ids": list(token_ids)}
+        output = await self._run(prompt, params, self._next_id())
         rows = zip(token_ids[1:], output.prompt_logprobs[1:], strict=True)
         return [row[token].logprob for token, row in rows]
 
-    async def _run(self, prompt: Any, params: Any) -> RequestOutput:
+    def _next_id(self) -> str:
         self._served += 1
-        async for output in self.engine.generate(prompt, params, str(self._served)):
+        return str(self._served)
+
+    async def _run(self, prompt: Any, params: Any, request_id: str) -> RequestOutput:
+        async for output in self.engine.generate(prompt, params, request_id):
             last = output
         return last
 
-    # --- weight transfer: the control calls of vLLM's API
-    # -------------------------------------------------------
+    # --- weight transfer: the control calls of vLLM's API -------------------------------------------------------
 
     async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Meet the sender."""
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
-        await self.engine.init_weight_transfer_engine(
-            WeightTransferInitRequest(init_info=init_info)
-        )
+        request = WeightTransferInitRequest(init_info=init_info)
+        await self.engine.init_weight_transfer_engine(request)
+
+    async def pause(self) -> None:
+        """Stop sampling between two tokens; what is in flight stays."""
+        await self.engine.pause_generation(mode="keep", clear_cache=False)
+
+    async def resume(self) -> None:
+        """Go on sampling."""
+        await self.engine.resume_generation()
 
     async def start_weight_update(self) -> None:
         """New weights are about to come."""
@@ -189,10 +222,15 @@ class RolloutWorker:
         await self.engine.finish_weight_update()
 
     async def set_weight_version(self, version: str) -> None:
-        """Forget cached prefixes of the old weights, and report `version` with every sample from
-        now on.
+        """Forget the KV cache of the old weights, and report `version` with every token from now on.
+
+        What is in flight computes its cache again under the new weights.
+
+        Raises:
+            RuntimeError: the cache could not be dropped, so that tokens of two policies would mix unseen.
         """
-        await self.engine.reset_prefix_cache()
+        if not await self.engine.reset_prefix_cache(reset_running_requests=True):
+            raise RuntimeError(f"vLLM kept KV blocks of older weights at version {version}")
         await self.engine.update_weight_version(version)
 
     async def shutdown(self) -> None:

@@ -17,13 +17,24 @@ from grpo.common.errors import UserError
 from grpo.config import TrainConfig
 
 
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The processes of one kind: a placement group of their own, with one bundle for each."""
+
+    name: str  # "engines" or "ranks"
+    bundle: dict[str, float]  # resources of one process
+    count: int
+    group: PlacementGroup
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
-    """A reserved share of a cluster. Bundles are in the order engines, then learner ranks."""
+    """A reserved share of a cluster, by role."""
 
     device: str  # "cpu" or "cuda"
-    placement: PlacementGroup
     local: bool  # started by us, on this machine only
+    engines: Role
+    ranks: Role | None  # None where nothing is trained
 
 
 @contextmanager
@@ -57,11 +68,21 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
         ) from None
     try:
         device = _device(config, private=not address)
-        group = _place(config, device, with_learner)
+        needed = layout(config, device, with_learner=with_learner)
+        check_enough(needed, ray.cluster_resources())
+        roles: dict[str, Role] = {}
         try:
-            yield Cluster(device=device, placement=group, local=address is None)
+            for name, (bundle, count) in needed.items():
+                roles[name] = _place(name, bundle, count, config.cluster.placement)
+            yield Cluster(
+                device=device,
+                local=address is None,
+                engines=roles["engines"],
+                ranks=roles.get("ranks"),
+            )
         finally:
-            remove_placement_group(group)
+            for role in roles.values():
+                remove_placement_group(role.group)
     finally:
         ray.shutdown()
 
@@ -87,28 +108,30 @@ def _device(config: TrainConfig, *, private: bool) -> str:
     return "cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
 
 
-def bundles(config: TrainConfig, device: str, with_learner: bool) -> list[dict[str, float]]:
-    """Resources of every actor: one bundle an engine, then one a learner rank."""
+Layout = dict[str, tuple[dict[str, float], int]]  # resources of one process and how many, by role
+
+
+def layout(config: TrainConfig, device: str, *, with_learner: bool) -> Layout:
+    """What the recipe asks for. Engines and ranks are placed apart, so that neither can split the other."""
     rollout, learner = config.rollout, config.learner
     on_gpu = device == "cuda"
-    engine = {
-        "CPU": rollout.cpus_per_engine,
-        **({"GPU": rollout.gpus_per_engine} if on_gpu else {}),
-    }
-    rank = {"CPU": learner.cpus_per_rank, **({"GPU": learner.gpus_per_rank} if on_gpu else {})}
-    return [engine] * rollout.num_engines + [rank] * (learner.num_ranks if with_learner else 0)
+    engine = {"CPU": rollout.cpus_per_engine}
+    rank = {"CPU": learner.cpus_per_rank}
+    if on_gpu:
+        engine["GPU"], rank["GPU"] = rollout.gpus_per_engine, learner.gpus_per_rank
+    needed = {"engines": (engine, rollout.num_engines)}
+    return {**needed, "ranks": (rank, learner.num_ranks)} if with_learner else needed
 
 
-def _place(config: TrainConfig, device: str, with_learner: bool) -> PlacementGroup:
-    wanted = bundles(config, device, with_learner)
-    check_enough(wanted, ray.cluster_resources())
-    group = placement_group(wanted, strategy=config.cluster.placement)
+def _place(name: str, bundle: dict[str, float], count: int, strategy: str) -> Role:
+    group = placement_group([bundle] * count, strategy=strategy)
     if not group.wait(timeout_seconds=60):
+        remove_placement_group(group)
         raise UserError(
-            f"cluster.placement={config.cluster.placement}: the cluster has not granted {wanted} within 60 s; "
-            "something else may hold its resources, or no node is large enough for one bundle"
+            f"cluster.placement={strategy}: the cluster has not granted {count} x {bundle} for the {name} within "
+            "60 s; something else may hold its resources, or no node is large enough for one of them"
         )
-    return group
+    return Role(name, bundle, count, group)
 
 
 def check_machine(config: TrainConfig, *, with_learner: bool) -> None:
@@ -125,12 +148,11 @@ def check_machine(config: TrainConfig, *, with_learner: bool) -> None:
             if config.trainer.device == "gpu" or (config.trainer.device == "auto" and gpus)
             else "cpu"
         )
-        check_enough(
-            bundles(config, device, with_learner), {"CPU": os.cpu_count() or 1, "GPU": gpus}
-        )
+        have = {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
+        check_enough(layout(config, device, with_learner=with_learner), have)
 
 
-def check_enough(wanted: list[dict[str, float]], available: Mapping[str, float]) -> None:
+def check_enough(wanted: Layout, available: Mapping[str, float]) -> None:
     """Compare what the recipe asks for with what the cluster has.
 
     Raises:
@@ -141,11 +163,11 @@ def check_enough(wanted: list[dict[str, float]], available: Mapping[str, float])
         "GPU": ("gpus_per_engine", "gpus_per_rank"),
     }
     for kind, (engine_key, rank_key) in settings.items():
-        need = sum(bundle.get(kind, 0.0) for bundle in wanted)
+        need = sum(bundle.get(kind, 0.0) * count for bundle, count in wanted.values())
         have = available.get(kind, 0.0)
         if need > have + 1e-9:
             raise UserError(
                 f"the recipe asks for {need:g} {kind}s and the cluster has {have:g}: lower rollout.num_engines, "
-                f"learner.num_ranks, rollout.{engine_key} or learner.{rank_key} (fractions share a device), "
+                f"learner.num_ranks, rollout.{engine_key} or learner.{rank_key} "
                 + ("or use the CPU stack (STACK=cpu)" if kind == "GPU" else "or add nodes")
             )

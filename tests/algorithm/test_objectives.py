@@ -3,7 +3,34 @@ import math
 import pytest
 import torch
 
-from grpo.algorithm.losses import k3, policy_loss, token_weights
+from grpo.algorithm.aggregation import token_weights
+from grpo.algorithm.kl import k3
+from grpo.algorithm.objectives import OBJECTIVES, Coefficients, LossInputs
+
+grpo = OBJECTIVES["grpo"]
+
+
+def inputs(logp, old, advantage, weight, **changes):
+    """Inputs of an objective for one response."""
+    values = dict(
+        logp_N=logp,
+        old_logp_N=old,
+        behaviour_logp_N=old,
+        reference_logp_N=None,
+        entropy_N=torch.zeros_like(logp),
+        advantage_N=advantage,
+        weight_N=weight,
+        row_N=torch.zeros(len(logp), dtype=torch.long),
+        num_rows=1,
+    )
+    return LossInputs(**{**values, **changes})
+
+
+def policy_loss(logp, old, advantage, weight, clip_low, clip_high):
+    return grpo(
+        inputs(logp, old, advantage, weight), Coefficients(clip_low=clip_low, clip_high=clip_high)
+    )
+
 
 MODES = ["seq-mean-token-mean", "token-mean", "seq-sum-constant"]
 
@@ -22,8 +49,8 @@ def test_clipping_bounds_gains_and_keeps_penalties():
     out = policy_loss(ratio.log(), torch.zeros(4), advantage, weight, clip_low=0.2, clip_high=0.28)
     # gain capped at 1.28, untouched 1.0, penalty held at 0.8, penalty of a grown ratio in full
     assert out.loss.item() == pytest.approx((-1.28 - 1.0 + 0.8 + 2.0) / 4)
-    assert out.clipped.item() == 2
-    assert out.ratio_max.item() == pytest.approx(2.0)
+    assert [value.item() for value in out.means["clip_share"]] == [2, 4]
+    assert out.maxima["ratio_max"].item() == pytest.approx(2.0)
 
 
 def test_a_token_of_weight_zero_neither_counts_nor_clips():
@@ -35,7 +62,9 @@ def test_a_token_of_weight_zero_neither_counts_nor_clips():
         clip_low=0.2,
         clip_high=0.2,
     )
-    assert (out.loss.item(), out.clipped.item(), out.ratio_max.item()) == (0.0, 0, 0.0)
+    clipped, tokens = out.means["clip_share"]
+    assert (out.loss.item(), clipped.item(), tokens.item()) == (0.0, 0, 0)
+    assert out.maxima["ratio_max"].item() == 0.0
 
 
 def test_weights_of_wrong_answers_of_length_10_and_100_under_each_aggregation():
@@ -110,3 +139,46 @@ def test_a_small_policy_learns_to_emit_a_token_within_200_steps():
         loss.backward()
         optimizer.step()
     assert math.exp(model(start[:1]).log_softmax(1)[0, wanted].item()) >= 0.95
+
+
+def test_kl_and_entropy_enter_the_loss_with_their_signs_and_weights():
+    logp = torch.tensor([-1.0, -2.0], dtype=torch.float64)
+    reference = torch.tensor([-0.8, -2.2], dtype=torch.float64)
+    entropy = torch.tensor([0.5, 0.7], dtype=torch.float64)
+    weight = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    out = grpo(
+        inputs(
+            logp,
+            logp,
+            torch.zeros(2, dtype=torch.float64),
+            weight,
+            reference_logp_N=reference,
+            entropy_N=entropy,
+        ),
+        Coefficients(kl_coef=0.1, entropy_coef=0.01),
+    )
+    kl = 0.25 * 0.0214027582 + 0.75 * 0.0187307531  # k3 of d = 0.2 and of d = -0.2
+    bonus = 0.25 * 0.5 + 0.75 * 0.7
+    assert out.loss.item() == pytest.approx(0.1 * kl - 0.01 * bonus, abs=1e-9)
+    assert out.means["kl"][0].item() == pytest.approx(0.0214027582 + 0.0187307531, abs=1e-9)
+
+
+def test_the_gradient_of_kl_pulls_towards_the_reference():
+    logp = torch.tensor([-1.0], requires_grad=True)
+    weight, nothing = torch.ones(1), torch.zeros(1)
+    values = inputs(logp, logp.detach(), nothing, weight, reference_logp_N=torch.tensor([-0.5]))
+    grpo(values, Coefficients(kl_coef=1.0)).loss.backward()
+    # d k3 / d logp = 1 - exp(reference - logp): negative, so that a step down the gradient raises logp
+    assert logp.grad.item() == pytest.approx(1 - math.exp(0.5))
+
+
+def test_clip_widths_are_not_interchangeable():
+    ratio, advantage, weight = torch.tensor([1.25, 0.75]), torch.tensor([1.0, -1.0]), torch.ones(2)
+    out = policy_loss(ratio.log(), torch.zeros(2), advantage, weight, clip_low=0.1, clip_high=0.3)
+    # 1.25 lies below 1.3 and stays; 0.75 lies below 0.9 and is held there
+    assert out.loss.item() == pytest.approx(-1.25 + 0.9)
+
+
+def test_an_unknown_objective_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'grpo'"):
+        OBJECTIVES["grp0"]

@@ -1,0 +1,48 @@
+"""How the answers of the miniature were reached: worked out step by step, or just stated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from grpo.evaluation.metrics import rate
+from grpo.evaluation.probes import PROBES
+from grpo.miniature import arithmetic
+from grpo.types import ScoredGroup
+
+
+@PROBES.register("answer_style")
+def answer_style(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """Shares of worked, bare and untagged responses, and the accuracy within each."""
+    correct: dict[arithmetic.Style, list[float]] = {"worked": [], "bare": [], "none": []}
+    for group in groups:
+        for response, score in zip(group.group.responses, group.scores, strict=True):
+            if "accuracy" in score.components:
+                style = arithmetic.solution_style(response.text)
+                correct[style].append(rate(score, "accuracy"))
+    total = sum(map(len, correct.values()))
+    metrics = {}
+    for style, values in correct.items():
+        metrics[f"{style}_share"] = len(values) / max(total, 1)
+        metrics[f"{style}_accuracy"] = fmean(values) if values else 0.0
+    return metrics
+
+
+def growth(base: Mapping[str, float], final: Mapping[str, float]) -> dict[str, float]:
+    """Where the gain in accuracy came from: the shift between styles, or getting better within
+    each.
+
+    With shares s and accuracies a of each style, s' a' - s a = (s' - s) a + s' (a' - a): the first
+    part is what the base model would have gained by changing how it answers alone, the second is
+    better work within a style.
+    """
+    styles = ("worked", "bare", "none")
+    shift = sum((final[f"{s}_share"] - base[f"{s}_share"]) * base[f"{s}_accuracy"] for s in styles)
+    within = sum(
+        final[f"{s}_share"] * (final[f"{s}_accuracy"] - base[f"{s}_accuracy"]) for s in styles
+    )
+    return {
+        "accuracy_gain": shift + within,
+        "from_shift_of_style": shift,
+        "from_better_work": within,
+    }

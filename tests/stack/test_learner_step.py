@@ -1,0 +1,120 @@
+"""Steps of the real learner against plain torch on whole logits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.models import SMALL_MODEL
+from tests.stack.learner_cases import batch
+
+pytestmark = pytest.mark.stack
+
+TEMPERATURE = 0.8
+
+
+@pytest.fixture(scope="module")
+def found():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.stack.learner_cases", str(SMALL_MODEL)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def distributions(model, sample):
+    """[T, V] log-probs at the positions that predict trained tokens."""
+    ids = torch.from_numpy(sample.token_ids_T).long()
+    logits = model(input_ids=ids[None, :-1]).logits[0].float()
+    return (logits / TEMPERATURE).log_softmax(-1)[torch.from_numpy(sample.loss_mask_T[1:])]
+
+
+def token_logp(model, sample):
+    targets = torch.from_numpy(sample.token_ids_T[sample.loss_mask_T]).long()
+    return distributions(model, sample).gather(1, targets[:, None])[:, 0]
+
+
+def reference_steps(num_steps, lr, kl_coef, entropy_coef, clip_low, clip_high):
+    """What two updates a batch with KL, entropy and unequal clips do, written out with autograd."""
+    model = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.float32)
+    frozen = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, eps=1.0, weight_decay=0.0)
+    samples, advantages = batch()
+    for _ in range(num_steps):
+        with torch.no_grad():
+            old = [token_logp(model, sample) for sample in samples]
+        for first in (0, 4):
+            loss = torch.zeros(())
+            for i in range(first, first + 4):
+                all_logp = distributions(model, samples[i])
+                logp = token_logp(model, samples[i])
+                with torch.no_grad():
+                    reference = token_logp(frozen, samples[i])
+                ratio = (logp - old[i]).exp()
+                clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+                gain = torch.minimum(ratio * advantages[i], clipped * advantages[i])
+                kl = (reference - logp).exp() - (reference - logp) - 1
+                entropy = -(all_logp.exp() * all_logp).sum(-1)
+                token_loss = -gain + kl_coef * kl - entropy_coef * entropy
+                loss = loss + token_loss.mean() / 4
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    with torch.no_grad():
+        return [token_logp(model, sample).tolist() for sample in samples]
+
+
+def distance(first, second):
+    return max(
+        abs(a - b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_two_updates_with_kl_entropy_and_unequal_clips_equal_autograd_on_whole_logits(found):
+    wanted = reference_steps(
+        2, lr=2.0, kl_coef=0.3, entropy_coef=0.05, clip_low=0.02, clip_high=0.05
+    )
+    moved = distance(wanted, found["before"])
+    assert moved > 0.1
+    assert distance(found["full"], wanted) < 2e-3 * moved
+    assert found["full_stats"][0]["clip_share"] > 0  # the second update of the batch was clipped
+
+
+def test_measured_scalars_are_those_of_whole_logits(found):
+    """KL is a sum over tokens, entropy and mismatch are means, all under the weights after both steps."""
+    samples, _ = batch()
+    for sample, before, after, (kl, _, mismatch) in zip(
+        samples, found["before"], found["full"], found["measured"], strict=True
+    ):
+        assert kl == pytest.approx(sum(after) - sum(before), rel=1e-3, abs=1e-3)
+        assert mismatch == pytest.approx(sum(after) / sample.num_trained + 1.0, rel=1e-4)
+
+
+def test_without_a_learning_rate_nothing_moves_and_twice_the_rate_moves_twice_as_far(found):
+    assert found["lr 0.0"] == found["before"]
+    once, twice = (
+        [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(now, found["before"], strict=True)]
+        for now in (found["lr 0.001"], found["lr 0.002"])
+    )
+    norm = sum(a * a for row in once for a in row)
+    ratio = sum(a * b for x, y in zip(once, twice, strict=True) for a, b in zip(x, y, strict=True))
+    assert ratio / norm == pytest.approx(2.0, rel=0.02)
+
+
+def test_checkpointing_runs_each_layer_twice_and_changes_no_gradient(found):
+    (plain, norm), (checkpointed, same) = (found[f"checkpointing {on}"] for on in (False, True))
+    assert (plain, checkpointed) == (1, 2)
+    assert same == pytest.approx(norm, rel=1e-5)
+
+
+def test_in_bf16_many_micro_batches_give_the_gradient_of_one(found):
+    # bf16 keeps 8 bits of a number; sums in bf16 over micro-batches would lose several times that.
+    assert found["bf16 40"] == pytest.approx(found["bf16 10000"], rel=2**-8)
