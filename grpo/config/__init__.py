@@ -1,12 +1,13 @@
 """The recipe: its schema, how it is read, and which combinations of settings cannot work."""
 
+from grpo.config.load import RECIPES, load_config
 from grpo.config.schema import (
-    RECIPES,
     AlgorithmConfig,
     BatchConfig,
     ClusterConfig,
     DataConfig,
     EvaluationConfig,
+    HealthConfig,
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
@@ -14,9 +15,10 @@ from grpo.config.schema import (
     RolloutConfig,
     SamplingConfig,
     SourceConfig,
+    TrackingConfig,
     TrainConfig,
     TrainerConfig,
-    load_config,
+    WandbConfig,
 )
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "ClusterConfig",
     "DataConfig",
     "EvaluationConfig",
+    "HealthConfig",
     "LearnerConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -33,7 +36,9 @@ __all__ = [
     "RolloutConfig",
     "SamplingConfig",
     "SourceConfig",
+    "TrackingConfig",
     "TrainConfig",
     "TrainerConfig",
+    "WandbConfig",
     "load_config",
 ]

@@ -37,7 +37,7 @@ def load_problems(name: str, source: SourceConfig, seed: int) -> list[Problem]:
         split: arithmetic.Split = "held_out" if name == "held_out" else "train"
         seed = 0 if split == "held_out" else seed
         return arithmetic.distinct_problems(
-            source.arithmetic, split, source.num_problems, seed=seed
+            arithmetic.ArithmeticSpec(**source.arithmetic), split, source.num_problems, seed=seed
         )
     except (DataError, ValueError) as error:
         raise UserError(f"data.{name}: {error}") from None
