@@ -14,9 +14,9 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from grpo.common.errors import RecipeError, UserError
 from grpo.common.names import hint
@@ -33,6 +33,14 @@ class Settings(BaseModel):
 
 
 UNSET = "???"  # a value that the command line has to give
+
+
+def _expand(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+# A path in which `~` is the home folder
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_expand)]
 
 
 def compose(
@@ -64,6 +72,10 @@ def compose(
     if not (folder / f"{name}.yaml").is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml"))
         raise UserError(f"--config-name {name}: no such recipe in {folder}; {hint(name, known)}")
+    # Hydra's grammar refuses `key=~/folder`, which is what a person writes.
+    overrides = [
+        re.sub(r"^([+\w.]+)=(~(/[^\s'\"]*)?)$", r"\1='\2'", override) for override in overrides
+    ]
     places = [folder.resolve()] + ([] if shared is None else [shared.resolve()])
     try:
         groups = [f"hydra.searchpath=[{', '.join(map(_quoted, places[1:]))}]"]

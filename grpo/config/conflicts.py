@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from data.mappings import MAPPINGS
 from data.templates import CHAT_PREFIX, TEMPLATES
 from grpo.common.names import hint
-from grpo.config.schema import SourceConfig, TrainConfig, is_chat
+from grpo.config.schema import TrainConfig, is_chat
 from rewards import Scorer
 
 
@@ -38,8 +37,6 @@ def check_names(config: TrainConfig) -> list[str]:
     ]
     if config.model.base is not None:
         wanted.append(("model.base", config.model.base, config.model.base, None))
-    for key, source in (("train", config.data.train), ("held_out", config.data.held_out)):
-        wanted.append((f"data.{key}.mapping", source.mapping, source.mapping, MAPPINGS))
     return [
         f"{key}={value}: no such name; {hint(name, known)}"
         for key, value, name, known in wanted
@@ -104,22 +101,6 @@ def _model_and_data(config: TrainConfig) -> list[str]:
             "data.curriculum.kind=prioritised: failure rates come from the reward accuracy; add it "
             "to rewards.components"
         )
-    for name, source in (("train", data.train), ("held_out", data.held_out)):
-        problems += _source(f"data.{name}", source)
-    return problems
-
-
-def _source(path: str, source: SourceConfig) -> list[str]:
-    if source.source == "file":
-        return [] if source.path else [f"{path}.path: missing; source file needs one"]
-    problems = []
-    if source.path is not None:
-        problems.append(
-            f"{path}.path={source.path}: source {source.source} generates its problems; "
-            "set source=file"
-        )
-    if source.num_problems is None:
-        problems.append(f"{path}.num_problems: missing; a generator needs to know how many")
     return problems
 
 

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from data.curriculum import CurriculumSpec
+from data.curricula.spec import CurriculumSpec
+from data.sources.spec import Source
 from data.templates import CHAT_PREFIX, TEMPLATES, Template
-from grpo.common.recipes import Settings
+from grpo.common.recipes import PathText, Settings
 from rewards import Component, Scorer
 
 
 class Unit(str):
     """The unit of a setting, for the documentation."""
-
-
-def _expand(path: str) -> str:
-    return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -38,7 +34,6 @@ PositiveShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(ge=1), Unit("tokens")]
 Seconds = Annotated[int, Field(ge=1), Unit("seconds")]
 Text = Annotated[str, Field(min_length=1)]
-PathText = Annotated[str, Field(min_length=1), AfterValidator(_expand)]
 
 
 class ModelConfig(Settings):
@@ -54,31 +49,12 @@ class ModelConfig(Settings):
     """Precision of the weights. `auto` is float32 on CPU and bfloat16 on GPU."""
 
 
-class SourceConfig(Settings):
-    """Where problems come from: a file, or a registered generator."""
-
-    source: Text = "file"
-    """`file`, or the name of a generator."""
-    path: PathText | None = None
-    """JSONL, JSON or Parquet, also compressed with gzip. `~` is your home folder."""
-    mapping: Text = "plain"
-    """How rows become problems. `plain` reads the columns id, problem and answer."""
-    max_bad_rows: Index = 0
-    """Rows that may be skipped. One more ends the start."""
-    num_problems: Count | None = None
-    """The first N problems. Null takes all of a file. A generator needs a number."""
-    arithmetic: dict[str, Any] = Field(default={})
-    """Options of the generator of that name."""
-
-
 class DataConfig(Settings):
     """Training and held-out problems, and the template that makes prompts of them."""
 
-    train: Annotated[SourceConfig, Field(examples=[{"source": "file", "path": "problems.jsonl"}])]
-    """The problems that are trained on."""
-    held_out: Annotated[
-        SourceConfig, Field(examples=[{"source": "file", "path": "problems.jsonl"}])
-    ]
+    train: Annotated[Source, Field(examples=[{"source": "file", "path": "problems.jsonl"}])]
+    """The problems that are trained on. data/generators has the generators and their options."""
+    held_out: Annotated[Source, Field(examples=[{"source": "file", "path": "problems.jsonl"}])]
     """The problems that measure progress. None of them may be trained on."""
     template: Text = "r1_zero"
     """A name of data/templates.py. `chat` is the chat template of the tokenizer, and `chat:NAME` is
