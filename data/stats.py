@@ -14,10 +14,10 @@ from pathlib import Path
 
 from data.cleaning.answers import normalise
 from data.cleaning.text import key
-from data.errors import EXIT_BAD_DATA, DataError
-from data.loading.records import read_records
-from data.loading.rows import Validator
-from data.mappings import lookup
+from grpo.common.errors import EXIT_CONFIG, UserError
+from data.sources.records import read_records
+from data.sources.rows import Validator
+from data.sources.mappings import lookup
 from data.types import Problem
 
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -89,9 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"bad row: {row}")
             if validator.bad_rows:
                 print(f"bad rows: {len(validator.bad_rows)}")
-    except DataError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_DATA
+        return EXIT_CONFIG
     return 0
 
 

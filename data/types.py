@@ -1,10 +1,12 @@
-"""What `data` hands out: problems with a checkable answer."""
+"""The record that everything here makes or reads: a problem with its checkable answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+_FIELDS = ("id", "problem", "answer", "source", "level", "reward")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,29 +18,31 @@ class Problem:
     answer: str
     source: str
     level: str | None = None
+    reward: str | None = None  # component of a recipe that checks the answer; None: every one
     extra: Mapping[str, Any] = field(
         default_factory=dict, hash=False, compare=False
     )  # columns kept as they came
 
     def to_row(self) -> dict[str, Any]:
-        """The problem as one row of our JSONL: `id`, `problem`, `answer`, `source`, `level`, other
-        columns.
+        """The problem as one row of our JSONL: `id`, `problem`, `answer`, `source`, `level`,
+        `reward`, other columns.
         """
         row: dict[str, Any] = {"id": self.id, "problem": self.question, "answer": self.answer}
         row["source"] = self.source
-        if self.level is not None:
-            row["level"] = self.level
+        for name, value in (("level", self.level), ("reward", self.reward)):
+            if value is not None:
+                row[name] = value
         return row | {key: value for key, value in self.extra.items() if key not in row}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Problem:
         """The inverse of `to_row`, for rows that `to_row` wrote."""
-        known = ("id", "problem", "answer", "source", "level")
         return cls(
             id=row["id"],
             question=row["problem"],
             answer=row["answer"],
             source=row["source"],
             level=row.get("level"),
-            extra={key: value for key, value in row.items() if key not in known},
+            reward=row.get("reward"),
+            extra={key: value for key, value in row.items() if key not in _FIELDS},
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo.common.errors import UserError
 from grpo.common.files import write_atomically
-from grpo.common.names import import_modules
+from grpo.common.names import hint
 from grpo.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def load_inputs(
     Raises:
         UserError: any of them cannot be used, or this machine, where nothing but it is asked for, is too small.
     """
-    import_modules(config.modules)
+    from grpo.algorithm.objectives import OBJECTIVES
     from grpo.learner.model_folder import check_model, end_token_ids, load_tokenizer, model_folder
     from grpo.rollout.prompts import check_disjoint, check_lengths, load_problems, make_prompts
     from grpo.types import SamplingSettings
@@ -217,7 +217,6 @@ def engine_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
     from grpo.rollout.vllm.engine import EngineSpec
 
     rollout = config.rollout
-    eager = rollout.enforce_eager
     return EngineSpec(
         model_folder=inputs.model_folder,
         device=device,
@@ -228,7 +227,7 @@ def engine_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
         kv_cache_gib=rollout.kv_cache_gib,
         gpu_memory_share=rollout.gpu_memory_share,
         tensor_parallel=max(1, int(rollout.gpus_per_engine)) if device == "cuda" else 1,
-        enforce_eager=device == "cpu" if eager is None else eager,
+        enforce_eager=rollout.is_eager(device),
         end_token_ids=inputs.end_token_ids,
     )
 

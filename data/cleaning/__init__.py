@@ -15,7 +15,7 @@ from data.cleaning.guessable import DropChoices
 from data.cleaning.length import PromptLength
 from data.cleaning.rates import GuessRate, PassRate
 from data.cleaning.select_s1 import SelectS1
-from data.errors import DataError
+from grpo.common.errors import UserError
 from data.options import check_options, hint
 
 STAGES: dict[str, type[Stage]] = {
@@ -51,9 +51,9 @@ def make_stage(name: str, options: Mapping[str, Any]) -> Stage:
     """A stage from a recipe's `stages.<name>` block.
 
     Raises:
-        DataError: no such stage, an unknown option, a wrong value, or a missing one.
+        UserError: no such stage, an unknown option, a wrong value, or a missing one.
     """
     if name not in STAGES:
-        raise DataError(f"stages.{name}: no such stage{hint(name, STAGES)}")
+        raise UserError(f"stages.{name}: no such stage{hint(name, STAGES)}")
     check_options(STAGES[name], options, f"stages.{name}")
     return STAGES[name](**options)

@@ -65,7 +65,7 @@ class Stage(ABC):
         """Refuse, before any work, what is known to fail: a file or a model that is not there.
 
         Raises:
-            DataError: what is missing.
+            UserError: what is missing.
         """
         return None  # most stages need nothing
 

@@ -27,8 +27,8 @@ from typing import ClassVar, NamedTuple
 
 from data.cleaning import text
 from data.cleaning.base import Context, Dropped, Result, Stage
-from data.errors import DataError
-from data.parallel import map_ordered
+from grpo.common.errors import UserError
+from data.cleaning.parallel import map_ordered
 from data.types import Problem
 
 _MIN_NGRAMS = 4  # a text of a dozen words has too few n-grams for a share to mean anything
@@ -54,7 +54,7 @@ class Decontaminate(Stage):
 
     def __post_init__(self) -> None:
         if not (0 < self.threshold <= 1 and 0 < self.ngram_share <= 1 and self.ngram >= 1):
-            raise DataError(
+            raise UserError(
                 f"stages.{self.name}: threshold={self.threshold} and ngram_share={self.ngram_share} must be "
                 f"in (0, 1], ngram={self.ngram} at least 1"
             )

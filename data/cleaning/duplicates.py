@@ -11,7 +11,7 @@ from data.cleaning import text
 from data.cleaning.answers import answer_key, same_answer
 from data.cleaning.base import Context, Dropped, Result, Stage
 from data.cleaning.neighbours import first_similar
-from data.errors import DataError
+from grpo.common.errors import UserError
 from data.types import Problem
 
 
@@ -104,7 +104,7 @@ class NearDuplicates(Stage):
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
-            raise DataError(f"stages.{self.name}.threshold={self.threshold}: must be in (0, 1]")
+            raise UserError(f"stages.{self.name}.threshold={self.threshold}: must be in (0, 1]")
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         matches: dict[

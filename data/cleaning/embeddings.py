@@ -18,7 +18,7 @@ from data.cleaning import text
 from data.cleaning.answers import answer_key
 from data.cleaning.base import Context, Dropped, Result, Stage
 from data.cleaning.duplicates import groups
-from data.errors import DataError
+from grpo.common.errors import UserError
 from data.types import Problem
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> [N, D] rows of length 1
@@ -70,17 +70,17 @@ def load_model(name: str) -> Embed:
     """An embedding function.
 
     Raises:
-        DataError: the extra is not installed, or the model cannot be loaded.
+        UserError: the extra is not installed, or the model cannot be loaded.
     """
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise DataError(
+        raise UserError(
             "stage embedding_duplicates needs sentence-transformers (pip install sentence-transformers); "
             "near_duplicates works without it"
         ) from error
     try:
         model = SentenceTransformer(name, device="cpu")
     except (OSError, ValueError) as error:
-        raise DataError(f"embedding model {name}: cannot be loaded: {str(error)[:200]}") from error
+        raise UserError(f"embedding model {name}: cannot be loaded: {str(error)[:200]}") from error
     return lambda texts: np.asarray(model.encode(list(texts), normalize_embeddings=True))

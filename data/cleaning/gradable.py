@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from data.parallel import map_ordered
+from data.cleaning.parallel import map_ordered
 from data.types import Problem
 from rewards import accuracy_reward
 from rewards.maths import IN_PROCESS, is_set_of_numbers

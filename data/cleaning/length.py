@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from data.errors import DataError
+from grpo.common.errors import UserError
 from data.templates import resolve
 from data.types import Problem
 
@@ -28,10 +28,10 @@ class PromptLength(Stage):
     def check(self) -> None:
         try:
             resolve(self.template, load_tokenizer(self.tokenizer))
-        except DataError:
+        except UserError:
             raise
         except ValueError as error:
-            raise DataError(f"stages.{self.name}.template: {error}") from error
+            raise UserError(f"stages.{self.name}.template: {error}") from error
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         tokenizer = load_tokenizer(self.tokenizer)
@@ -56,7 +56,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or of a model name.
 
     Raises:
-        DataError: it cannot be loaded.
+        UserError: it cannot be loaded.
     """
     try:
         from transformers import AutoTokenizer
@@ -64,4 +64,4 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataError(f"tokenizer {name}: cannot be loaded: {reason}") from error
+        raise UserError(f"tokenizer {name}: cannot be loaded: {reason}") from error

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from data.errors import DataError
-from data.loading.records import read_records
+from grpo.common.errors import UserError
+from data.sources.records import read_records
 from data.types import Problem
 
 Missing = Literal["keep", "drop", "stop"]
@@ -38,7 +38,7 @@ class RateStage(Stage):
         rates = read_rates(Path(self.path))
         absent = [problem.id for problem in problems if problem.id not in rates]
         if absent and self.missing == "stop":
-            raise DataError(
+            raise UserError(
                 f"{self.path}: no pass_rate for {len(absent)} of {len(problems)} problems, the first "
                 f"{absent[0]!r}; measure them, or set stages.{self.name}.missing to keep or drop"
             )
@@ -104,25 +104,25 @@ def read_rates(path: Path) -> dict[str, float]:
     """`id` -> `pass_rate` of a JSONL file.
 
     Raises:
-        DataError: an unreadable file, a row without the two, a rate outside 0..1, or an id with two
+        UserError: an unreadable file, a row without the two, a rate outside 0..1, or an id with two
         rates.
     """
     rates: dict[str, float] = {}
     for record in read_records(path):
         row = record.row
         if row is None:
-            raise DataError(f"{path}, line {record.line}: {record.fault}")
+            raise UserError(f"{path}, line {record.line}: {record.fault}")
         problem_id, rate = row.get("id"), row.get("pass_rate")
         if not isinstance(problem_id, (str, int)) or isinstance(problem_id, bool):
-            raise DataError(
+            raise UserError(
                 f"{path}, line {record.line}: id: needs a text; the row has {', '.join(sorted(row))[:200]}"
             )
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
-            raise DataError(
+            raise UserError(
                 f"{path}, line {record.line}: pass_rate: {rate!r} is not a number from 0 to 1"
             )
         if rates.setdefault(str(problem_id), float(rate)) != rate:
-            raise DataError(
+            raise UserError(
                 f"{path}, line {record.line}: id {problem_id!r} has two different pass rates"
             )
     return rates

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from data.errors import DataError
+from grpo.common.errors import UserError
 from data.types import Problem
 
 _BROKEN = re.compile(
@@ -52,7 +52,7 @@ class SelectS1(Stage):
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         if self.size < 1:
-            raise DataError(f"stages.select_s1.size={self.size}: must be at least 1")
+            raise UserError(f"stages.select_s1.size={self.size}: must be at least 1")
         dropped: dict[int, str] = {}
         for i, problem in enumerate(problems):
             if reason := self._unfit(problem):

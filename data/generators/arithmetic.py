@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from data.generators.base import Generator, Item
+from data.generators.levels import Generator, Item
 
 LEVELS = 6
 _BINDING = {"+": 1, "-": 1, "*": 2}

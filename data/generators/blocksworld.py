@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from data.generators.base import Generator, Item
+from data.generators.levels import Generator, Item
 
 LEVELS = 4  # 3 to 6 blocks; 6 blocks have 4,051 arrangements, so the search is quick
 

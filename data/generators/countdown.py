@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from fractions import Fraction
 
-from data.generators.base import Generator, Item
+from data.generators.levels import Generator, Item
 
 LEVELS = 4  # 3 to 6 numbers
 _MAX_TARGET = 999

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import product
 
-from data.generators.base import Generator, Item
+from data.generators.levels import Generator, Item
 
 LEVELS = 6
 NAMES = ("Ava", "Ben", "Cleo", "Dan", "Edda", "Finn", "Gus", "Hanna")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 
-from data.generators.base import Generator, Item
+from data.generators.levels import Generator, Item
 
 DIGITS = (
     (1, 1),

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from data.generators.base import Generator, Item
+from data.generators.levels import Generator, Item
 from data.generators.stories import NAMES, STORIES, Story
 from data.types import Problem
 

@@ -18,10 +18,13 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from data.templates import TEMPLATES
 from data.types import Problem
+from grpo.common.recipes import Settings
 
 Split = Literal["train", "held_out"]
 Style = Literal["worked", "bare", "none"]
@@ -39,21 +42,15 @@ _APPLY: dict[str, Callable[[int, int], int]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArithmeticSpec:
+class ArithmeticSpec(Settings):
     """Which expressions there are."""
 
-    lengths: tuple[int, ...] = (3, 4)  # numbers in an expression
-    max_term: int = 20  # numbers outside the product are 1 ... max_term
-    max_factor: int = 9  # numbers inside it are 2 ... max_factor
-
-    def __post_init__(self) -> None:
-        if not self.lengths or min(self.lengths) < 2:
-            raise ValueError(f"lengths={list(self.lengths)}: name at least one, and none below 2")
-        if self.max_term < 1 or self.max_factor < 2:
-            raise ValueError(
-                f"max_term={self.max_term}, max_factor={self.max_factor}: at least 1 and 2"
-            )
+    lengths: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (3, 4)
+    """Numbers in an expression."""
+    max_term: Annotated[int, Field(ge=1)] = 20
+    """Numbers outside the product are 1 ... max_term."""
+    max_factor: Annotated[int, Field(ge=2)] = 9
+    """Numbers inside the product are 2 ... max_factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,28 +172,27 @@ def solution_style(response: str) -> Style:
     return "worked" if _STEP.search(thought[1]) else "bare"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CorpusSpec:
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class CorpusSpec(Settings):
     """The mix of the pre-training text, as shares of its documents; the rest are arithmetic facts.
 
     Like text that people write, answers without work are often wrong: `slips` is the share of
     those that are off.
     """
 
-    worked: float = 0.26
-    bare: float = 0.32
-    untagged: float = 0.15
-    slips: float = 0.6
-    facts_per_line: int = 4
+    worked: Share = 0.26
+    bare: Share = 0.32
+    untagged: Share = 0.15
+    slips: Share = 0.6
+    facts_per_line: Annotated[int, Field(ge=1)] = 4
 
-    def __post_init__(self) -> None:
-        if (
-            min(self.worked, self.bare, self.untagged) < 0
-            or self.worked + self.bare + self.untagged > 1
-        ):
-            raise ValueError(
-                f"shares of the pre-training text must be >= 0 and sum to at most 1: {self}"
-            )
+    @model_validator(mode="after")
+    def _sum(self) -> CorpusSpec:
+        if self.worked + self.bare + self.untagged > 1:
+            raise ValueError(f"shares of the pre-training text must sum to at most 1: {self}")
+        return self
 
 
 def corpus(spec: ArithmeticSpec, mix: CorpusSpec, *, seed: int) -> Iterator[str]:

@@ -20,10 +20,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field, model_validator
+
+from grpo.common.recipes import Settings, check
 from grpo.learner.model_folder import BUILDERS
 from grpo.miniature import arithmetic
 from grpo.miniature.arithmetic import ArithmeticSpec, CorpusSpec, corpus
@@ -36,42 +38,31 @@ EOS, PAD = "<|endoftext|>", "<|pad|>"
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile("|".join(TAGS))
-_SIZES = (
-    "num_layers",
-    "hidden_size",
-    "num_heads",
-    "intermediate_size",
-    "num_steps",
-    "documents_per_step",
-    "num_slices",
-)
+Size = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaseModelSpec:
+class BaseModelSpec(Settings):
     """Everything that decides the weights: the text, the architecture, and how it learns the text."""
 
-    problems: ArithmeticSpec = field(default_factory=ArithmeticSpec)
-    corpus: CorpusSpec = field(default_factory=CorpusSpec)
-    num_layers: int = 3
-    hidden_size: int = 128
-    num_heads: int = 4
-    intermediate_size: int = 256
+    problems: ArithmeticSpec = ArithmeticSpec()
+    corpus: CorpusSpec = CorpusSpec()
+    num_layers: Size = 3
+    hidden_size: Size = 128
+    num_heads: Size = 4
+    intermediate_size: Size = 256
     vocab_size: int = 320  # a multiple of 64; what the tokenizer does not use is padding
     tied_embeddings: bool = True
     max_position_embeddings: int = 512
-    num_steps: int = 1300
-    documents_per_step: int = 64
-    num_slices: int = 4  # of a step's documents, a thread for each, whatever the number of cores
+    num_steps: Size = 1300
+    documents_per_step: Size = 64
+    num_slices: Size = 4  # of a step's documents, a thread for each, whatever the number of cores
     matrix_lr: float = 0.02  # Muon, for the matrices of the layers
     lr: float = 3e-3  # AdamW, for everything else
     warmup_steps: int = 50
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        for name in _SIZES:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+    @model_validator(mode="after")
+    def _shapes(self) -> BaseModelSpec:
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 32:
             raise ValueError(
                 f"hidden_size={self.hidden_size} over num_heads={self.num_heads} must give heads of a "
@@ -79,6 +70,7 @@ class BaseModelSpec:
             )
         if self.vocab_size % 64:
             raise ValueError(f"vocab_size={self.vocab_size} must be a multiple of 64")
+        return self
 
 
 @BUILDERS.register("miniature")
@@ -88,9 +80,7 @@ def build(options: Mapping[str, Any], cache_dir: Path) -> Path:
     Raises:
         ValueError: options that the spec does not have, or that cannot be.
     """
-    from grpo.config import strict
-
-    spec, problems = strict.read(BaseModelSpec, options, "model.base_options")
+    spec, problems = check(BaseModelSpec, options)
     if spec is None or problems:
         raise ValueError("; ".join(problems))
     return build_base_model(spec, cache_dir)
@@ -101,7 +91,7 @@ def cache_key(spec: BaseModelSpec) -> str:
     files = (Path(__file__), Path(__file__).with_name("muon.py"), Path(arithmetic.__file__))
     code = [file.read_text(encoding="utf-8") for file in files]
     return hashlib.sha256(
-        json.dumps([asdict(spec), arithmetic.TEMPLATE.text, *code], sort_keys=True).encode()
+        json.dumps([spec.model_dump(), arithmetic.TEMPLATE.text, *code], sort_keys=True).encode()
     ).hexdigest()[:16]
 
 
@@ -193,7 +183,7 @@ def save(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "base_model_spec.json").write_text(
-        json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8"
+        json.dumps(spec.model_dump(), indent=2) + "\n", encoding="utf-8"
     )
 
 

@@ -5,21 +5,18 @@ started.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from data.curriculum import make_curriculum
-from data.errors import DataError
-from data.loading import load_file
+from data.curricula import make_curriculum
+from data.sources import Source, load
 from data.templates import Template
 from data.types import Problem
 from grpo.common.errors import UserError
-from grpo.config import SourceConfig, TrainConfig
-from grpo.miniature import arithmetic
+from grpo.config import TrainConfig
 from grpo.types import Prompt
 
 
-def load_problems(name: str, source: SourceConfig, seed: int) -> list[Problem]:
+def load_problems(name: str, source: Source, seed: int) -> list[Problem]:
     """The problems of `data.train` or `data.held_out`. The held-out set is the same for every seed
     of a run.
 
@@ -27,20 +24,13 @@ def load_problems(name: str, source: SourceConfig, seed: int) -> list[Problem]:
         UserError: a file that cannot be used, or a generator that has fewer problems than asked
         for.
     """
-    try:
-        if source.source == "file":
-            assert source.path is not None
-            return load_file(Path(source.path), source.mapping, source.max_bad_rows)[
-                : source.num_problems
-            ]
-        assert source.num_problems is not None
-        split: arithmetic.Split = "held_out" if name == "held_out" else "train"
-        seed = 0 if split == "held_out" else seed
-        return arithmetic.distinct_problems(
-            source.arithmetic, split, source.num_problems, seed=seed
-        )
-    except (DataError, ValueError) as error:
-        raise UserError(f"data.{name}: {error}") from None
+    is_held_out = name == "held_out"
+    return load(
+        source,
+        name=f"data.{name}",
+        seed=0 if is_held_out else seed,
+        split="held_out" if is_held_out else "train",
+    )
 
 
 def make_prompts(problems: Iterable[Problem], template: Template, tokenizer: Any) -> list[Prompt]:

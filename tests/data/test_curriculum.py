@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from data.curriculum import (
+from data.curricula import (
     Bucketed,
     Curriculum,
     CurriculumSpec,

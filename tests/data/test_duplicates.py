@@ -16,7 +16,7 @@ from data.cleaning.duplicates import ConflictingAnswers, ExactDuplicates, NearDu
 from data.cleaning.embeddings import EmbeddingDuplicates, repeats
 from data.cleaning.neighbours import first_similar
 from data.cleaning.text import jaccard, key
-from data.errors import DataError
+from grpo.common.errors import UserError
 from tests.data.helpers import problem
 
 
@@ -213,5 +213,5 @@ def test_embedding_duplicates_compare_with_what_is_kept() -> None:
 
 def test_the_embedding_stage_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
-    with pytest.raises(DataError, match="pip install sentence-transformers"):
+    with pytest.raises(UserError, match="pip install sentence-transformers"):
         EmbeddingDuplicates().run([problem("a")], Context())

@@ -13,7 +13,7 @@ from itertools import islice
 
 import pytest
 
-from data.errors import DataError
+from grpo.common.errors import UserError
 from data.generators import GENERATORS, generate
 from data.generators.blocksworld import shortest_plan
 from data.generators.countdown import solve
@@ -60,9 +60,9 @@ def test_a_problem_depends_on_its_number_alone(name: str) -> None:
 
 
 def test_an_unknown_generator_or_level_is_named() -> None:
-    with pytest.raises(DataError, match="'sudoku' is not known"):
+    with pytest.raises(UserError, match="'sudoku' is not known"):
         generate("sudoku", seed=0, count=1)
-    with pytest.raises(DataError, match=r"level=9 is outside 1..6"):
+    with pytest.raises(UserError, match=r"level=9 is outside 1..6"):
         generate("knights", seed=0, count=1, level=9)
 
 

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.errors import DataError, RowFault
-from data.loading import load_file
-from data.loading.records import read_records
-from data.loading.rows import Validator
-from data.loading.source import SourceConfig, from_mapping, load_source
-from data.mappings import MAPPINGS, columns
+from data.sources.mappings import RowFault
+from grpo.common.errors import UserError
+from data.sources import load_file
+from data.sources.records import read_records
+from data.sources.rows import Validator
+from data.sources.source import SourceConfig, from_mapping, load_source
+from data.sources.mappings import MAPPINGS, columns
 from tests.data.helpers import read_jsonl, write_jsonl
 
 ROWS = [
@@ -77,7 +78,7 @@ def test_ids_are_unique_across_sources(tmp_path: Path) -> None:
         path = write_jsonl(tmp_path / f"{name}.jsonl", [ROWS[0], {**ROWS[1], "id": name}])
         load_source(SourceConfig(name=name, path=str(path)), validator)
     with pytest.raises(
-        DataError, match=r"y\.jsonl, line 1: id: duplicate id 'a', first used in .*x\.jsonl, line 1"
+        UserError, match=r"y\.jsonl, line 1: id: duplicate id 'a', first used in .*x\.jsonl, line 1"
     ):
         validator.check()
 
@@ -183,18 +184,18 @@ def test_source_settings_are_checked() -> None:
         ({"path": "x", "pathh": "y"}, "pathh: unknown option; did you mean 'path'"),
         ({"path": "x", "columns": {"text": "y"}}, "text is not question"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(UserError, match=message):
             from_mapping("s", options)
 
 
 def test_a_hugging_face_set_needs_a_commit_unless_it_is_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="revision=main is not a commit"):
+    with pytest.raises(UserError, match="revision=main is not a commit"):
         load_source(SourceConfig(name="s", dataset="openai/gsm8k", revision="main"), Validator())
     (tmp_path / "set").mkdir()
     write_jsonl(tmp_path / "set" / "train.jsonl", [{"question": "q", "answer": "x #### 3"}])
     source = SourceConfig(name="s", dataset=str(tmp_path / "set"), split="train", mapping="gsm8k")
     assert [p.answer for p in load_source(source, Validator())] == ["3"]
-    with pytest.raises(DataError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="cannot be loaded"):
         load_source(
             SourceConfig(name="s", dataset=str(tmp_path / "set"), split="nosplit"), Validator()
         )
@@ -208,7 +209,7 @@ def test_an_uncached_set_fails_offline_with_a_message(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match=r"data set nobody/nothing .* cannot be loaded"):
+    with pytest.raises(UserError, match=r"data set nobody/nothing .* cannot be loaded"):
         load_source(
             SourceConfig(name="s", dataset="nobody/nothing", revision="0123abc"), Validator()
         )

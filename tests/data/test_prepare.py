@@ -10,8 +10,8 @@ import yaml
 
 from data.cleaning import STAGES, Decontaminate, ExactDuplicates, make_stage
 from data.cleaning.base import Context, Result
-from data.cleaning.pipeline import run_pipeline
-from data.errors import DataError
+from data.prepare.pipeline import run_pipeline
+from grpo.common.errors import UserError
 from data.generators import generate
 from data.recipe import RECIPES, compose, from_dict, from_recipe
 from data.types import Problem
@@ -133,7 +133,7 @@ def test_rates_filter_too_easy_too_hard_and_guessable(tmp_path: Path) -> None:
 def test_a_problem_without_a_rate_stops_stays_or_goes(tmp_path: Path) -> None:
     rates = write_jsonl(tmp_path / "rates.jsonl", [{"id": "a", "pass_rate": 0.5}])
     problems = [problem("a"), problem("b")]
-    with pytest.raises(DataError, match="no pass_rate for 1 of 2 problems, the first 'b'"):
+    with pytest.raises(UserError, match="no pass_rate for 1 of 2 problems, the first 'b'"):
         make_stage("pass_rate", {"path": str(rates)}).run(problems, Context())
     kept = [
         len(
@@ -156,7 +156,7 @@ def test_a_problem_without_a_rate_stops_stays_or_goes(tmp_path: Path) -> None:
 )
 def test_a_bad_file_of_rates_is_named(row: dict[str, object], message: str, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rates.jsonl", [row])
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         make_stage("pass_rate", {"path": str(path)}).run([problem("a")], Context())
 
 
@@ -167,7 +167,7 @@ def test_every_recipe_becomes_a_run_once_its_blanks_are_filled(path: Path, tmp_p
     filled = json.loads(json.dumps(raw).replace('"???"', '"0123abc"'))
     config = from_dict(filled | {"output": str(tmp_path / "out.jsonl")})
     assert config.sources and config.stages
-    with pytest.raises(DataError, match=r"must be set: .*output"):
+    with pytest.raises(UserError, match=r"must be set: .*output"):
         from_dict(raw)
 
 
@@ -190,14 +190,14 @@ def test_a_recipe_takes_flags_and_overrides(tmp_path: Path) -> None:
         ("foo=1", "foo: unknown"),
         ("a==", "recipe"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(UserError, match=message):
             from_recipe("deepscaler", [override], None, {"output": "o.jsonl"}, ["a.jsonl"])
     assert str(config.dropped) == "o.dropped.jsonl"
 
 
 def test_a_recipe_that_is_no_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("sources:\n  a: {path: [x\noutput: y\n")
-    with pytest.raises(DataError, match=r"recipe broken: .*line 2"):
+    with pytest.raises(UserError, match=r"recipe broken: .*line 2"):
         from_recipe("broken", [], str(tmp_path), {}, [])
 
 
@@ -258,7 +258,7 @@ def test_overrides_may_follow_files_and_a_file_may_look_like_one(
 def test_a_wrong_recipe_is_refused_before_anything_is_read(
     raw: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         from_dict({"sources": {"s": {"path": "nowhere.jsonl"}}, "output": "o.jsonl"} | raw)
 
 

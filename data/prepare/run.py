@@ -23,11 +23,11 @@ from typing import Any, NoReturn
 
 from data.cleaning import DEFAULT_STAGES
 from data.cleaning.base import Context
-from data.cleaning.pipeline import StageReport, run_pipeline
-from data.errors import EXIT_BAD_DATA, DataError
-from data.loading.rows import BadRow, Validator
-from data.loading.source import SourceConfig, load_source
-from data.output import check_writable, write_atomically
+from data.prepare.pipeline import StageReport, run_pipeline
+from grpo.common.errors import EXIT_CONFIG, UserError
+from data.sources.rows import BadRow, Validator
+from data.sources.source import SourceConfig, load_source
+from grpo.common.files import check_writable, write_atomically
 from data.recipe import PrepareConfig, from_flags, from_recipe
 from data.types import Problem
 
@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     try:
         prepare(_parse(sys.argv[1:] if argv is None else argv))
-    except DataError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_DATA
+        return EXIT_CONFIG
     return 0
 
 
@@ -50,7 +50,7 @@ def prepare(config: PrepareConfig) -> list[StageReport]:
     """Load, clean, write.
 
     Raises:
-        DataError: what the owner of the data or of the recipe must mend; nothing was written then.
+        UserError: what the owner of the data or of the recipe must mend; nothing was written then.
     """
     check_writable(
         [config.output, config.report, config.dropped], [config.work_dir] if config.work_dir else []
@@ -156,7 +156,7 @@ class _Parser(argparse.ArgumentParser):
     """A wrong command line is a configuration error, like a wrong recipe."""
 
     def error(self, message: str) -> NoReturn:
-        raise DataError(f"{message} (see {self.prog} --help)")
+        raise UserError(f"{message} (see {self.prog} --help)")
 
 
 def _split_overrides(values: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -227,7 +227,7 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     }
     if args.config_name:
         if columns or args.mapping or args.tokenizer:
-            raise DataError(
+            raise UserError(
                 "with --config-name, mapping, columns and tokenizer are set in the recipe"
             )
         return from_recipe(
@@ -238,11 +238,11 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
             args.input,
         )
     if args.overrides:
-        raise DataError(
+        raise UserError(
             f"{args.overrides[0]!r}: overrides go with --config-name; inputs with --input"
         )
     if not args.input or not args.output:
-        raise DataError("give --input FILE ... and --output FILE, or --config-name RECIPE")
+        raise UserError("give --input FILE ... and --output FILE, or --config-name RECIPE")
     given: dict[str, Any] = {
         key: value for key, value in flags.items() if value is not None and key != "output"
     }

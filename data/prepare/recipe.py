@@ -9,8 +9,8 @@ from typing import Any
 
 from data.cleaning import DEFAULT_STAGES, make_stage
 from data.cleaning.base import Stage
-from data.errors import DataError
-from data.loading.source import SourceConfig, from_mapping
+from grpo.common.errors import UserError
+from data.sources.source import SourceConfig, from_mapping
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "data"
 
@@ -33,20 +33,20 @@ class PrepareConfig:
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise DataError("no sources: give --input FILE, or sources in the recipe")
+            raise UserError("no sources: give --input FILE, or sources in the recipe")
         if self.workers < 1 or self.max_bad_rows < 0:
-            raise DataError(
+            raise UserError(
                 f"workers={self.workers}, max_bad_rows={self.max_bad_rows}: at least 1 and 0 are needed"
             )
         written = [self.output.resolve(), self.report.resolve(), self.dropped.resolve()]
         read = [Path(s.path).resolve() for s in (*self.sources, *self.against) if s.path]
         if len(set(written)) < len(written):
-            raise DataError(
+            raise UserError(
                 f"output, report and dropped must be three files: {self.output}, {self.report}, {self.dropped}"
             )
         for path in written:
             if path in read:
-                raise DataError(f"{path}: would be overwritten, but it is read as input")
+                raise UserError(f"{path}: would be overwritten, but it is read as input")
 
 
 def from_flags(
@@ -60,7 +60,7 @@ def from_flags(
     """The plain case: files in, the default stages, one file out.
 
     Raises:
-        DataError: settings that cannot be.
+        UserError: settings that cannot be.
     """
     source: dict[str, Any] = {"mapping": mapping, "columns": dict(columns or {})}
     raw = {
@@ -82,12 +82,12 @@ def from_recipe(
     """A recipe of recipes/data/ with Hydra overrides; flags of the command line come last and win.
 
     Raises:
-        DataError: no such recipe, a bad override, or settings that cannot be.
+        UserError: no such recipe, a bad override, or settings that cannot be.
     """
     raw = compose(name, overrides, Path(config_dir) if config_dir else RECIPES)
     if inputs:
         if len(raw.get("sources") or {}) != 1:
-            raise DataError(
+            raise UserError(
                 f"--input fits a recipe of one source; {name} has several: use sources.NAME.path=FILE"
             )
         ((source_name, source),) = raw["sources"].items()
@@ -107,7 +107,7 @@ def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]
 
     if not (folder / f"{name}.yaml").is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
-        raise DataError(f"recipe {name!r}: not in {folder}; there are {known}")
+        raise UserError(f"recipe {name!r}: not in {folder}; there are {known}")
     # forced in, so that options which the recipe leaves out can be set; what does not exist is
     # refused by us
     forced = [override if override[:1] in "+~" else f"++{override}" for override in overrides]
@@ -116,7 +116,7 @@ def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]
             composed = OmegaConf.to_container(hydra_compose(name, forced), resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         cause = error.__cause__ or error
-        raise DataError(f"recipe {name}: {' '.join(str(cause).split())[:400]}") from error
+        raise UserError(f"recipe {name}: {' '.join(str(cause).split())[:400]}") from error
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
 
@@ -125,13 +125,13 @@ def from_dict(raw: Mapping[str, Any]) -> PrepareConfig:
     """A run from plain values, all of them checked before anything is read.
 
     Raises:
-        DataError: names the setting and what is wrong with it.
+        UserError: names the setting and what is wrong with it.
     """
     missing = _missing(raw)
     if missing or not raw.get("output"):
-        raise DataError(f"must be set: {', '.join(missing or ['output'])}")
+        raise UserError(f"must be set: {', '.join(missing or ['output'])}")
     if unknown := sorted(set(raw) - set(PrepareConfig.__dataclass_fields__)):
-        raise DataError(
+        raise UserError(
             f"{unknown[0]}: unknown; a recipe has {', '.join(PrepareConfig.__dataclass_fields__)}"
         )
     output = Path(raw["output"])
@@ -157,7 +157,7 @@ def from_dict(raw: Mapping[str, Any]) -> PrepareConfig:
 
 def _source(name: str, block: Mapping[str, Any] | None) -> SourceConfig:
     if block is not None and not isinstance(block, Mapping):
-        raise DataError(f"sources.{name}={block!r}: must be a block of keys and values")
+        raise UserError(f"sources.{name}={block!r}: must be a block of keys and values")
     return from_mapping(
         name, {key: value for key, value in (block or {}).items() if value is not None}
     )
@@ -180,7 +180,7 @@ def _whole(raw: Mapping[str, Any], key: str, default: int) -> int:
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool):
-        raise DataError(f"{key}={value!r}: needs a whole number")
+        raise UserError(f"{key}={value!r}: needs a whole number")
     return value
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from data.output import write_atomically
+from grpo.common.files import write_atomically
 from data.types import Problem
 
 # raise it when a stage's algorithm changes, so that saved results are not taken for current ones

@@ -12,13 +12,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.errors import DataError, RowFault
 from data.latex import last_boxed, strip_wrappers
 
 Row = Mapping[str, Any]
 
+
+class RowFault(ValueError):  # noqa: N818  (one row may be skipped; only a `UserError` stops a run)
+    """One unusable row: the field at fault and the reason."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
 QUESTION_COLUMNS = ("problem", "question", "prompt", "Problem", "Question")
 ANSWER_COLUMNS = ("answer", "final_answer", "ground_truth", "gold", "Answer")
+
+
+# what verl's preparation of GSM8K appends to a question; its wording decides what is recognised
+_VERL_GSM8K = 'Let\'s think step by step and output the final answer after "####".'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +44,7 @@ class Fields:
     id: Any = None
     level: Any = None
     source: Any = None
+    reward: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,7 +63,8 @@ def columns(
 
     def read(row: Row) -> Fields:
         question_column = question or _present(row, QUESTION_COLUMNS, "question")
-        answer_column = answer or _present(row, ANSWER_COLUMNS, "answer", required=False)
+        # An evaluation set may have no answers, so a missing column is the validator's to refuse.
+        answer_column = answer or next((name for name in ANSWER_COLUMNS if name in row), "answer")
         id_column, level_column = id or "id", level or "level"
         for name in filter(None, (question, answer, id, level)):
             _get(row, name)  # a column asked for by name must be there
@@ -59,7 +74,8 @@ def columns(
             id=row.get(id_column),
             level=row.get(level_column),
             source=row.get("source"),
-            used=(question_column, answer_column, id_column, level_column, "source"),
+            reward=row.get("reward"),
+            used=(question_column, answer_column, id_column, level_column, "source", "reward"),
         )
 
     return read
@@ -125,10 +141,11 @@ def dapo(row: Row) -> Fields:
         parts = parts[1:]
     if len(parts) > 1 and parts[-1].startswith("Remember to put your answer"):
         parts = parts[:-1]
+    question = "\n\n".join(parts).strip().removesuffix(_VERL_GSM8K).rstrip()
     info = row.get("extra_info")
     extra = {"dapo_index": info["index"]} if isinstance(info, Mapping) and "index" in info else {}
     return Fields(
-        question="\n\n".join(parts),
+        question=question,
         answer=_get(judge, "ground_truth"),
         used=("prompt", "reward_model", "extra_info"),
         extra=extra,
@@ -196,7 +213,7 @@ def countdown(row: Row) -> Fields:
         answer=answer,
         id=row.get("id"),
         used=("nums", "target", "id"),
-        extra={"reward": "countdown"},
+        reward="countdown",
     )
 
 
@@ -212,17 +229,6 @@ MAPPINGS: dict[str, RowMapping] = {
     "olympiadbench": olympiadbench,
     "countdown": countdown,
 }
-
-
-def lookup(name: str) -> RowMapping:
-    """The built-in mapping called `name`.
-
-    Raises:
-        DataError: no such mapping.
-    """
-    if name not in MAPPINGS:
-        raise DataError(f"mapping {name!r} is not known; built in are {', '.join(MAPPINGS)}")
-    return MAPPINGS[name]
 
 
 def _contest(row: Row, name: str, allowed: range | None) -> Fields:
@@ -243,20 +249,18 @@ def _contest(row: Row, name: str, allowed: range | None) -> Fields:
     )
 
 
-def _present(row: Row, names: tuple[str, ...], what: str, required: bool = True) -> str:
+def _present(row: Row, names: tuple[str, ...], what: str) -> str:
     for name in names:
         if name in row:
             return name
-    if required:
-        raise RowFault(
-            what, f"none of the columns {', '.join(names)} is there; the row has {_names(row)}"
-        )
-    return names[0]
+    raise RowFault(
+        what, f"none of the columns {', '.join(names)} is there; the row has {columncolumn_names(row)}"
+    )
 
 
 def _get(row: Row, name: str) -> Any:
     if name not in row:
-        raise RowFault(name, f"no such column; the row has {_names(row)}")
+        raise RowFault(name, f"no such column; the row has {column_names(row)}")
     return row[name]
 
 
@@ -274,6 +278,7 @@ def _boxed(row: Row, name: str) -> str:
     return answer
 
 
-def _names(row: Row) -> str:
+def column_names(row: Row) -> str:
+    """The columns of a row, for messages."""
     names = ", ".join(sorted(str(name) for name in row)[:12])
     return names[:200] or "no columns"

@@ -1,6 +1,6 @@
 """Raw rows from JSONL, JSON and Parquet files, plain or gzipped. The content tells the format.
 
-A fault of the whole file (binary, wrong encoding, truncated) raises `DataError`; a fault of one row
+A fault of the whole file (binary, wrong encoding, truncated) raises `UserError`; a fault of one row
 is a
 `Record` with its reason, so that the caller decides whether a row may be skipped.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from data.errors import DataError
+from grpo.common.errors import UserError
 
 MAX_ROW_BYTES = 1 << 20  # a problem of a megabyte is a fault of the file, not a problem
 _HEAD_BYTES = 8192
@@ -36,24 +36,24 @@ def read_records(path: Path, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Rec
     """All rows of a file, in order.
 
     Raises:
-        DataError: the file is missing, empty, binary, not UTF-8, truncated, or of no known format.
+        UserError: the file is missing, empty, binary, not UTF-8, truncated, or of no known format.
     """
     try:
         with path.open("rb") as raw:
             head = raw.read(_HEAD_BYTES)
             raw.seek(0)
             if not head:
-                raise DataError(f"{path}: the file is empty")
+                raise UserError(f"{path}: the file is empty")
             if head.startswith(b"PAR1") or path.suffix == ".parquet":
                 yield from _parquet(path)
             elif head.startswith(b"\x1f\x8b"):
                 yield from _gzipped(path, raw, max_row_bytes)
             elif path.suffix == ".gz":
-                raise DataError(f"{path}: named .gz, but the content is not gzip")
+                raise UserError(f"{path}: named .gz, but the content is not gzip")
             else:
                 yield from _text(path, raw, head, max_row_bytes)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _gzipped(path: Path, raw: IO[bytes], max_row_bytes: int) -> Iterator[Record]:
@@ -62,13 +62,13 @@ def _gzipped(path: Path, raw: IO[bytes], max_row_bytes: int) -> Iterator[Record]
         with cast(IO[bytes], gzip.open(raw)) as stream:
             head = stream.read(_HEAD_BYTES)
             if not head:
-                raise DataError(f"{path}: the gzip file holds nothing")
+                raise UserError(f"{path}: the gzip file holds nothing")
             stream.seek(0)
             for record in _text(path, stream, head, max_row_bytes):
                 line = record.line
                 yield record
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
+        raise UserError(
             f"{path}: the gzip data is truncated or damaged after line {line}: {error}"
         ) from error
 
@@ -82,13 +82,13 @@ def _text(path: Path, stream: IO[bytes], head: bytes, max_row_bytes: int) -> Ite
 
 def _refuse_binary(path: Path, head: bytes) -> None:
     if head.startswith(_UTF16_32_MARKS):
-        raise DataError(
+        raise UserError(
             f"{path}: the text is UTF-16 or UTF-32; convert it to UTF-8 (iconv -t UTF-8)"
         )
     controls = sum(head.count(byte) for byte in _CONTROLS)
     # one NUL in a row is that row's fault; a twentieth of control bytes is no text at all
     if controls * 20 > len(head):
-        raise DataError(f"{path}: a binary file, not JSONL, JSON or Parquet")
+        raise UserError(f"{path}: a binary file, not JSONL, JSON or Parquet")
 
 
 def _json_lines(stream: IO[bytes], max_row_bytes: int) -> Iterator[Record]:
@@ -125,13 +125,13 @@ def _json_array(path: Path, stream: IO[bytes], max_row_bytes: int) -> Iterator[R
     try:
         rows = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise DataError(
+        raise UserError(
             f"{path}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON (an array of rows): {str(error)[:200]}") from error
+        raise UserError(f"{path}: not valid JSON (an array of rows): {str(error)[:200]}") from error
     if not rows:
-        raise DataError(f"{path}: the JSON array is empty")
+        raise UserError(f"{path}: the JSON array is empty")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             yield Record(number, None, f"is a JSON {type(row).__name__}, not an object")
@@ -148,11 +148,11 @@ def _parquet(path: Path) -> Iterator[Record]:
     try:
         with pq.ParquetFile(path) as file:
             if file.metadata.num_rows == 0:
-                raise DataError(f"{path}: the Parquet file has no rows")
+                raise UserError(f"{path}: the Parquet file has no rows")
             number = 0
             for batch in file.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     number += 1
                     yield Record(number, row)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file: {str(error)[:200]}") from error
+        raise UserError(f"{path}: not a readable Parquet file: {str(error)[:200]}") from error

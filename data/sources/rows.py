@@ -7,18 +7,21 @@ truncated.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
-from data.errors import DataError, RowFault
-from data.loading.records import Record
-from data.mappings import Fields, RowMapping
+from data.sources.records import Record
+from data.sources.mappings import Fields, RowFault, RowMapping, column_names
 from data.types import Problem
+from grpo.common.errors import UserError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_WORKED = re.compile(r"####[^\n#]*\Z")  # how a worked solution of GSM8K ends
 _SHOWN = 5  # bad rows spelt out in the message; all of them are in the report
 
 
@@ -53,7 +56,7 @@ class Validator:
         """The good rows of one source, in order; bad rows go to `bad_rows`.
 
         Raises:
-            DataError: no row at all, or none that fits the mapping.
+            UserError: no row at all, or none that fits the mapping.
         """
         problems: list[Problem] = []
         before = len(self.bad_rows)
@@ -66,9 +69,9 @@ class Validator:
                 self.bad_rows.append(BadRow(file, record.line, fault.field, fault.reason))
         bad = self.bad_rows[before:]
         if not problems and not bad:
-            raise DataError(f"{file}: no rows")
+            raise UserError(f"{file}: no rows")
         if not problems:
-            raise DataError(
+            raise UserError(
                 f"{file}: none of the {len(bad)} rows can be used; the first: line {bad[0].line}: "
                 f"{bad[0].field}: {bad[0].reason}"
             )
@@ -78,13 +81,13 @@ class Validator:
         """Stop when there are more bad rows than allowed.
 
         Raises:
-            DataError: with the first few bad rows and how to skip them.
+            UserError: with the first few bad rows and how to skip them.
         """
         if len(self.bad_rows) <= self.max_bad_rows:
             return
         shown = "; ".join(str(row) for row in self.bad_rows[:_SHOWN])
         more = len(self.bad_rows) - _SHOWN
-        raise DataError(
+        raise UserError(
             f"{len(self.bad_rows)} bad rows, {self.max_bad_rows} allowed: {shown}"
             + (f"; and {more} more" if more > 0 else "")
             + f". Mend them, or skip them with max_bad_rows={len(self.bad_rows)}"
@@ -93,7 +96,20 @@ class Validator:
     def _problem(self, fields: Fields, record: Record, source: str, file: str) -> Problem:
         assert record.row is not None
         question = _text(fields.question, "question")
+        if self.need_answer and fields.answer is None:
+            raise RowFault(
+                "answer",
+                f"is missing; the row has {column_names(record.row)}. Name the column: columns: "
+                "{answer: NAME} in a recipe, --answer-column NAME for data.prepare",
+            )
         answer = _answer(fields.answer) if self.need_answer else str(fields.answer or "")
+        if self.need_answer and _WORKED.search(answer):
+            raise RowFault(
+                "answer",
+                "is a whole worked solution that ends in #### and the answer, as in GSM8K; "
+                "read it with mapping: gsm8k (--mapping gsm8k)",
+            )
+        reward = None if fields.reward is None else _text(fields.reward, "reward")
         problem_id = f"{source}-{record.line:07d}" if fields.id is None else _identifier(fields.id)
         level = None if fields.level is None else _identifier(fields.level, "level")
         origin = _text(fields.source, "source") if fields.source is not None else source
@@ -101,12 +117,23 @@ class Validator:
             key: value for key, value in record.row.items() if key not in fields.used
         } | fields.extra
         if self.unique_ids:
-            self._claim(problem_id, (file, record.line))
+            self.claim(problem_id, (file, record.line))
         return Problem(
-            id=problem_id, question=question, answer=answer, source=origin, level=level, extra=extra
+            id=problem_id,
+            question=question,
+            answer=answer,
+            source=origin,
+            level=level,
+            reward=reward,
+            extra=extra,
         )
 
-    def _claim(self, problem_id: str, here: tuple[str, int]) -> None:
+    def claim(self, problem_id: str, here: tuple[str, int]) -> None:
+        """Note that an id is taken.
+
+        Raises:
+            RowFault: another row has it.
+        """
         if (first := self._seen.setdefault(problem_id, here)) is not here:
             raise RowFault(
                 "id", f"duplicate id {problem_id!r}, first used in {first[0]}, line {first[1]}"
@@ -128,12 +155,27 @@ def _text(value: Any, name: str) -> str:
 
 
 def _answer(value: Any) -> str:
+    """The gold as text. A list of one text is that text; a longer one would need a choice."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise RowFault("answer", f"is {value}")
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+        if value.is_integer() and abs(value) < 2**53:
+            return str(int(value))
+        return f"{Decimal(repr(value)):f}"  # 1e-05 is 0.00001 to a reader of answers
+    if isinstance(value, str) and value.strip()[:2] in ('["', "['"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass  # not a list of JSON, so an answer like any other
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise RowFault(
+                "answer",
+                f"is a list of {len(value)}; write alternatives or parts as one answer",
+            )
+        return _answer(value[0])
     return _text(value, "answer")
 
 

@@ -12,66 +12,18 @@ share a problem.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from data.curricula.spec import CurriculumSpec, Schedule
 from data.types import Problem
 
 Probabilities = Callable[
     [float], Sequence[float]
 ]  # progress u in [0, 1] -> [K] probability of each bucket
-Schedule = Literal["classic", "balanced", "cosine", "gaussian"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CurriculumSpec:
-    """How training draws its problems: a kind, and the settings that it looks at."""
-
-    kind: Literal["uniform", "weighted", "easy_to_hard", "prioritised"] = "uniform"
-    weights: Mapping[str, float] = field(
-        default_factory=dict
-    )  # weighted: by source; none: the data's own `weight`
-    schedule: Schedule = "gaussian"  # easy_to_hard
-    num_levels: int | None = (
-        None  # easy_to_hard: levels made from `pass_rate`; None: the data's own `level`
-    )
-    beta: float = 0.5  # gaussian: below 1 leaves the easy levels sooner
-    sigma: float = 0.5  # gaussian: width in levels
-    min_weight: float = 0.05  # prioritised: what is always solved is still drawn with this weight
-
-    def __post_init__(self) -> None:
-        for name, default in _DEFAULTS.items():
-            if getattr(self, name) != default and name not in _SETTINGS[self.kind]:
-                raise ValueError(
-                    f"{name}={getattr(self, name)}: kind={self.kind} does not look at it; remove one"
-                )
-        if any(not math.isfinite(weight) or weight < 0 for weight in self.weights.values()):
-            raise ValueError(
-                f"weights={dict(self.weights)}: a weight is a number that is not negative"
-            )
-        if self.num_levels is not None and self.num_levels < 1:
-            raise ValueError(f"num_levels={self.num_levels}: must be at least 1")
-        for name in ("beta", "sigma", "min_weight"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}: must be greater than 0")
-
-
-_SETTINGS: dict[str, tuple[str, ...]] = {
-    "uniform": (),
-    "weighted": ("weights",),
-    "easy_to_hard": ("schedule", "num_levels", "beta", "sigma"),
-    "prioritised": ("min_weight",),
-}
-_DEFAULTS = {
-    field.name: field.default if field.default is not dataclasses.MISSING else {}
-    for field in dataclasses.fields(CurriculumSpec)
-    if field.name != "kind"
-}
 
 
 class Curriculum(Protocol):

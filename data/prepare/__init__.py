@@ -1,0 +1,1 @@
+"""From raw problem sets to a clean training set."""
