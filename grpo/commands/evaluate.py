@@ -7,39 +7,40 @@ grpo eval --config-name tiny --checkpoint runs/tiny/.../policy --output result.j
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grpo.common.errors import UserError, exit_on_user_error
-from grpo.config import TrainConfig
-from grpo.train import load_inputs, parse_recipe, say, start_engines
+from grpo.common.command_line import Parser, add_recipe, run
+from grpo.common.files import check_writable, write_atomically
+from grpo.config import TrainConfig, load_config
+from grpo.train import load_inputs, say, start_engines
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate from the command line; returns the exit code."""
-    return exit_on_user_error(_main, sys.argv[1:] if argv is None else argv)
+    return run(_main, argv)
 
 
-def _main(argv: list[str]) -> int:
-    checkpoint, argv = _take(argv, "--checkpoint")
-    output, argv = _take(argv, "--output")
-    if output is not None and not Path(output).resolve().parent.is_dir():
-        raise UserError(f"--output {output}: its folder does not exist")
-    _, config = parse_recipe(
-        argv, "grpo eval", "--checkpoint FOLDER (default: the recipe's model), --output FILE"
+def _main(argv: Sequence[str] | None) -> int:
+    parser = Parser("grpo eval", "Evaluate a checkpoint folder on held-out problems.")
+    add_recipe(parser)
+    parser.add_argument(
+        "--checkpoint", metavar="FOLDER", help="what to evaluate (default: the recipe's model)"
     )
-    if checkpoint is not None:
-        config = dataclasses.replace(
-            config, model=dataclasses.replace(config.model, path=checkpoint, base=None)
-        )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the result as JSON")
+    args = parser.parse(argv)
+    if args.output is not None:
+        check_writable([args.output])
+    config = load_config(args.config_name, args.overrides, args.config_dir)
+    if args.checkpoint is not None:
+        model = dataclasses.replace(config.model, path=args.checkpoint, base=None)
+        config = dataclasses.replace(config, model=model)
     result = run_evaluation(config)
     show(result)
-    if output is not None:
-        partial = Path(output + ".partial")
-        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        partial.rename(output)
+    if args.output is not None:
+        write_atomically({args.output: result})
     return 0
 
 
@@ -75,18 +76,9 @@ def show(result: dict[str, dict[str, Any]]) -> None:
 
     table = Table("metric", *result)
     for key in next(iter(result.values())):
-        table.add_row(key, *(f"{metrics[key]:.4g}" for metrics in result.values()))
+        cells = (f"{metrics[key]:.4g}" if key in metrics else "" for metrics in result.values())
+        table.add_row(key, *cells)
     Console().print(table)
-
-
-def _take(argv: list[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value of an optional flag, and the arguments without it."""
-    if flag not in argv:
-        return None, argv
-    at = argv.index(flag)
-    if at + 1 == len(argv):
-        raise UserError(f"{flag} needs a value")
-    return argv[at + 1], argv[:at] + argv[at + 2 :]
 
 
 if __name__ == "__main__":

@@ -23,3 +23,4 @@ class TrackingConfig:
     wandb: WandbConfig = field(default_factory=WandbConfig)
     tensorboard: bool = True
     plots: bool = True
+    rollout_tokens: bool = True  # token ids, log-probs and versions beside the texts of rollouts/

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from grpo.tracking.files import plain
+from grpo.common.files import plain
 from grpo.tracking.redact import redact, wandb_key_source
 from grpo.tracking.settings import WandbConfig
 
