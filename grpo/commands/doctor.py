@@ -1,4 +1,4 @@
-"""`grpo doctor`: what this machine has against what was tested, what is missing, and how to get it."""
+"""`grpo doctor`: what this machine has and lacks against the tested set, and how to get it."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ GROUPS = ("reward", "eval", "length", "policy", "speed", "health")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
+    """One metric: its key, its name on panels, its unit and its meaning."""
+
     key: str  # in metrics.jsonl; a name in <> stands for any
     panel: str  # in TensorBoard and wandb: group/name
     unit: str
@@ -195,7 +197,7 @@ def evaluation_size(metrics: Mapping[str, Any]) -> str:
 
 
 def panel_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as TensorBoard and wandb show it: without `step`, which is the axis, and what is None."""
+    """A row as TensorBoard and wandb show it: without `step`, their axis, and what is None."""
     return {
         panel_key(key): value for key, value in row.items() if key != "step" and value is not None
     }

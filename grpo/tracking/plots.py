@@ -35,6 +35,8 @@ DPI = 150
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
+    """One plot: a metric in training, and in evaluations."""
+
     key: str  # the metric in training; evaluations show eval/<name>/<key>
     title: str
     unit: str

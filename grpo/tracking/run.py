@@ -1,4 +1,4 @@
-"""One training run as the trainer sees it: say what happens, and it is recorded, copied and shown."""
+"""One training run as the trainer sees it: what it is told is recorded, copied and shown."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class Run:
                 self._display.notice(f"warning: {key} is {value} at step {step}")
 
     def close(self, summary: dict[str, Any]) -> None:
-        """Write summary.json, finish trackers and plots, and show base -> final and where to look."""
+        """Write summary.json, finish trackers and plots, show base -> final and where to look."""
         write_atomically({self.output_dir / "summary.json": redact(plain(summary))})
         self._display.status("finishing plots and trackers")
         if self._settings.plots:

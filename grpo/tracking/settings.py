@@ -8,6 +8,8 @@ WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WandbConfig:
+    """Where and how runs go to wandb."""
+
     mode: WandbMode = (
         "auto"  # auto: online when a key is found, offline otherwise; WANDB_MODE overrides auto
     )
@@ -20,6 +22,8 @@ class WandbConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackingConfig:
+    """What a run records beside its metrics, and where it is copied to."""
+
     wandb: WandbConfig = field(default_factory=WandbConfig)
     tensorboard: bool = True
     plots: bool = True

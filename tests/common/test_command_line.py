@@ -64,6 +64,7 @@ def test_sigterm_closes_what_is_open_and_is_143(capsys: pytest.CaptureFixture[st
 
 def test_importing_the_shared_pieces_loads_nothing_heavy():
     heavy = "{'torch', 'ray', 'numpy', 'yaml', 'hydra'}"
-    code = f"import sys, grpo.common.command_line, grpo.common.files; print({heavy} & set(sys.modules))"
+    modules = "sys, grpo.common.command_line, grpo.common.files"
+    code = f"import {modules}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n"

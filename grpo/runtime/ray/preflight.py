@@ -1,4 +1,4 @@
-"""Looks at what Ray would stumble over, before Ray does: it waits for minutes or dies in a traceback.
+"""What Ray would stumble over, found before: Ray waits for minutes, or ends in a traceback.
 
 Nothing here starts or loads Ray.
 """
@@ -35,8 +35,8 @@ def check_address(
 ) -> str:
     """The address to hand to `ray.init`, after something has answered there.
 
-    `auto` is the address in Ray's own file. A cluster that died leaves that file, and Ray would wait
-    for it for many minutes.
+    `auto` is the address in Ray's own file. A cluster that died leaves that file, and Ray would
+    wait for it for many minutes.
 
     Args:
         setting: where the address comes from, such as "RAY_ADDRESS".
@@ -67,7 +67,8 @@ def check_address(
     except (OSError, OverflowError) as error:
         fix = "run `ray stop` and `ray start --head`" if address == "auto" else "start Ray there"
         raise UserError(
-            f"{source}: nothing answers there ({error}); {fix}, or leave it out for a private cluster"
+            f"{source}: nothing answers there ({error}); {fix}, or leave it out "
+            "for a private cluster"
         ) from None
     return found
 
@@ -96,9 +97,9 @@ def short_folder(environ: Mapping[str, str] | None = None, fallback: Path | None
         mine = False
     if not mine or not fits(short):
         raise UserError(
-            f"TMPDIR={own.parent}: {len(os.fsencode(own.parent))} bytes are too long for Ray's sockets "
-            f"(at most {longest_temp_dir()}), and {short} cannot be used instead; set RAY_TMPDIR to a "
-            "short folder of yours"
+            f"TMPDIR={own.parent}: {len(os.fsencode(own.parent))} bytes are too long for Ray's "
+            f"sockets (at most {longest_temp_dir()}), and {short} cannot be used instead; "
+            "set RAY_TMPDIR to a short folder of yours"
         )
     return short
 

@@ -31,8 +31,8 @@ def closing_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
             values = (before[key], after[key])
             if all(isinstance(value, int | float) for value in values):
                 what = f"{one_line(kind)} {one_line(key.replace('_', ' '))}"
-                figures = (number(key, value) for value in values)
-                rows.append((what, *figures, _change(key, *values)))
+                shown = (number(key, values[0]), number(key, values[1]))
+                rows.append((what, *shown, _change(key, *values)))
     return rows
 
 

@@ -35,8 +35,8 @@ def resolve_mode(settings: WandbConfig, environ: Mapping[str, str] | None = None
     mode = _MODE_WORDS.get(wished, "online" if has_key else "offline")
     if mode == "online" and not has_key:
         raise ValueError(
-            f"tracking.wandb.mode={settings.mode} with WANDB_MODE={environ.get('WANDB_MODE', '')!r} asks for "
-            "uploads, and there is no key for wandb: set WANDB_API_KEY, run `wandb login`, or set "
+            f"tracking.wandb.mode={settings.mode} with WANDB_MODE={environ.get('WANDB_MODE', '')!r} "
+            "asks for uploads, and there is no key for wandb: set WANDB_API_KEY, run `wandb login`, or set "
             "tracking.wandb.mode=offline"
         )
     return mode
@@ -105,6 +105,7 @@ class WandbTracker:
         )
 
     def log(self, step: int, values: dict[str, Any]) -> None:
+        """Log a row with its step."""
         self._run.log({"step": step, **values})
 
     def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
@@ -118,6 +119,7 @@ class WandbTracker:
         self._run.log({"step": step, f"eval/{name}_samples": table})
 
     def finish(self, summary: dict[str, Any] | None) -> str | None:
+        """Close it, and say where to look."""
         if summary is not None:
             self._run.summary.update(_flat(redact(plain(summary))))
         folder = Path(self._run.dir).parent
