@@ -1,6 +1,6 @@
 """The folder of a run: claimed by one run, and never by two.
 
-While a run works in its folder it holds a lock on `.claim` there. The system lets go of the lock
+While a run works in its folder it holds a lock on `.claim` there. The system lets go of it
 when the process ends, however it ends. `run.json` says what became of the run. A folder in which a run
 ended before its first record counts as empty, so that a start that failed can be tried again.
 """
@@ -102,8 +102,9 @@ def release(folder: Path, state: State, reason: str | None = None) -> None:
         print(f"grpo: {error}", file=sys.stderr)
     _unlock(folder)
     if state != "finished":
+        ended = f"was {state}" if state == "interrupted" else state
         print(
-            f"grpo: the run {'was ' if state == 'interrupted' else ''}{state} after step {last_step} ({reason}); its record is in {folder}",
+            f"grpo: the run {ended} after step {last_step} ({reason}); its record is in {folder}",
             file=sys.stderr,
         )
 

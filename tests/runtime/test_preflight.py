@@ -42,7 +42,7 @@ def test_the_file_is_where_ray_writes_it(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_auto_with_the_file_of_a_dead_cluster_is_refused_at_once(tmp_path: Path, dead_address: str):
     began = time.monotonic()
-    with pytest.raises(UserError, match=f"RAY_ADDRESS=auto .{dead_address} in .*nothing answers"):
+    with pytest.raises(UserError, match=rf"RAY_ADDRESS=auto .{dead_address} in .*nothing answers"):
         preflight.check_address("RAY_ADDRESS", "auto", noted(tmp_path, dead_address))
     assert time.monotonic() - began < 5
 
@@ -63,7 +63,7 @@ def test_named_addresses_are_tried_and_others_refused(listener: str, dead_addres
     assert preflight.check_address("cluster.address", "local") == "local"
     with pytest.raises(UserError, match="nothing answers"):
         preflight.check_address("cluster.address", dead_address)
-    with pytest.raises(UserError, match="cluster.address=head: is not auto"):
+    with pytest.raises(UserError, match=r"cluster\.address=head: is not auto"):
         preflight.check_address("cluster.address", "head")
 
 

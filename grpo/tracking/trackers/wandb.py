@@ -18,7 +18,8 @@ ResolvedMode = Literal["online", "offline", "disabled"]
 
 TABLE_ROWS = 64  # samples shown of one evaluation; all are in the run folder
 _MODE_WORDS: dict[str, ResolvedMode] = {  # of WANDB_MODE
-    "online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled",
+    "online": "online", "run": "online", "offline": "offline", "dryrun": "offline",
+    "disabled": "disabled",
 }  # fmt: skip
 FINISH_SECONDS = 60.0  # for the last uploads; what is left over can be sent with `wandb sync`
 
@@ -35,9 +36,9 @@ def resolve_mode(settings: WandbConfig, environ: Mapping[str, str] | None = None
     mode = _MODE_WORDS.get(wished, "online" if has_key else "offline")
     if mode == "online" and not has_key:
         raise ValueError(
-            f"tracking.wandb.mode={settings.mode} with WANDB_MODE={environ.get('WANDB_MODE', '')!r} "
-            "asks for uploads, and there is no key for wandb: set WANDB_API_KEY, run `wandb login`, or set "
-            "tracking.wandb.mode=offline"
+            f"tracking.wandb.mode={settings.mode} with WANDB_MODE="
+            f"{environ.get('WANDB_MODE', '')!r} asks for uploads, and there is no key for wandb: "
+            "set WANDB_API_KEY, run `wandb login`, or set tracking.wandb.mode=offline"
         )
     return mode
 
