@@ -39,8 +39,8 @@ VERBS = {
         "grpo.commands.doctor", "", "what this machine has, what is missing, how to get it"
     ),
 }
-_ENDS = """`grpo VERB --help` says more. Exit codes: 0 done; 1 an internal error; 78 something for you to
-mend; 130 and 143 stopped by Ctrl-C or SIGTERM."""
+_ENDS = """`grpo VERB --help` says more. Exit codes: 0 done; 1 an internal error; 78 something for
+you to mend; 130 and 143 stopped by Ctrl-C or SIGTERM."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

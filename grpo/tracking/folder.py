@@ -1,8 +1,8 @@
 """The folder of a run: claimed by one run, and never by two.
 
 While a run works in its folder it holds a lock on `.claim` there. The system lets go of it
-when the process ends, however it ends. `run.json` says what became of the run. A folder in which a run
-ended before its first record counts as empty, so that a start that failed can be tried again.
+when the process ends, however it ends. `run.json` says what became of the run. A folder in which a
+run ended before its first record counts as empty, so that a start that failed can be tried again.
 """
 
 from __future__ import annotations

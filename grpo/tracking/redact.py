@@ -22,7 +22,8 @@ _SECRET_WORDS = {
 }  # fmt: skip
 _SECRET_PAIRS = {
     ("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("auth", "key"),
-    ("ssh", "key"), ("wandb", "key"), ("hf", "key"), ("account", "key"), ("signing", "key"), ("encryption", "key"),
+    ("ssh", "key"), ("wandb", "key"), ("hf", "key"), ("account", "key"), ("signing", "key"),
+    ("encryption", "key"),
 }  # fmt: skip
 # `eos_token` and its like are text of a tokenizer; `token` and `hf_token` are not.
 _TEXT_TOKENS = {
