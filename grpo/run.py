@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,35 +46,37 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
         UserError: a model, tokenizer, data set or cluster that cannot be used; found before any step.
     """
     started = time.perf_counter()
-    output_dir = new_output_dir(recipe, config)
-    inputs = load_inputs(config, say)
-    from grpo.rollout.prompts import PromptStream
-    from grpo.state import TrainState
-    from grpo.tracking import open_run
+    from grpo.tracking.folder import run_folder
 
-    stream = PromptStream(config, inputs.prompts)
-    tree, steps = config.as_tree(), config.trainer.max_steps
-    with (
-        start_parts(config, inputs, say) as (rollouts, learner),
-        open_run(output_dir, tree, config.tracking, recipe, steps, git_hash()) as run,
-    ):
-        from grpo.trainer import Parts, train
+    with run_folder(config.output_dir, recipe) as output_dir:
+        inputs = load_inputs(config, say)
+        from grpo.rollout.prompts import PromptStream
+        from grpo.state import TrainState
+        from grpo.tracking import open_run
 
-        assert learner is not None
-        state_file = output_dir / "state.json"
-        parts = Parts(
-            held_out=inputs.held_out,
-            sampling=inputs.sampling,
-            rollouts=rollouts,
-            learner=learner,
-            scorer=scorer or config.rewards.scorer(),
-            run=run,
-            commit=lambda state: write_atomically({state_file: state}),
-        )
-        outcome = train(config, TrainState(stream, learner), parts)
-        run.status("saving the policy")
-        sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
-        run.close(summary(outcome, time.perf_counter() - started, sha256))
+        stream = PromptStream(config, inputs.prompts)
+        tree, steps = config.as_tree(), config.trainer.max_steps
+        with (
+            start_parts(config, inputs, say) as (rollouts, learner),
+            open_run(output_dir, tree, config.tracking, recipe, steps, git_hash()) as run,
+        ):
+            from grpo.trainer import Parts, train
+
+            assert learner is not None
+            state_file = output_dir / "state.json"
+            parts = Parts(
+                held_out=inputs.held_out,
+                sampling=inputs.sampling,
+                rollouts=rollouts,
+                learner=learner,
+                scorer=scorer or config.rewards.scorer(),
+                run=run,
+                commit=lambda state: write_atomically({state_file: state}),
+            )
+            outcome = train(config, TrainState(stream, learner), parts)
+            run.status("saving the policy")
+            sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
+            run.close(summary(outcome, time.perf_counter() - started, sha256))
     return output_dir
 
 
@@ -110,6 +111,11 @@ def load_inputs(
     from grpo.rollout.prompts import check_disjoint, check_lengths, load_problems, make_prompts
     from grpo.types import SamplingSettings
 
+    if config.algorithm.objective not in OBJECTIVES:
+        raise UserError(
+            f"algorithm.objective={config.algorithm.objective}: no such name; "
+            f"{hint(config.algorithm.objective, OBJECTIVES)}"
+        )
     train_problems = load_problems("train", config.data.train, config.seed) if with_training else []
     held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
     check_disjoint(train_problems, held_out_problems)
@@ -256,21 +262,6 @@ def dtype_of(config: TrainConfig, device: str) -> str:
     if config.model.dtype != "auto":
         return config.model.dtype
     return "float32" if device == "cpu" else "bfloat16"
-
-
-def new_output_dir(recipe: str, config: TrainConfig) -> Path:
-    """The folder of the run, which does not exist yet or is empty; it is made when the run begins.
-
-    Raises:
-        UserError: `output_dir` holds something already: a run never writes over another.
-    """
-    if config.output_dir is None:
-        folder = Path("runs") / recipe / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    else:
-        folder = Path(config.output_dir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"output_dir={folder}: not empty; name a new folder, or move that one away")
-    return folder.resolve()
 
 
 def summary(outcome: Outcome, wall_seconds: float, weights_sha256: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class TrainState:
     )
     stage: int = 1
     generated_tokens: int = 0
+    bad_steps: int = 0  # in a row, up to now
     base: Evaluations = field(default_factory=dict)  # of the weights that the run started from
     best: dict[str, Any] = field(
         default_factory=dict
@@ -40,6 +41,7 @@ class TrainState:
             "weight_version": self.weight_version,
             "stage": self.stage,
             "generated_tokens": self.generated_tokens,
+            "bad_steps": self.bad_steps,
             "base": self.base,
             "best": self.best,
             "stream": self.stream.state_dict(),
@@ -54,6 +56,7 @@ class TrainState:
         """
         self.step, self.weight_version = int(state["step"]), int(state["weight_version"])
         self.stage, self.generated_tokens = int(state["stage"]), int(state["generated_tokens"])
+        self.bad_steps = int(state["bad_steps"])
         self.base, self.best = dict(state["base"]), dict(state["best"])
         self.stream.load_state_dict(state["stream"])
         self.learner.load_state_dict(state["learner"])

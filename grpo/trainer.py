@@ -6,8 +6,9 @@ carries the version of the weights that made it, and can be made again from its 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from grpo.algorithm.advantages import group_advantages
 from grpo.algorithm.learning_rate import learning_rate
+from grpo.common.errors import UnhealthyError
 from grpo.config import TrainConfig
 from grpo.evaluation import metrics
 from grpo.evaluation.evaluate import evaluate
@@ -76,6 +78,7 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
         learner.prepare(samples, settings)
         advantages_PG = advantages_of(config, collected.groups)
         stats = learner.optimise([a for row_G in advantages_PG for a in row_G], settings)
+        health = check_health(config, stats, state)
         clock.lap("learn")
         sampled_by, state.weight_version = state.weight_version, state.weight_version + 1
         learner.push_weights(state.weight_version)
@@ -85,13 +88,14 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
         numbers = metrics.rollout_metrics(collected.groups)
         state.generated_tokens += int(numbers["generated_tokens"])
         rows = metrics.rollout_rows(state.step, collected.groups, advantages_PG)
-        run.log_rollouts(state.step, rows)
+        run.log_rollouts(state.step, rows, metrics.rollout_arrays(collected.groups))
         run.log_step(
             {
                 "step": state.step,
                 "stage": state.stage,
                 **numbers,
                 **stats,
+                **health,
                 "weight_version": sampled_by,
                 **clock.report(numbers),
             }
@@ -125,6 +129,26 @@ def step_settings(config: TrainConfig, step: int) -> StepSettings:
         aggregation_constant=config.sampling.max_response_tokens,
         num_updates=config.batch.num_updates,
     )
+
+
+def check_health(
+    config: TrainConfig, stats: Mapping[str, float], state: TrainState
+) -> dict[str, float]:
+    """Count steps in a row whose loss, gradient or log-probs are not finite.
+
+    Raises:
+        UnhealthyError: there were `health.max_bad_steps` of them. Nothing is saved then.
+    """
+    broken = [key for key, value in stats.items() if not math.isfinite(value)]
+    state.bad_steps = state.bad_steps + 1 if broken else 0
+    if state.bad_steps >= config.health.max_bad_steps:
+        told = ", ".join(f"{key}={stats[key]}" for key in broken)
+        raise UnhealthyError(
+            f"step {state.step + 1}: {told}; that is bad step {state.bad_steps} in a row "
+            f"(health.max_bad_steps={config.health.max_bad_steps}). Lower optimizer.lr, or look at "
+            "the last rows of metrics.jsonl"
+        )
+    return {"bad_steps": float(state.bad_steps)}
 
 
 def make_samples(groups: Sequence[ScoredGroup], weight_version: int) -> list[TrainSample]:

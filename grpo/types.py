@@ -151,7 +151,7 @@ class TrainSample:
     @classmethod
     def from_turns(
         cls,
-        turns: Sequence[Prompt | Response | Segment | tuple[str, Sequence[int]]],
+        turns: Sequence[Prompt | Response | tuple[str, Sequence[int]]],
         **metadata: Any,
     ) -> TrainSample:
         """A sample from its turns in order.
@@ -173,10 +173,10 @@ class TrainSample:
                 segments.append(Segment("response", start, len(ids), turn.text))
                 mask += [True] * len(turn.token_ids)
                 continue
+            tokens: Sequence[int]
             if isinstance(turn, Prompt):
                 role, text, tokens = "prompt", turn.text, turn.token_ids
             else:
-                assert isinstance(turn, tuple)
                 role, (text, tokens) = "context", turn
             ids += tokens
             segments.append(Segment(role, start, len(ids), text))

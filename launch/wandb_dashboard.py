@@ -25,6 +25,7 @@ from grpo.tracking.trackers import dashboard
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description="Lay out the wandb dashboard of a project.")
     parser.add_argument(
         "--project", default="grpo", help="tracking.wandb.project of the runs (default: grpo)"
@@ -38,6 +39,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Save the dashboard or print it; returns the exit code."""
     options = parse(arguments)
     if options.dry_run:
         print(

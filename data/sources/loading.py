@@ -108,4 +108,3 @@ def _tagged(problem: Problem, extra: Mapping[str, Any]) -> Problem:
 
 def _stem(source: Source) -> str:
     return Path(source.path).name.split(".")[0] if isinstance(source, FileSource) else "row"
-

@@ -140,7 +140,9 @@ def _kind(value: Any) -> str:
     """The member of `Source` that a block belongs to."""
     if not isinstance(value, dict | Settings):
         return "file"  # whose message says that a mapping is expected
-    source = value.get("source", "file") if isinstance(value, dict) else getattr(value, "source", "")
+    source = (
+        value.get("source", "file") if isinstance(value, dict) else getattr(value, "source", "")
+    )
     return source if source in KINDS else "generator"
 
 

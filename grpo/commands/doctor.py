@@ -1,4 +1,4 @@
-"""`grpo doctor`: what this machine has against what was tested, what is missing, and how to get it."""
+"""`grpo doctor`: what this machine has and lacks against the tested set, and how to get it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from grpo.runtime.ray import has_ray_token
+from grpo.common.command_line import Parser, run
+from grpo.common.errors import UserError
+from grpo.runtime.ray import has_ray_token, preflight
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements"
 PARTS = (
@@ -29,6 +32,7 @@ PARTS = (
     "tensorboard",
 )
 MIN_MEMORY_GIB = 8
+MIN_DISK_GIB = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,13 @@ class Finding:
     text: str
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the report; 0 when a run can start, 78 when something must be mended first."""
-    if argv:
-        asked = argv[0] in ("-h", "--help")
-        print("usage: grpo doctor", file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 78
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    Parser("grpo doctor", "What this machine has, what is missing, how to get it.").parse(argv)
     findings = examine()
     show(findings)
     return 78 if any(finding.state == "bad" for finding in findings) else 0
@@ -63,6 +68,9 @@ def examine() -> list[Finding]:
         _shared_memory(),
         _compiler(bool(gpus)),
         _open_ray(),
+        _dead_cluster(),
+        _temporary_folder(),
+        _disk(Path.cwd()),
     ]
 
 
@@ -193,6 +201,39 @@ def _open_ray() -> Finding:
         "note",
         "RAY_ADDRESS is set, but there is no token: use trusted networks only",
     )
+
+
+def _dead_cluster() -> Finding:
+    """A cluster that died leaves the file with its address, which RAY_ADDRESS=auto follows."""
+    file = preflight.address_file()
+    if not file.exists():
+        return Finding("ray address file", "ok", f"none ({file})")
+    try:
+        found = preflight.check_address("RAY_ADDRESS", "auto", timeout=3)
+    except UserError as error:
+        asked = os.environ.get("RAY_ADDRESS") == "auto"
+        return Finding("ray address file", "bad" if asked else "note", str(error))
+    return Finding("ray address file", "ok", f"{found} answers")
+
+
+def _temporary_folder() -> Finding:
+    folder = preflight.ray_folder()
+    if preflight.fits(folder.absolute()):
+        return Finding("temporary folder", "ok", str(folder))
+    try:
+        short = preflight.short_folder()
+    except UserError as error:
+        return Finding("temporary folder", "bad", str(error))
+    return Finding(
+        "temporary folder", "note", f"{folder} is too long for Ray's sockets; {short} is used"
+    )
+
+
+def _disk(folder: Path) -> Finding:
+    free = preflight.free_gib(folder)
+    enough = free >= MIN_DISK_GIB
+    text = f"{free:.0f} GiB free for {folder}" + ("" if enough else "; a run may not fit")
+    return Finding("disk", "ok" if enough else "note", text)
 
 
 if __name__ == "__main__":

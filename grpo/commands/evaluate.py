@@ -33,7 +33,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         check_writable([args.output])
     config = load_config(args.config_name, args.overrides, args.config_dir)
     if args.checkpoint is not None:
-        changed = [f"model.path={json.dumps(args.checkpoint)}", "model.base=null"]
+        path = json.dumps(args.checkpoint)
+        changed = [f"model.path={path}", "model.base=null", "model.base_options={}"]
         config = load_config(args.config_name, [*args.overrides, *changed], args.config_dir)
     result = run_evaluation(config)
     show(result)
@@ -72,7 +73,8 @@ def show(result: dict[str, dict[str, Any]]) -> None:
 
     table = Table("metric", *result)
     for key in next(iter(result.values())):
-        table.add_row(key, *(f"{metrics[key]:.4g}" for metrics in result.values()))
+        cells = (f"{metrics[key]:.4g}" if key in metrics else "" for metrics in result.values())
+        table.add_row(key, *cells)
     Console().print(table)
 
 

@@ -1,65 +1,70 @@
-"""The `grpo` command. Thin: every verb is a function elsewhere, imported when it is asked for."""
+"""The `grpo` command. Every verb is a function elsewhere, imported when it is asked for."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-USAGE = """usage: grpo VERB [...]
-
-  grpo train --config-name RECIPE [key=value ...]   train as a recipe says (also: python -m grpo.train)
-  grpo eval  --config-name RECIPE --checkpoint DIR [key=value ...]
-                                                    held-out evaluation of a checkpoint folder
-  grpo grade --input FILE --output FILE             grade answers in a file (also: python -m rewards.grade)
-  grpo doctor                                       what this machine has, what is missing, how to get it
-
-`grpo VERB --help` says more. Exit codes: 0 done; 1 an internal error; 78 something for you to mend.
-"""
+from grpo.common.command_line import run
+from grpo.common.errors import UserError
+from grpo.common.names import hint
 
 
-def main(argv: list[str] | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One word of the command line, and the `main(arguments) -> exit code` that it stands for."""
+
+    module: str
+    usage: str
+    says: str
+
+
+VERBS = {
+    "train": Verb("grpo.train", "--config-name RECIPE [key=value ...]", "train as a recipe says"),
+    "eval": Verb(
+        "grpo.commands.evaluate",
+        "--config-name RECIPE [--checkpoint DIR] [key=value ...]",
+        "evaluate a checkpoint folder on held-out problems",
+    ),
+    "grade": Verb("rewards.grade", "--input FILE --output FILE", "grade the answers of a file"),
+    "prepare": Verb(
+        "data.prepare",
+        "--input FILE ... --against FILE ... --output FILE",
+        "make a clean training set of problem files",
+    ),
+    "plots": Verb("grpo.tracking.plots", "RUN_DIR", "draw the plots of a run"),
+    "doctor": Verb(
+        "grpo.commands.doctor", "", "what this machine has, what is missing, how to get it"
+    ),
+}
+_ENDS = """`grpo VERB --help` says more. Exit codes: 0 done; 1 an internal error; 78 something for
+you to mend; 130 and 143 stopped by Ctrl-C or SIGTERM."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
-    verb, *rest = arguments or ["--help"]
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    verb, *rest = list(argv or []) or ["--help"]
     if verb in ("-h", "--help"):
-        print(USAGE)
+        print(usage())
         return 0
     if verb not in VERBS:
-        print(f"grpo: unknown verb {verb!r}\n\n{USAGE}", file=sys.stderr)
-        return 78
-    return VERBS[verb](rest)
+        raise UserError(f"unknown verb {verb!r}; {hint(verb, VERBS)}\n{_ENDS}")
+    # The verb reads the rest by itself, so that its flags are described in one place.
+    command: Callable[[list[str]], int] = importlib.import_module(VERBS[verb].module).main
+    return command(rest)
 
 
-def _train(argv: list[str]) -> int:
-    from grpo.train import main
+def usage() -> str:
+    """What `grpo --help` prints."""
+    lines = [f"  grpo {name} {verb.usage}\n      {verb.says}" for name, verb in VERBS.items()]
+    return "\n".join(["usage: grpo VERB [...]", "", *lines, "", _ENDS])
 
-    return main(argv)
-
-
-def _eval(argv: list[str]) -> int:
-    from grpo.commands.evaluate import main
-
-    return main(argv)
-
-
-def _grade(argv: list[str]) -> int:
-    from rewards.grade import main
-
-    return main(argv)
-
-
-def _doctor(argv: list[str]) -> int:
-    from grpo.commands.doctor import main
-
-    return main(argv)
-
-
-VERBS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train,
-    "eval": _eval,
-    "grade": _grade,
-    "doctor": _doctor,
-}
 
 if __name__ == "__main__":
     sys.exit(main())

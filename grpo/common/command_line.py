@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from grpo.common.errors import EXIT_CONFIG, UserError
+from grpo.common.errors import UserError, exit_on_user_error
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,11 +55,5 @@ def add_recipe(parser: Parser, *, required: bool = True) -> None:
 def run(
     command: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None
 ) -> int:
-    """Run a command and return its exit code. A `UserError` becomes a message on stderr and exit
-    code 78.
-    """
-    try:
-        return command(arguments)
-    except UserError as error:
-        print(f"grpo: {error}", file=sys.stderr)
-        return EXIT_CONFIG
+    """Run a command and return its exit code, as `errors.exit_on_user_error` does."""
+    return exit_on_user_error(command, sys.argv[1:] if arguments is None else list(arguments))

@@ -6,6 +6,7 @@ would hide that a loss was NaN, and a bare NaN is not JSON.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,9 +19,8 @@ from typing import Any
 
 from grpo.common.errors import UserError
 
-Content = (
-    str | Mapping[str, Any] | Iterable[Mapping[str, Any]]
-)  # text, a JSON document, or the rows of a JSONL file
+# Text, bytes, a JSON document, or the rows of a JSONL file.
+Content = str | bytes | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 # Some readers take these for the end of a line (`str.splitlines` does). As escapes they mean the
 # same.
@@ -55,6 +55,37 @@ def plain(value: Any) -> Any:
 def json_line(row: Mapping[str, Any]) -> str:
     """One row of a JSONL file, without the line break."""
     return json.dumps(plain(row), ensure_ascii=False, allow_nan=False).translate(_LINE_BREAKS)
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one row to a JSONL file, in one write: a reader sees the whole line or nothing of it.
+
+    Raises:
+        UserError: the file cannot be written, such as on a full disk. No part of the line stays.
+    """
+    # backslashreplace writes half a surrogate pair as the JSON escape that it came from
+    line = (json_line(row) + "\n").encode("utf-8", errors="backslashreplace")
+    try:
+        with path.open("ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            if file.write(line) != len(line):
+                file.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def write_yaml(path: Path, value: Mapping[str, Any], comments: Iterable[str] = ()) -> None:
+    """Write YAML in the order of `value`, below `comments`, which get one line each.
+
+    Raises:
+        UserError: as `write_atomically`.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    head = "".join(f"# {' '.join(comment.split())}\n" for comment in comments)
+    body = yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=False, width=110)
+    write_atomically({path: head + body})
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -124,7 +155,12 @@ def _check_folder(folder: Path, wanted: Path) -> None:
 
 
 def _write(path: Path, content: Content) -> None:
-    # backslashreplace writes half a surrogate pair as the JSON escape that it came from
+    if isinstance(content, bytes):
+        with path.open("wb") as raw:
+            raw.write(content)
+            raw.flush()
+            os.fsync(raw.fileno())
+        return
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         if isinstance(content, str):
             file.write(content)

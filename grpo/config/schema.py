@@ -319,6 +319,8 @@ class TrackingConfig(Settings):
     """Write TensorBoard files."""
     plots: bool = True
     """Draw plots at the end of the run."""
+    rollout_tokens: bool = True
+    """Record token ids, log-probs and weight versions beside the texts of rollouts/."""
 
 
 class TrainConfig(Settings):

@@ -108,6 +108,17 @@ def rollout_rows(
     return rows
 
 
+def rollout_arrays(groups: Iterable[ScoredGroup]) -> dict[str, list[Any]]:
+    """Token ids, engine log-probs and weight versions of every sample, row by row as `rollout_rows`."""
+    pairs = [(g.group.prompt, response) for g in groups for response in g.group.responses]
+    return {
+        "prompt_token_ids": [prompt.token_ids for prompt, _ in pairs],
+        "token_ids": [response.token_ids for _, response in pairs],
+        "logprobs": [response.logprobs for _, response in pairs],
+        "versions": [response.versions_T() for _, response in pairs],
+    }
+
+
 def sample_rows(step: int, groups: Iterable[ScoredGroup], limit: int) -> list[dict[str, Any]]:
     """The first `limit` responses of some groups, for a table that a person reads. Nothing is
     learned from them.

@@ -87,7 +87,10 @@ class LogProbHead(nn.Module):
         """[N] log-probs of `targets_N` and [N] entropies, in nats, of softmax(logits /
         temperature).
         """
-        return ChunkedLogProb.apply(hidden_ND, self.weight, targets_N, temperature, self.chunk)
+        logp_N, entropy_N = ChunkedLogProb.apply(
+            hidden_ND, self.weight, targets_N, temperature, self.chunk
+        )
+        return logp_N, entropy_N
 
 
 def _chunks(total: int, size: int) -> list[slice]:

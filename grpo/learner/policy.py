@@ -35,7 +35,9 @@ class Policy(nn.Module):
         hidden_BTD = self.model.get_decoder()(
             input_ids=input_ids_BT, use_cache=False
         ).last_hidden_state
-        return self.model.get_output_embeddings()(hidden_BTD[predicts_BT], targets_N, temperature)
+        head = self.model.get_output_embeddings()
+        logp_N, entropy_N = head(hidden_BTD[predicts_BT], targets_N, temperature)
+        return logp_N, entropy_N
 
 
 def load_model(folder: Path, dtype: torch.dtype, gradient_checkpointing: bool) -> PreTrainedModel:

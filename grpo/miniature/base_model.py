@@ -249,7 +249,8 @@ def _set_gradients(model: PreTrainedModel, documents: list[list[int]], num_slice
     parameters = list(model.parameters())
 
     def gradients(rows: list[list[int]]) -> tuple[torch.Tensor, ...]:
-        return torch.autograd.grad(_summed_loss(model, rows) / num_targets, parameters)
+        loss = _summed_loss(model, rows) / num_targets
+        return tuple(torch.autograd.grad(loss, parameters))
 
     bounds = [i * len(documents) // num_slices for i in range(num_slices + 1)]
     slices = [documents[start:stop] for start, stop in itertools.pairwise(bounds)]

@@ -60,7 +60,7 @@ class LocalRollouts:
             return future.result(timeout_seconds)
         except TimeoutError:
             raise StalledError(
-                f"{coroutine.__qualname__}: no answer for {timeout_seconds:g} s"
+                f"{coroutine}: no answer for {timeout_seconds:g} s"
             ) from None
 
     def submit(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> None:

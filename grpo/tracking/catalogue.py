@@ -15,6 +15,8 @@ GROUPS = ("reward", "eval", "length", "policy", "speed", "health")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
+    """One metric: its key, its name on panels, its unit and its meaning."""
+
     key: str  # in metrics.jsonl; a name in <> stands for any
     panel: str  # in TensorBoard and wandb: group/name
     unit: str
@@ -137,6 +139,18 @@ METRICS = (
         "as <metric>",
         "a metric on held-out problems",
     ),
+    _metric(
+        "eval/<name>/num_problems",
+        "eval/<name>_num_problems",
+        "problems",
+        "size of the evaluation",
+    ),
+    _metric(
+        "eval/<name>/num_samples",
+        "eval/<name>_num_samples",
+        "samples",
+        "responses to each problem of it",
+    ),
 )
 
 _PANEL_OF = {metric.key: metric.panel for metric in METRICS}
@@ -147,8 +161,8 @@ def panel_key(key: str) -> str:
     """The name of a metric in TensorBoard and wandb: exactly one `/`, with the panel group before
     it.
 
-    A key that METRICS does not list goes to the group `other`, so that a new metric is seen before
-    it is sorted in.
+    A key that METRICS does not list keeps its name, with what stands before its first `/` as the
+    group. One without a group goes to `other`. So a new objective or probe needs no change here.
     """
     if key in _PANEL_OF:
         return _PANEL_OF[key]
@@ -157,7 +171,7 @@ def panel_key(key: str) -> str:
         return f"reward/component_{rest.replace('/', '_')}"
     if group == "eval" and rest:
         return f"eval/{rest.replace('/', '_')}"
-    return f"other/{key.replace('/', '_')}"
+    return f"{group}/{rest.replace('/', '_')}" if group and rest else f"other/{key.strip('/')}"
 
 
 def in_order(metrics: Mapping[str, Value]) -> dict[str, Value]:
@@ -176,8 +190,14 @@ def _position(key: str) -> int:
     return _POSITION.get(key, len(METRICS))
 
 
+def evaluation_size(metrics: Mapping[str, Any]) -> str:
+    """Problems and responses to each, such as `128x1`. Only equal sizes are one curve."""
+    sizes = (metrics.get("num_problems"), metrics.get("num_samples"))
+    return "x".join("?" if size is None else str(size) for size in sizes)
+
+
 def panel_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as TensorBoard and wandb show it: without `step`, which is the axis, and what is None."""
+    """A row as TensorBoard and wandb show it: without `step`, their axis, and what is None."""
     return {
         panel_key(key): value for key, value in row.items() if key != "step" and value is not None
     }

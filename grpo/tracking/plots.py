@@ -3,7 +3,10 @@
     python -m grpo.tracking.plots RUN_DIR
 
 writes RUN_DIR/plots/{reward,accuracy,format,response_length}.png and overview.png with all four.
+What probes measure in evaluations goes to probes.png.
 """
+
+from __future__ import annotations
 
 import itertools
 import sys
@@ -12,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo.tracking.files import read_metrics
+from grpo.common.command_line import Parser, run
+from grpo.common.errors import UserError
+from grpo.tracking.catalogue import METRICS, evaluation_size
+from grpo.tracking.record import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +35,8 @@ DPI = 150
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
+    """One plot: a metric in training, and in evaluations."""
+
     key: str  # the metric in training; evaluations show eval/<name>/<key>
     title: str
     unit: str
@@ -46,19 +54,52 @@ Curve = list[tuple[int, float]]  # (step, value), steps rising
 
 
 def curve(rows: Sequence[Mapping[str, Any]], key: str) -> Curve:
-    """The finite values of one metric (files.plain writes the others as text)."""
+    """The finite values of one metric (others are written as text)."""
     return [
         (row["step"], row[key]) for row in rows if key in row and isinstance(row[key], int | float)
     ]
 
 
 def evaluation_curves(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Curve]:
-    """The curves eval/<name>/<key>, by name, in the order of their first evaluation."""
+    """The curves eval/<name>/<key>, by name, in the order of their first evaluation.
+
+    Evaluations of another size than the first of their name get a curve of their own, such as
+    `sampled 128x1`: a mean over the first problems is another measure than one over all.
+    """
     found = (
         name for row in rows for name in row if name.startswith("eval/") and name.count("/") == 2
     )
-    keys = [name for name in dict.fromkeys(found) if name.endswith(f"/{key}")]
-    return {name.split("/")[1]: points for name in keys if (points := curve(rows, name))}
+    curves: dict[str, Curve] = {}
+    for name in (name for name in dict.fromkeys(found) if name.endswith(f"/{key}")):
+        way, first = name.split("/")[1], None
+        for row in rows:
+            if not isinstance(row.get(name), int | float):
+                continue
+            size = evaluation_size(
+                {part: row.get(f"eval/{way}/{part}") for part in ("num_problems", "num_samples")}
+            )
+            first = first or size
+            label = way if size == first else f"{way} {size}"
+            curves.setdefault(label, []).append((row["step"], row[name]))
+    return curves
+
+
+def probe_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
+    """A panel for each figure of evaluations that the catalogue does not know: those of probes."""
+    known = {metric.key.split("/")[-1] for metric in METRICS} | {panel.key for panel in PANELS}
+    keys = (
+        name.split("/")[2]
+        for row in rows
+        for name in row
+        if name.startswith("eval/") and name.count("/") == 2
+    )
+    new = [key for key in dict.fromkeys(keys) if key not in known]
+    titles = [key.replace("_", " ") for key in new]
+    return [
+        Panel(key=key, title=title[:1].upper() + title[1:], unit="")
+        for key, title in zip(new, titles, strict=True)
+        if evaluation_curves(rows, key)
+    ]
 
 
 def smooth(points: Curve) -> Curve:
@@ -88,10 +129,12 @@ def plot_run(run_dir: Path, title: str = "") -> list[Path]:
     written = [_save(_single(rows, panel), folder / f"{panel.key}.png") for panel in panels]
     if panels:
         written.append(_save(_overview(rows, panels, title), folder / "overview.png"))
+    if probes := probe_panels(rows):
+        written.append(_save(_overview(rows, probes, title), folder / "probes.png"))
     return written
 
 
-def _single(rows: Sequence[Mapping[str, Any]], panel: Panel) -> "Figure":
+def _single(rows: Sequence[Mapping[str, Any]], panel: Panel) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -102,7 +145,7 @@ def _single(rows: Sequence[Mapping[str, Any]], panel: Panel) -> "Figure":
     return figure
 
 
-def _overview(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel], title: str) -> "Figure":
+def _overview(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel], title: str) -> Figure:
     """All panels in two columns, with one legend for all below them."""
     from matplotlib.figure import Figure
 
@@ -129,7 +172,7 @@ def _overview(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel], title:
     return figure
 
 
-def draw(axes: "Axes", rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
+def draw(axes: Axes, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
     """Training as a faint line with its running mean; evaluations as points, base and final with
     values.
     """
@@ -158,7 +201,7 @@ def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def _write_values(
-    axes: "Axes",
+    axes: Axes,
     ends: Mapping[str, tuple[int, float]],
     looks: Mapping[str, tuple[str, str]],
     word: str,
@@ -179,7 +222,7 @@ def _write_values(
         )
 
 
-def _dress(axes: "Axes", panel: Panel) -> None:
+def _dress(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title, loc="left", color=INK, fontsize=12)
     axes.set_xlabel("step (updates of the policy)", color=INK)
     axes.set_ylabel(panel.unit, color=INK)
@@ -197,7 +240,7 @@ def _xy(points: Curve) -> tuple[list[int], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _save(figure: "Figure", path: Path) -> Path:
+def _save(figure: Figure, path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)  # no window system is looked for
@@ -212,18 +255,21 @@ def _recipe(run_dir: Path) -> str:
     return head.removeprefix("# recipe: ") if head.startswith("# recipe: ") else ""
 
 
-def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m grpo.tracking.plots RUN_DIR", file=sys.stderr)
-        return 2
-    run_dir = Path(arguments[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`grpo plots RUN_DIR`; returns the exit code."""
+    return run(_main, arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = Parser("grpo plots", "Draw the plots of a run, also while it goes on.")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the folder of a run")
+    run_dir: Path = parser.parse(arguments).run_dir
     if not (run_dir / "metrics.jsonl").is_file():
-        print(f"{run_dir} holds no metrics.jsonl: name the folder of a run", file=sys.stderr)
-        return 2
+        raise UserError(f"{run_dir} holds no metrics.jsonl: name the folder of a run")
     for path in plot_run(run_dir, _recipe(run_dir)):
         print(path)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

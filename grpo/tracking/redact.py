@@ -21,13 +21,14 @@ _SECRET_WORDS = {
     "apikey", "apitoken", "authtoken", "bearer", "authorization", "cookie", "cookies",
 }  # fmt: skip
 _SECRET_PAIRS = {
-    ("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("auth", "key"), ("ssh", "key"),
-    ("wandb", "key"), ("hf", "key"), ("account", "key"), ("signing", "key"), ("encryption", "key"),
+    ("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("auth", "key"),
+    ("ssh", "key"), ("wandb", "key"), ("hf", "key"), ("account", "key"), ("signing", "key"),
+    ("encryption", "key"),
 }  # fmt: skip
 # `eos_token` and its like are text of a tokenizer; `token` and `hf_token` are not.
 _TEXT_TOKENS = {
-    "eos", "bos", "pad", "unk", "sep", "cls", "mask", "stop", "think", "image", "user", "system", "special",
-    "start", "end", "per", "by", "next", "last", "first", "each",
+    "eos", "bos", "pad", "unk", "sep", "cls", "mask", "stop", "think", "image", "user", "system",
+    "special", "start", "end", "per", "by", "next", "last", "first", "each",
 }  # fmt: skip
 _DIGEST_WORDS = {"hash", "sha", "sha1", "commit", "revision", "rev", "git", "digest", "checksum"}
 
@@ -140,6 +141,7 @@ def _redact_assignment(found: re.Match[str]) -> str:
 
 
 def netrc_path(environ: Mapping[str, str]) -> Path:
+    """The file in which `wandb login` keeps its key."""
     return Path(environ["NETRC"]) if environ.get("NETRC") else Path.home() / ".netrc"
 
 

@@ -1,14 +1,19 @@
-"""One training run as the trainer sees it: say what happens, and it is recorded, copied and shown."""
+"""One training run as the trainer sees it: what it is told is recorded, copied and shown."""
 
+from __future__ import annotations
+
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from grpo.common.errors import UserError
+from grpo.common.files import append_line, plain, write_atomically, write_yaml
 from grpo.config.schema import TrackingConfig
-from grpo.tracking import files
-from grpo.tracking.catalogue import in_order, panel_values
+from grpo.tracking.catalogue import evaluation_size, in_order, panel_values
+from grpo.tracking.record import Arrays, write_rollouts
 from grpo.tracking.redact import redact, redact_text
 from grpo.tracking.terminal.display import Display, open_display
 from grpo.tracking.terminal.summary_table import places, print_closing
@@ -28,7 +33,7 @@ def open_run(
     recipe: str,
     total_steps: int,
     git_hash: str | None,
-) -> "Run":
+) -> Run:
     """Create the run folder with its config.yaml, and the display. Trackers start with the first
     record.
 
@@ -40,17 +45,18 @@ def open_run(
         git_hash: of the code that runs; None where there is no repository.
 
     Raises:
-        ValueError: the folder holds another run, or wandb is to be online without a key.
+        UserError: the folder holds another run.
+        ValueError: wandb is to be online without a key.
     """
     mode = resolve_mode(settings.wandb)
     if (output_dir / "metrics.jsonl").exists():
-        raise ValueError(
+        raise UserError(
             f"output_dir={output_dir} already holds a run; name another folder, or remove this one"
         )
     (output_dir / "rollouts").mkdir(parents=True, exist_ok=True)
-    clean_config = redact(files.plain(config))
+    clean_config = redact(plain(config))
     head = [f"recipe: {recipe}", f"git: {git_hash or 'unknown'}"]
-    files.write_yaml(output_dir / "config.yaml", clean_config, comments=head)
+    write_yaml(output_dir / "config.yaml", clean_config, comments=head)
     display = open_display(recipe, total_steps)
     trackers = []
     if settings.tensorboard:
@@ -80,6 +86,8 @@ class Run:
         self._display = display
         self._trackers = trackers
         self._open = True
+        self._warned: set[str] = set()  # metrics that have been NaN or infinite
+        self._sizes: dict[str, str] = {}  # of the first evaluation of each name
 
     def status(self, text: str) -> None:
         """The phase shown while something other than steps goes on, such as "starting engines"."""
@@ -90,39 +98,70 @@ class Run:
         self._display.notice(text)
 
     def log_step(self, metrics: Metrics) -> None:
-        """Record one update. `metrics` holds `step`; its keys are those of `metrics.METRICS`."""
+        """Record one update. `metrics` holds `step`; keys that catalogue.METRICS does not list are
+        recorded under their own names.
+        """
         row = in_order(metrics)
-        files.append_jsonl(self.output_dir / "metrics.jsonl", row)
+        append_line(self.output_dir / "metrics.jsonl", row)
         for tracker in self._trackers:
             tracker.log(int(row["step"] or 0), panel_values(row))
+        self._warn(int(row["step"] or 0), row)
         self._display.step(row)
 
-    def log_rollouts(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Record every sample of a step, whole, in rollouts/step_NNNNNN.jsonl."""
-        files.write_jsonl(self.output_dir / "rollouts" / f"step_{step:06d}.jsonl", rows)
+    def log_rollouts(
+        self, step: int, rows: list[dict[str, Any]], arrays: Arrays | None = None
+    ) -> None:
+        """Record every sample of a step, whole; see `record.write_rollouts`."""
+        kept = arrays if self._settings.rollout_tokens else None
+        write_rollouts(self.output_dir, step, rows, kept)
 
     def log_evaluation(
-        self, step: int, name: str, metrics: Mapping[str, float], samples: list[dict[str, Any]]
+        self,
+        step: int,
+        name: str,
+        metrics: Mapping[str, float],
+        samples: list[dict[str, Any]],
+        *,
+        num_problems: int | None = None,
+        num_samples: int | None = None,
     ) -> None:
         """Record an evaluation on held-out problems, as keys `eval/<name>/<metric>` of its own row.
 
         Args:
             step: updates that the evaluated weights have seen.
             name: which evaluation, such as "sampled" or "greedy".
+            metrics: its means. `num_problems` and `num_samples` may stand among them.
             samples: rows for the sample table, all with the same keys; those of one run may differ
                 in number.
+            num_problems: how many problems it had.
+            num_samples: responses to each. Evaluations of another size than the first one of this
+                name get curves of their own in TensorBoard and wandb.
         """
+        sizes = {"num_problems": num_problems, "num_samples": num_samples}
+        metrics = {**{k: v for k, v in sizes.items() if v is not None}, **metrics}
         row = {"step": step, **{f"eval/{name}/{key}": value for key, value in metrics.items()}}
-        files.append_jsonl(self.output_dir / "metrics.jsonl", row)
+        append_line(self.output_dir / "metrics.jsonl", row)
+        size = evaluation_size(metrics)
+        first = self._sizes.setdefault(name, size)
+        curve = name if size == first else f"{name}_{size}"
+        shown = {"step": step, **{f"eval/{curve}/{key}": value for key, value in metrics.items()}}
         for tracker in self._trackers:
-            tracker.log(step, panel_values(row))
+            tracker.log(step, panel_values(shown))
             if samples:
                 tracker.log_samples(step, name, samples)
+        self._warn(step, row)
         self._display.evaluation(step, name, metrics)
 
+    def _warn(self, step: int, row: Mapping[str, Any]) -> None:
+        """One line for each metric that is not finite, the first time that it is not."""
+        for key, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value) and key not in self._warned:
+                self._warned.add(key)
+                self._display.notice(f"warning: {key} is {value} at step {step}")
+
     def close(self, summary: dict[str, Any]) -> None:
-        """Write summary.json, finish trackers and plots, and show base -> final and where to look."""
-        files.write_json(self.output_dir / "summary.json", redact(files.plain(summary)))
+        """Write summary.json, finish trackers and plots, show base -> final and where to look."""
+        write_atomically({self.output_dir / "summary.json": redact(plain(summary))})
         self._display.status("finishing plots and trackers")
         if self._settings.plots:
             self._plot()

@@ -13,7 +13,6 @@ from itertools import islice
 
 import pytest
 
-from grpo.common.errors import UserError
 from data.generators import GENERATORS, generate
 from data.generators.blocksworld import shortest_plan
 from data.generators.countdown import solve
@@ -21,6 +20,7 @@ from data.generators.knights import solutions
 from data.generators.multiplication import scratchpad
 from data.generators.stories import STORIES
 from data.generators.symbolic import draw, evaluation_set
+from grpo.common.errors import UserError
 from rewards import Sample, accuracy_reward
 from rewards.blocksworld import run_plan
 

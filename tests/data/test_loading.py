@@ -10,14 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from data.sources.source import SourceConfig, from_mapping, load_source
 
-from data.sources.mappings import RowFault
-from grpo.common.errors import UserError
 from data.sources import load_file
+from data.sources.mappings import MAPPINGS, RowFault, columns
 from data.sources.records import read_records
 from data.sources.rows import Validator
-from data.sources.source import SourceConfig, from_mapping, load_source
-from data.sources.mappings import MAPPINGS, columns
+from grpo.common.errors import UserError
 from tests.data.helpers import read_jsonl, write_jsonl
 
 ROWS = [

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from data.recipe import RECIPES, compose, from_dict, from_recipe
 
 from data.cleaning import STAGES, Decontaminate, ExactDuplicates, make_stage
 from data.cleaning.base import Context, Result
-from data.prepare.pipeline import run_pipeline
-from grpo.common.errors import UserError
 from data.generators import generate
-from data.recipe import RECIPES, compose, from_dict, from_recipe
+from data.prepare.pipeline import run_pipeline
 from data.types import Problem
+from grpo.common.errors import UserError
 from tests.data.helpers import prepare, problem, read_jsonl, write_jsonl
 
 

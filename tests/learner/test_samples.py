@@ -65,7 +65,9 @@ def test_packing_keeps_every_trained_token_with_its_own_numbers(conversations, n
         parts = [response(ids) if trained else ("text", ids) for trained, ids in turns]
         samples.append(TrainSample.from_turns([PROMPT, *parts]))
     weights = [float(i + 1) for i in range(len(samples))]
-    advantages = [np.arange(s.num_tokens, dtype=np.float32) + 100 * i for i, s in enumerate(samples)]
+    advantages = [
+        np.arange(s.num_tokens, dtype=np.float32) + 100 * i for i, s in enumerate(samples)
+    ]
     lengths = [sample.num_tokens for sample in samples]
     seen = set()
     for ranks in plan_microbatches(lengths, num_ranks, budget):

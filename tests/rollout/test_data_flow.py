@@ -30,7 +30,9 @@ def test_a_cut_string_goes_from_tokens_and_text_alike(small_model):
 
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     ids = tokenizer("<answer>4</answer>\nUser:")["input_ids"]
-    kept, text = graded_part(ids, tokenizer.decode(ids), ["\nUser:"], tokenizer, [tokenizer.eos_token_id])
+    kept, text = graded_part(
+        ids, tokenizer.decode(ids), ["\nUser:"], tokenizer, [tokenizer.eos_token_id]
+    )
     assert text == tokenizer.decode(kept) == "<answer>4</answer>"
     assert kept == ids[: len(kept)]
 
@@ -57,7 +59,11 @@ def test_an_end_of_sequence_token_that_is_a_cut_string_too_is_trained(small_mode
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     ids = [*tokenizer("7")["input_ids"], tokenizer.eos_token_id]
     kept, text = graded_part(
-        ids, tokenizer.decode(ids), ["<|im_end|>", tokenizer.eos_token], tokenizer, [tokenizer.eos_token_id]
+        ids,
+        tokenizer.decode(ids),
+        ["<|im_end|>", tokenizer.eos_token],
+        tokenizer,
+        [tokenizer.eos_token_id],
     )
     assert (kept, text) == (ids, "7")
 

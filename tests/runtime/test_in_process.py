@@ -28,7 +28,7 @@ def train(folder, *overrides):
 
 
 def test_a_run_without_ray_samples_and_learns_what_a_run_on_ray_does(tmp_path):
-    local = train(tmp_path / "local", "runtime=in_process")
+    local = train(tmp_path / "local", "runtime=in_process", "learner.num_ranks=1")
     on_ray = train(tmp_path / "ray", "learner.num_ranks=1")
     for ours, theirs in zip(local, on_ray, strict=True):
         for key in ("reward", "accuracy", "response_length", "generated_tokens"):

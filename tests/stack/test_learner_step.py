@@ -101,7 +101,10 @@ def test_measured_scalars_are_those_of_whole_logits(found):
 def test_without_a_learning_rate_nothing_moves_and_twice_the_rate_moves_twice_as_far(found):
     assert found["lr 0.0"] == found["before"]
     once, twice = (
-        [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(now, found["before"], strict=True)]
+        [
+            [a - b for a, b in zip(x, y, strict=True)]
+            for x, y in zip(now, found["before"], strict=True)
+        ]
         for now in (found["lr 0.001"], found["lr 0.002"])
     )
     norm = sum(a * a for row in once for a in row)

@@ -19,7 +19,8 @@ def test_open_families_of_keys_get_their_group_and_unknown_ones_are_still_shown(
     assert panel_key("reward/accuracy") == "reward/component_accuracy" != panel_key("accuracy")
     assert panel_key("eval/sampled/accuracy") == "eval/sampled_accuracy"
     assert panel_key("seconds/learn") == "speed/seconds_learn"
-    assert panel_key("new/thing/x") == "other/new_thing_x"
+    assert panel_key("new/thing/x") == "new/thing_x"
+    assert panel_key("sharpness") == "other/sharpness"
 
 
 def test_order_does_not_depend_on_the_order_given():

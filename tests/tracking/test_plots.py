@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from grpo.tracking import files, plots
+from grpo.common.files import append_line
+from grpo.tracking import plots
 from tests.tracking.conftest import ROOT, Example
 
 NAMES = ["reward.png", "accuracy.png", "format.png", "response_length.png", "overview.png"]
@@ -34,10 +35,9 @@ def test_plots_can_be_made_from_the_metrics_alone(example: Example, tmp_path: Pa
 def test_a_folder_without_metrics_is_told_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert plots.main([str(tmp_path)]) == 2
-    assert (
-        capsys.readouterr().err == f"{tmp_path} holds no metrics.jsonl: name the folder of a run\n"
-    )
+    assert plots.main([str(tmp_path)]) == 78
+    told = f"grpo: {tmp_path} holds no metrics.jsonl: name the folder of a run\n"
+    assert capsys.readouterr().err == told
 
 
 def test_curves_skip_what_is_no_number():
@@ -57,6 +57,25 @@ def test_evaluations_are_found_by_name_and_exact_metric():
     ]
     expected = {"sampled": [(0, 0.4), (5, 0.6)], "greedy": [(5, 0.7)]}
     assert plots.evaluation_curves(rows, "accuracy") == expected
+
+
+def test_evaluations_of_another_size_are_another_curve():
+    full = {"eval/sampled/num_problems": 512, "eval/sampled/num_samples": 8}
+    interim = {"eval/sampled/num_problems": 128, "eval/sampled/num_samples": 1}
+    rows = [
+        {"step": 0, "eval/sampled/accuracy": 0.4, **full},
+        {"step": 10, "eval/sampled/accuracy": 0.7, **interim},
+        {"step": 20, "eval/sampled/accuracy": 0.6, **full},
+    ]
+    expected = {"sampled": [(0, 0.4), (20, 0.6)], "sampled 128x1": [(10, 0.7)]}
+    assert plots.evaluation_curves(rows, "accuracy") == expected
+
+
+def test_what_a_probe_measures_is_plotted_without_naming_it_here(tmp_path: Path):
+    row = {"step": 0, "eval/greedy/accuracy": 0.4, "eval/greedy/hesitation_share": 0.25}
+    append_line(tmp_path / "metrics.jsonl", row)
+    assert [panel.title for panel in plots.probe_panels([row])] == ["Hesitation share"]
+    assert [path.name for path in plots.plot_run(tmp_path)][-1] == "probes.png"
 
 
 def test_smoothing_is_a_centred_mean():
@@ -82,5 +101,5 @@ def test_base_and_final_values_are_written_beside_the_points():
 
 
 def test_a_run_with_only_evaluations_plots_what_there_is(tmp_path: Path):
-    files.append_jsonl(tmp_path / "metrics.jsonl", {"step": 0, "eval/greedy/accuracy": 0.4})
+    append_line(tmp_path / "metrics.jsonl", {"step": 0, "eval/greedy/accuracy": 0.4})
     assert [path.name for path in plots.plot_run(tmp_path)] == ["accuracy.png", "overview.png"]

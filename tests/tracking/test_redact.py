@@ -9,8 +9,9 @@ from grpo.tracking.trackers.wandb import resolve_mode
 
 @pytest.mark.parametrize(
     "key",
-    ["hf_token", "token", "HF_TOKEN", "apiKey", "api_key", "WANDB_API_KEY", "db.password",
-     "AWS_SECRET_ACCESS_KEY", "client_secret", "privateKey", "credentials", "Authorization", "ssh-key"],
+    ["hf_token", "token", "HF_TOKEN", "apiKey", "api_key", "WANDB_API_KEY", 
+     "db.password", "AWS_SECRET_ACCESS_KEY", "client_secret", "privateKey", "credentials",
+     "Authorization", "ssh-key"],
 )  # fmt: skip
 def test_names_of_secrets(key: str):
     assert is_secret_key(key)
@@ -18,8 +19,8 @@ def test_names_of_secrets(key: str):
 
 @pytest.mark.parametrize(
     "key",
-    ["max_tokens", "eos_token", "pad_token_id", "tokenizer", "tokens_per_second", "key", "keys", "monkey",
-     "PWD", "stop_token", "num_tokens_per_microbatch", "author", "secretary_problem"],
+    ["max_tokens", "eos_token", "pad_token_id", "tokenizer", "tokens_per_second", "key", "keys",
+     "monkey", "PWD", "stop_token", "num_tokens_per_microbatch", "author", "secretary_problem"],
 )  # fmt: skip
 def test_names_that_only_look_like_secrets(key: str):
     assert not is_secret_key(key)

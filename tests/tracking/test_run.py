@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from grpo.common.errors import UserError
+from grpo.common.files import read_jsonl
 from grpo.config.schema import TrackingConfig, WandbConfig
 from grpo.tracking import open_run
+from grpo.tracking.terminal.summary_table import closing_rows
 from tests.tracking.conftest import Example
 from tests.tracking.example_run import CANARIES, GIT_HASH, NASTY
 
@@ -81,7 +84,7 @@ def test_the_plain_output_has_one_line_a_step_the_table_and_the_places(example: 
     )  # not one line for each percent
     assert "evaluation at step 4, sampled:  accuracy 0.900  format 0.950  length 34.0" in lines
     assert any("sampled accuracy" in line and "+0.500" in line for line in lines)
-    assert any("sampled share of worked answers" in line and "+0.600" in line for line in lines)
+    assert any("sampled worked share" in line and "+0.600" in line for line in lines)
     assert "4 steps, 5m02s, 1.2M tokens generated" in lines
     assert any(line.startswith("wandb:") and "wandb sync" in line for line in lines)
     assert f"run folder:    {example.folder}" in lines
@@ -96,7 +99,7 @@ def test_text_of_a_model_cannot_reach_the_terminal(example: Example):
 def test_a_folder_with_a_run_is_refused(tmp_path: Path):
     with open_run(tmp_path, {}, QUIET, "tiny", 1, None) as run:
         run.log_step({"step": 1, "reward": 0.5})
-    with pytest.raises(ValueError, match="already holds a run"):
+    with pytest.raises(UserError, match="already holds a run"):
         open_run(tmp_path, {}, QUIET, "tiny", 1, None)
 
 
@@ -110,6 +113,48 @@ def test_a_failing_run_keeps_its_record_and_lets_the_error_through(tmp_path: Pat
         raise KeyError("boom")
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "reward": 0.5}\n'
     assert list((tmp_path / "tensorboard").iterdir()) and not (tmp_path / "summary.json").exists()
+
+
+def test_a_metric_that_is_not_finite_is_kept_and_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with open_run(tmp_path, {}, QUIET, "tiny", 3, None) as run:
+        for step in (1, 2, 3):
+            run.log_step({"step": step, "reward": float("nan"), "grad_norm": float("inf")})
+        run.close({})
+    assert [row["reward"] for row in read_jsonl(tmp_path / "metrics.jsonl")] == ["nan"] * 3
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if line.startswith("warning")] == [
+        "warning: reward is nan at step 1",
+        "warning: grad_norm is inf at step 1",
+    ]
+    assert any(line.startswith("step 3/3  reward nan") for line in told)
+
+
+def test_the_size_of_an_evaluation_is_recorded_with_it(tmp_path: Path):
+    with open_run(tmp_path, {}, QUIET, "tiny", 1, None) as run:
+        run.log_evaluation(0, "greedy", {"accuracy": 0.5}, [], num_problems=128, num_samples=1)
+        run.close({})
+    assert list(read_jsonl(tmp_path / "metrics.jsonl")) == [
+        {
+            "step": 0,
+            "eval/greedy/num_problems": 128,
+            "eval/greedy/num_samples": 1,
+            "eval/greedy/accuracy": 0.5,
+        }
+    ]
+
+
+def test_the_table_compares_evaluations_of_equal_size_only_and_shows_every_figure():
+    base = {"num_problems": 512, "num_samples": 8, "accuracy": 0.25, "detour_share": 0.5}
+    final = {**base, "accuracy": 0.75}
+    rows = closing_rows({"base": {"sampled": base}, "final": {"sampled": final}})
+    assert rows == [
+        ("sampled accuracy", "0.250", "0.750", "+0.500"),
+        ("sampled detour share", "0.500", "0.500", "+0.000"),
+    ]
+    small = {**final, "num_problems": 128}
+    assert closing_rows({"base": {"sampled": base}, "final": {"sampled": small}}) == []
 
 
 def test_a_run_without_evaluations_closes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -61,7 +61,8 @@ def test_a_standing_tracker_costs_training_nothing_and_loses_only_what_does_not_
     background.close({}, timeout=10)
     assert tracker.steps == list(range(11))  # one in hand, ten waiting
     assert notices == [
-        "recorder: 990 of 1001 records are missing there (990 dropped, 0 failed); metrics.jsonl has them all"
+        "recorder: 990 of 1001 records are missing there (990 dropped, 0 failed); "
+        "metrics.jsonl has them all"
     ]
 
 

@@ -210,6 +210,7 @@ class LearnerGroup:
     def __init__(self, cluster: Cluster, spec: LearnerSpec, learn_seconds: float) -> None:
         from grpo.learner.worker import LearnerWorker
 
+        assert cluster.ranks is not None, "the cluster was reserved without a learner"
         actor = ray.remote(LearnerWorker)
         self.cluster, self.spec, self.learn_seconds = cluster, spec, learn_seconds
         self.ranks = [

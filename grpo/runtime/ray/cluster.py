@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ import torch
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from grpo.common.errors import UserError
+from grpo.common.errors import UserError, raise_on_sigterm
 from grpo.config import TrainConfig
+from grpo.config.conflicts import gpu_problems
+from grpo.runtime.ray.preflight import check_address, short_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,18 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
     if not address:
         setting, address = "cluster.address", config.cluster.address
     if address:
-        _check_reachable(setting, address)
+        address = check_address(setting, address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
-            address=address
-            or "local",  # without a name Ray would join any cluster that it finds on this machine
+            # Without a name Ray would join any cluster that it finds on this machine.
+            address=address or "local",
             namespace="grpo",
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level="error",
             _node_ip_address=None if address else "127.0.0.1",
+            _temp_dir=None if address else str(short_folder()),
         )
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise UserError(
@@ -67,7 +69,10 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
             "(~/.ray/auth_token, or RAY_AUTH_TOKEN)?"
         ) from None
     try:
+        raise_on_sigterm()  # Ray has set a handler of its own
         device = _device(config, private=not address)
+        if device == "cuda" and (problems := gpu_problems(config)):
+            raise UserError("\n".join(problems))
         needed = layout(config, device, with_learner=with_learner)
         check_enough(needed, ray.cluster_resources())
         roles: dict[str, Role] = {}
@@ -85,19 +90,6 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
                 remove_placement_group(role.group)
     finally:
         ray.shutdown()
-
-
-def _check_reachable(setting: str, address: str) -> None:
-    """Ray itself would try for many minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
-        return  # "auto" and the like
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise UserError(
-            f"{setting}={address}: nothing answers there ({error}); start Ray, or correct it"
-        ) from None
 
 
 def _device(config: TrainConfig, *, private: bool) -> str:

@@ -20,11 +20,20 @@ PLAIN_STATUS_SECONDS = 15.0  # a phase that counts upwards prints at most this o
 class Display(Protocol):
     """Where a run is shown. Safe to call from any thread."""
 
-    def status(self, text: str) -> None: ...
-    def step(self, metrics: Mapping[str, Any]) -> None: ...
-    def evaluation(self, step: int, name: str, metrics: Mapping[str, float]) -> None: ...
-    def notice(self, text: str) -> None: ...
-    def close(self) -> None: ...
+    def status(self, text: str) -> None:
+        """Show the phase that goes on."""
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        """Show the metrics of an update."""
+
+    def evaluation(self, step: int, name: str, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of an evaluation."""
+
+    def notice(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def close(self) -> None:
+        """Give the terminal back."""
 
 
 def open_display(recipe: str, total_steps: int, stream: TextIO | None = None) -> Display:
@@ -56,21 +65,25 @@ class PlainDisplay:
             self.notice(text)
 
     def step(self, metrics: Mapping[str, Any]) -> None:
+        """Show the metrics of an update."""
         self._pace.step(time.monotonic())
         width = len(str(self._total_steps))
         parts = [f"step {metrics['step']:>{width}}/{self._total_steps}", *headline(metrics)]
         self._print("  ".join([*parts, f"left {self._pace.left(metrics['step'])}"]))
 
     def evaluation(self, step: int, name: str, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of an evaluation."""
         self._pace.start(time.monotonic())
         self._print(
             "  ".join([f"evaluation at step {step}, {one_line(name)}:", *headline(metrics)])
         )
 
     def notice(self, text: str) -> None:
+        """Show one line that stays."""
         self._print(one_line(text))
 
     def close(self) -> None:
+        """Give the terminal back."""
         self._stream.flush()
 
     def _print(self, line: str) -> None:

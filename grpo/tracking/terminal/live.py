@@ -49,22 +49,27 @@ class LiveDisplay:
         self._live.start()
 
     def status(self, text: str) -> None:
+        """Show the phase that goes on."""
         self._spinner.update(text=Text(one_line(text)))
 
     def step(self, metrics: Mapping[str, Any]) -> None:
+        """Show the metrics of an update."""
         self._pace.step(time.monotonic())
         self._metrics = dict(metrics)
         self._spinner.update(text=Text("training"))
 
     def evaluation(self, step: int, name: str, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of an evaluation."""
         self._pace.start(time.monotonic())
         self._evaluations[one_line(name)] = (step, dict(metrics))
         self.notice("  ".join([f"evaluation at step {step}, {name}:", *headline(metrics)]))
 
     def notice(self, text: str) -> None:
+        """Show one line that stays."""
         self._console.print(Text(one_line(text)))
 
     def close(self) -> None:
+        """Give the terminal back."""
         self._live.stop()
 
     def _panel(self) -> RenderableType:

@@ -5,33 +5,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from grpo.tracking.catalogue import evaluation_size
 from grpo.tracking.terminal.wording import duration, known, number, one_line
 
-ROWS = {
-    "accuracy": "accuracy",
-    "format": "format",
-    "response_length": "response length",
-    "worked_share": "share of worked answers",
-    "worked_accuracy": "accuracy of worked answers",
-    "bare_share": "share of bare answers",
-    "bare_accuracy": "accuracy of bare answers",
-}  # keys of one evaluation in summary.json, and their names in the table
+# Figures of an evaluation that are its size, not its result.
+NO_RESULT = ("num_problems", "num_samples", "generated_tokens")
 
 
 def closing_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """(what, base, final, change) for each figure that both ends of the run have."""
+    """(what, base, final, change) for each figure that both ends of the run have.
+
+    Evaluations of different sizes are not compared.
+    """
     base, final = known(summary, "base"), known(summary, "final")
     if not isinstance(base, Mapping) or not isinstance(final, Mapping):
         return []
     rows = []
-    for kind in (kind for kind in final if isinstance(final[kind], Mapping) and kind in base):
-        for key, name in ROWS.items():
-            before, after = known(base[kind], key), known(final[kind], key)
-            if before is not None and after is not None:
-                what = f"{one_line(kind)} {name}"
-                rows.append(
-                    (what, number(key, before), number(key, after), _change(key, before, after))
-                )
+    for kind, after in final.items():
+        before = base.get(kind)
+        if not isinstance(after, Mapping) or not isinstance(before, Mapping):
+            continue
+        if evaluation_size(before) != evaluation_size(after):
+            continue
+        for key in (key for key in after if key in before and key not in NO_RESULT):
+            values = (before[key], after[key])
+            if all(isinstance(value, int | float) for value in values):
+                what = f"{one_line(kind)} {one_line(key.replace('_', ' '))}"
+                shown = (number(key, values[0]), number(key, values[1]))
+                rows.append((what, *shown, _change(key, *values)))
     return rows
 
 

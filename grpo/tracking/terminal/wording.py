@@ -40,6 +40,7 @@ def _visible(character: str) -> str:
 
 
 def one_line(text: str) -> str:
+    """`text` on one line, safe for a terminal."""
     return shown(" ".join(text.split()))
 
 
@@ -54,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def number(key: str, value: Any) -> str:
-    """A metric as it reads best: shares with three digits, lengths with one, counts with k and M."""
+    """A metric as it reads best: shares with three digits, lengths with one, counts with k, M."""
     if not isinstance(value, int | float):
         return one_line(str(value))
     if key.endswith("response_length"):
@@ -84,11 +85,13 @@ class Pace:
         self._last = now
 
     def step(self, now: float) -> None:
+        """A step ended now."""
         if self._last is not None:
             self._seconds.append(now - self._last)
         self._last = now
 
     def left(self, step: int) -> str:
+        """Time left after `step`, as text; a dash while nothing is known."""
         if not self._seconds:
             return "-"
         return duration(statistics.median(self._seconds) * max(0, self._total_steps - step))

@@ -24,12 +24,14 @@ class Tracker(Protocol):
 
     name: str
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Open it; the first call."""
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Values by panel key (`metrics.panel_key`)."""
 
-    def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None: ...
+    def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
+        """Take rows for a table of samples."""
 
     def finish(self, summary: dict[str, Any] | None) -> str | None:
         """Close, and say where to look (one line). `summary` is None when the run did not reach its
@@ -72,9 +74,11 @@ class Background:
         )
 
     def log(self, step: int, values: dict[str, Any]) -> None:
+        """Take the values of a step, by panel key."""
         self._put(lambda: self._tracker.log(step, values))
 
     def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
+        """Take rows for a table of samples."""
         self._put(lambda: self._tracker.log_samples(step, name, rows))
 
     def close(self, summary: dict[str, Any] | None, timeout: float) -> str | None:
@@ -96,7 +100,8 @@ class Background:
         if lost := self.tally.dropped + self.tally.failed:
             self._notice(
                 f"{self._tracker.name}: {lost} of {self.tally.taken} records are missing there "
-                f"({self.tally.dropped} dropped, {self.tally.failed} failed); metrics.jsonl has them all"
+                f"({self.tally.dropped} dropped, {self.tally.failed} failed); "
+                "metrics.jsonl has them all"
             )
         return self._where
 

@@ -29,6 +29,8 @@ class LinePanel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
+    """A group of panels."""
+
     name: str  # a panel group
     panels: tuple[LinePanel, ...]
     open: bool = True

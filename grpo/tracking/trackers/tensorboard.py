@@ -1,17 +1,18 @@
-"""TensorBoard events, written without torch or TensorFlow.
+"""TensorBoard events, by the `SummaryWriter` of torch.
 
-An event file is a sequence of protobuf messages with checksums around them. tensorboard's own
-message classes load in 0.1 s; its writers load TensorFlow stubs, torch's loads torch, and all we
-need of either is the frame below.
+tensorboard's own `Writer` would load faster, but it has no text and stores scalars as tensors. The
+training process has loaded torch anyway. It is imported in the tracker's thread, so nothing waits.
 """
 
-import os
-import struct
-import time
-from pathlib import Path
-from typing import Any, BinaryIO
+from __future__ import annotations
 
-from grpo.tracking.files import plain
+from pathlib import Path
+from typing import Any
+
+from grpo.common.files import plain
+
+FLUSH_SECONDS = 5  # so that the curves can be watched
+SHOWN_ROWS = 8  # the full samples are in rollouts/ and in wandb's table
 
 
 class TensorBoardTracker:
@@ -21,62 +22,30 @@ class TensorBoardTracker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file: BinaryIO | None = None
+        self._writer: Any = None
 
     def start(self) -> None:
-        from tensorboard.compat.proto import event_pb2  # type: ignore[import-untyped]
+        """Open the event file."""
+        from torch.utils.tensorboard import SummaryWriter
 
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # The name every reader looks for; no host name in it, it may be shown to others.
-        self._file = (self._folder / f"events.out.tfevents.{time.time():.0f}.{os.getpid()}").open(
-            "wb"
-        )
-        self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._writer = SummaryWriter(str(self._folder), flush_secs=FLUSH_SECONDS)
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Numbers become scalars; text (a stage's name) has no curve and is left out."""
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-
-        scalars = [
-            summary_pb2.Summary.Value(tag=tag, simple_value=float(value))
-            for tag, value in values.items()
-            if isinstance(value, int | float)
-        ]
-        self._write(
-            event_pb2.Event(
-                wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=scalars)
-            )
-        )
+        for tag, value in values.items():
+            if isinstance(value, int | float):
+                self._writer.add_scalar(tag, value, step)
 
     def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
-        """The first rows as text; the full samples are in rollouts/ and in wandb's table."""
-        from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
-
-        text = "\n\n---\n\n".join(_as_markdown(row) for row in rows[:8])
-        value = summary_pb2.Summary.Value(
-            tag=f"eval/{name}_samples",
-            metadata=summary_pb2.SummaryMetadata(
-                plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name="text")
-            ),
-            tensor=tensor_pb2.TensorProto(
-                dtype=types_pb2.DT_STRING, string_val=[text.encode("utf-8", errors="replace")]
-            ),
-        )
-        self._write(
-            event_pb2.Event(
-                wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=[value])
-            )
-        )
+        """The first rows as text."""
+        text = "\n\n---\n\n".join(_as_markdown(row) for row in rows[:SHOWN_ROWS])
+        text = text.encode("utf-8", errors="replace").decode("utf-8")  # half a surrogate pair
+        self._writer.add_text(f"eval/{name}_samples", text, step)
 
     def finish(self, summary: dict[str, Any] | None) -> str | None:
-        assert self._file is not None, "start() opens it"
-        self._file.close()
+        """Close the file and say how to look at it."""
+        self._writer.close()
         return f"tensorboard --logdir {self._folder}"
-
-    def _write(self, event: Any) -> None:
-        assert self._file is not None, "start() opens it"
-        self._file.write(framed(event.SerializeToString()))
-        self._file.flush()  # so that the curves can be watched
 
 
 def _as_markdown(row: dict[str, Any]) -> str:
@@ -88,35 +57,3 @@ def _as_markdown(row: dict[str, Any]) -> str:
         for key, value in row.items()
     )
     return "\n\n".join(fields)
-
-
-def framed(message: bytes) -> bytes:
-    """A message as a record: length (uint64), its checksum, the message, its checksum;
-    little-endian.
-    """
-    length = struct.pack("<Q", len(message))
-    return length + _masked_checksum(length) + message + _masked_checksum(message)
-
-
-def _masked_checksum(data: bytes) -> bytes:
-    crc = crc32c(data)
-    rotated = (crc >> 15 | crc << 17) & 0xFFFFFFFF
-    return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32 with the Castagnoli polynomial (zlib has only the other one)."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-def _crc_table_entry(byte: int) -> int:
-    crc = byte
-    for _ in range(8):
-        crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc
-
-
-_CRC_TABLE = [_crc_table_entry(byte) for byte in range(256)]

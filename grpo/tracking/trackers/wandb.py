@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from grpo.common.files import plain
 from grpo.config.schema import WandbConfig
-from grpo.tracking.files import plain
 from grpo.tracking.redact import redact, wandb_key_source
 
 ResolvedMode = Literal["online", "offline", "disabled"]
 
 TABLE_ROWS = 64  # samples shown of one evaluation; all are in the run folder
 _MODE_WORDS: dict[str, ResolvedMode] = {  # of WANDB_MODE
-    "online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled",
+    "online": "online", "run": "online", "offline": "offline", "dryrun": "offline",
+    "disabled": "disabled",
 }  # fmt: skip
 FINISH_SECONDS = 60.0  # for the last uploads; what is left over can be sent with `wandb sync`
 
@@ -35,9 +36,9 @@ def resolve_mode(settings: WandbConfig, environ: Mapping[str, str] | None = None
     mode = _MODE_WORDS.get(wished, "online" if has_key else "offline")
     if mode == "online" and not has_key:
         raise ValueError(
-            f"tracking.wandb.mode={settings.mode} with WANDB_MODE={environ.get('WANDB_MODE', '')!r} asks for "
-            "uploads, and there is no key for wandb: set WANDB_API_KEY, run `wandb login`, or set "
-            "tracking.wandb.mode=offline"
+            f"tracking.wandb.mode={settings.mode} with WANDB_MODE="
+            f"{environ.get('WANDB_MODE', '')!r} asks for uploads, and there is no key for wandb: "
+            "set WANDB_API_KEY, run `wandb login`, or set tracking.wandb.mode=offline"
         )
     return mode
 
@@ -105,6 +106,7 @@ class WandbTracker:
         )
 
     def log(self, step: int, values: dict[str, Any]) -> None:
+        """Log a row with its step."""
         self._run.log({"step": step, **values})
 
     def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
@@ -118,6 +120,7 @@ class WandbTracker:
         self._run.log({"step": step, f"eval/{name}_samples": table})
 
     def finish(self, summary: dict[str, Any] | None) -> str | None:
+        """Close it, and say where to look."""
         if summary is not None:
             self._run.summary.update(_flat(redact(plain(summary))))
         folder = Path(self._run.dir).parent
