@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import unicodedata
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
@@ -23,7 +22,6 @@ _FRACTION = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class NormaliseAnswers(Stage):
     r"""Takes what stands around an answer off it, such as `$`, `\[` and `\boxed{}`; keeps the
     original beside it.

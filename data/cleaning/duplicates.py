@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from data.cleaning import text
 from data.cleaning.answers import answer_key, same_answer
 from data.cleaning.base import Context, Dropped, Result, Stage
 from data.cleaning.neighbours import first_similar
-from grpo.common.errors import UserError
 from data.types import Problem
+from grpo.common.errors import UserError
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ConflictingAnswers(Stage):
     """One text with several different answers: at most one of them is right.
 
@@ -69,7 +67,6 @@ class ConflictingAnswers(Stage):
         }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ExactDuplicates(Stage):
     """The same text a second time, up to case, blanks and the looks of formulas."""
 
@@ -88,7 +85,6 @@ class ExactDuplicates(Stage):
         return Result([problem for i, problem in enumerate(problems) if i not in first], dropped)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class NearDuplicates(Stage):
     """Texts with the same numbers whose token sets have a Jaccard similarity of at least
     `threshold`.
@@ -102,7 +98,7 @@ class NearDuplicates(Stage):
     threshold: float = 0.8
     same_answer: bool = True
 
-    def __post_init__(self) -> None:
+    def model_post_init(self, context: object, /) -> None:
         if not 0 < self.threshold <= 1:
             raise UserError(f"stages.{self.name}.threshold={self.threshold}: must be in (0, 1]")
 

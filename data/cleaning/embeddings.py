@@ -9,7 +9,6 @@ too, and the answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -18,13 +17,12 @@ from data.cleaning import text
 from data.cleaning.answers import answer_key
 from data.cleaning.base import Context, Dropped, Result, Stage
 from data.cleaning.duplicates import groups
-from grpo.common.errors import UserError
 from data.types import Problem
+from grpo.common.errors import UserError
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> [N, D] rows of length 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingDuplicates(Stage):
     """Takes out a problem whose embedding has a cosine of at least `threshold` with an earlier one."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
@@ -19,7 +18,6 @@ _TRUTH = re.compile(
 _MIN_OPTIONS = 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DropChoices(Stage):
     """Takes out multiple choice and true/false problems; a guess is right too often to be a signal."""
 

@@ -12,19 +12,17 @@ import dataclasses
 import hashlib
 import json
 from abc import abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from grpo.common.errors import UserError
 from data.sources.records import read_records
 from data.types import Problem
+from grpo.common.errors import UserError
 
 Missing = Literal["keep", "drop", "stop"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RateStage(Stage):
     """What both filters share: a file of rates, and what to do with a problem that is not in it."""
 
@@ -73,7 +71,6 @@ class RateStage(Stage):
         return own + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class PassRate(RateStage):
     """Keeps pass rates over `above` and under `below`: all wrong or all right teaches nothing."""
 
@@ -88,7 +85,6 @@ class PassRate(RateStage):
         return "too_easy" if rate >= self.below else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class GuessRate(RateStage):
     """Drops problems that are answered right without thinking in more than `at_most` of the tries."""
 

@@ -194,7 +194,9 @@ def weighted(
     """
     by_source: dict[str, list[Problem]] = {}
     for problem in problems:
-        by_source.setdefault(problem.source, []).append(problem)
+        # A member of a mix is one source, whatever sets its rows came from.
+        name = str(problem.extra.get("mix_source", problem.source))
+        by_source.setdefault(name, []).append(problem)
     if weights is not None and (unknown := sorted(set(by_source) ^ set(weights))):
         raise ValueError(
             f"weights and sources do not match in {unknown[0]!r}; sources: {', '.join(sorted(by_source))}"

@@ -254,7 +254,8 @@ def _present(row: Row, names: tuple[str, ...], what: str) -> str:
         if name in row:
             return name
     raise RowFault(
-        what, f"none of the columns {', '.join(names)} is there; the row has {columncolumn_names(row)}"
+        what,
+        f"none of the columns {', '.join(names)} is there; the row has {column_names(row)}",
     )
 
 
