@@ -218,7 +218,7 @@ def start_engines(config: TrainConfig, cluster: Cluster, inputs: Inputs) -> Roll
         kv_cache_gib=rollout.kv_cache_gib,
         gpu_memory_share=rollout.gpu_memory_share,
         tensor_parallel=max(1, int(rollout.gpus_per_engine)) if cluster.device == "cuda" else 1,
-        enforce_eager=rollout.enforce_eager,
+        enforce_eager=rollout.is_eager(cluster.device),
     )
     return RolloutPool(cluster, spec, rollout.num_engines)
 

@@ -32,7 +32,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from data.generators import GENERATORS, GeneratorSource
 from data.sources import mappings
 from grpo.common.names import hint
-from grpo.common.recipes import Settings
+from grpo.common.recipes import PathText, Settings
 
 KINDS = ("file", "huggingface", "mix")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
@@ -85,7 +85,7 @@ class FileSource(_Rows):
     """JSONL, JSON or Parquet, plain or gzipped. The content tells the format."""
 
     source: Literal["file"] = "file"
-    path: str
+    path: PathText
     max_row_bytes: int = Field(1 << 20, ge=1)
     """A longer row is a fault of the file, not a problem."""
 

@@ -6,7 +6,6 @@ grpo eval --config-name tiny --checkpoint runs/tiny/.../policy --output result.j
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -31,8 +30,12 @@ def _main(argv: list[str]) -> int:
         argv, "grpo eval", "--checkpoint FOLDER (default: the recipe's model), --output FILE"
     )
     if checkpoint is not None:
-        config = dataclasses.replace(
-            config, model=dataclasses.replace(config.model, path=checkpoint, base=None)
+        config = config.model_copy(
+            update={
+                "model": config.model.model_copy(
+                    update={"path": checkpoint, "base": None, "base_options": {}}
+                )
+            }
         )
     result = run_evaluation(config)
     show(result)

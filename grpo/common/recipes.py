@@ -7,14 +7,16 @@ which exists.
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from grpo.common.errors import RecipeError, UserError
 from grpo.common.names import hint
@@ -30,11 +32,31 @@ class Settings(BaseModel):
     )
 
 
-def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+UNSET = "???"  # a value that the command line has to give
+
+
+def _expand(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+# A path in which `~` is the home folder
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_expand)]
+
+
+def compose(
+    name: str, overrides: Sequence[str], folder: Path, shared: Path | None = None
+) -> dict[str, Any]:
     """Recipe `name` of `folder` as a plain tree, with its defaults list and the overrides applied.
 
     Overrides are written as Hydra writes them. They are forced in, so that an unknown key reaches
     the schema, which knows the nearest one. `???` stays where nothing was set.
+
+    Args:
+        name: of the recipe, without .yaml.
+        overrides: `key=value`, `+key=value`, `++key=value`, `~key`, and `group=choice` where the
+            recipe's defaults list has the group.
+        folder: where the recipe is.
+        shared: another folder whose recipes and groups a defaults list can name.
 
     Raises:
         UserError: no such recipe, or something in it or in the overrides that Hydra cannot read.
@@ -50,30 +72,38 @@ def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]
     if not (folder / f"{name}.yaml").is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml"))
         raise UserError(f"--config-name {name}: no such recipe in {folder}; {hint(name, known)}")
+    # Hydra's grammar refuses `key=~/folder`, which is what a person writes.
+    overrides = [
+        re.sub(r"^([+\w.]+)=(~(/[^\s'\"]*)?)$", r"\1='\2'", override) for override in overrides
+    ]
+    places = [folder.resolve()] + ([] if shared is None else [shared.resolve()])
     try:
-        groups, values = [], []
-        with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
-            for override, text in zip(
-                OverridesParser.create().parse_overrides(list(overrides)), overrides, strict=True
-            ):
-                # A group choice such as `model=tiny` selects a file of recipes/model/, which only
-                # Hydra can do.
-                is_group = (
-                    isinstance(override.value(), str) and (folder / override.key_or_group).is_dir()
-                )
-                groups.append(text) if is_group else values.append(override)
+        groups = [f"hydra.searchpath=[{', '.join(map(_quoted, places[1:]))}]"]
+        values = []
+        for override, text in zip(
+            OverridesParser.create().parse_overrides(list(overrides)), overrides, strict=True
+        ):
+            if override.is_sweep_override():
+                raise UserError(f"{text}: several values; a run takes one, and [a, b] is a list")
+            # A group choice such as `model=tiny` selects a file of recipes/model/, which only
+            # Hydra can do.
+            key, value = override.key_or_group, override.value()
+            if isinstance(value, str) and any((place / key).is_dir() for place in places):
+                choices = {file.stem for place in places for file in (place / key).glob("*.yaml")}
+                if value not in choices:
+                    raise UserError(f"{text}: no such choice; {hint(value, choices)}")
+                groups.append(text)
+            else:
+                values.append(override)
+        with initialize_config_dir(str(places[0]), version_base="1.3"):
             tree = hydra_compose(name, groups)
         OmegaConf.set_struct(tree, False)
         for override in values:
+            key = override.key_or_group
             if override.is_delete():
-                key, _, last = override.key_or_group.rpartition(".")
-                parent = OmegaConf.select(tree, key) if key else tree
-                if parent is not None:
-                    parent.pop(last, None)
+                _delete(tree, key)
             else:
-                OmegaConf.update(
-                    tree, override.key_or_group, override.value(), merge=False, force_add=True
-                )
+                OmegaConf.update(tree, key, override.value(), merge=False, force_add=True)
         composed = OmegaConf.to_container(tree, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         cause = error.__cause__ or error
@@ -84,45 +114,97 @@ def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]
     return {str(key): value for key, value in composed.items()}
 
 
+def _quoted(folder: Path) -> str:
+    return "'file://" + str(folder).replace("'", "\\'") + "'"
+
+
+def _delete(tree: Any, key: str) -> None:
+    """Take `key` out of a composed recipe.
+
+    Raises:
+        UserError: it is not there; a typo would otherwise delete nothing without a word.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    above, _, last = key.rpartition(".")
+    parent = OmegaConf.select(tree, above) if above else tree
+    if not isinstance(parent, DictConfig) or last not in parent:
+        known = map(str, parent) if isinstance(parent, DictConfig) else ()
+        raise UserError(f"~{key}: the recipe has no such key; {hint(last, known)}")
+    parent.pop(last)
+
+
 def read(
     schema: type[Model],
     tree: Mapping[str, Any],
     recipe: str,
     conflicts: Callable[[Model], list[str]] = lambda _: [],
+    problems: Sequence[str] = (),
 ) -> Model:
     """The checked settings of a recipe.
 
     A setting with a problem is read as its default while the rest is checked, so that a person sees
     all problems at once. `conflicts` lists what no single field can see: combinations of settings
-    that cannot work.
+    that cannot work. Those that name a setting with a problem of its own are left out, because they
+    speak of the default.
+
+    Args:
+        schema: what the recipe has to be.
+        tree: as `compose` returns it.
+        recipe: its name, for the message.
+        conflicts: problems of settings that are fine one by one.
+        problems: what was found before.
 
     Raises:
         RecipeError: everything that is wrong, one problem a line.
     """
-    settings, problems = check(schema, tree)
+    settings, wrong = check(schema, tree)
+    found = [*problems, *wrong]
     if settings is not None:
-        problems += conflicts(settings)
-    if settings is None or problems:
-        raise RecipeError(recipe, problems)
+        keys = {re.split(r"[=:]", problem, maxsplit=1)[0] for problem in wrong}
+        found += [
+            conflict
+            for conflict in conflicts(settings)
+            if not any(re.search(rf"{re.escape(key)}(?![\w])", conflict) for key in keys)
+        ]
+    if settings is None or found:
+        raise RecipeError(recipe, found)
     return settings
 
 
 def check(schema: type[Model], tree: Mapping[str, Any]) -> tuple[Model | None, list[str]]:
-    """Settings and all problems. Wrong settings are read as their defaults; None where a required
-    one is wrong.
+    """Settings and all problems.
+
+    A wrong setting is read as its default. A required one is read as the first of its `examples`
+    in the schema. Without one there are no settings, and None is returned.
     """
-    try:
-        return _validate(schema, tree), []
-    except ValidationError as error:
-        faults = error.errors(include_url=False)
-    problems = list(dict.fromkeys(message(schema, fault) for fault in faults))
-    rest = json.loads(json.dumps(tree))
-    for fault in faults:
-        _remove(rest, fault["loc"])
-    try:
-        return _validate(schema, rest), problems
-    except ValidationError:
-        return None, problems
+    rest = json.loads(json.dumps(tree, default=str))
+    unset = list(_unset(rest))
+    problems = [f"{'.'.join(path)}: not set; add {'.'.join(path)}=VALUE" for path in unset]
+    for path in unset:
+        _remove(rest, path)
+    # Each round takes out what is wrong and puts in what is missing. A check of a whole block
+    # waits until its settings are right, so it speaks in a later round.
+    for turn in itertools.count():
+        try:
+            return _validate(schema, rest), list(dict.fromkeys(problems))
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+        mended = False
+        for fault in faults:
+            models, shown = _along(schema, fault["loc"])
+            if fault["type"] != "missing":
+                problems.append(message(schema, fault))
+                mended |= _remove(rest, shown)
+                continue
+            if turn == 0 and tuple(shown) not in unset:
+                problems.append(message(schema, fault))
+            field = models[-1].model_fields.get(str(shown[-1]))
+            if field is not None and field.examples:
+                mended |= _put(rest, shown, field.examples[0])
+        if not mended:
+            break
+    return None, list(dict.fromkeys(problems))
 
 
 def _validate(schema: type[Model], tree: Mapping[str, Any]) -> Model:
@@ -131,19 +213,42 @@ def _validate(schema: type[Model], tree: Mapping[str, Any]) -> Model:
     return schema.model_validate_json(json.dumps(tree))
 
 
-def _remove(tree: Any, location: tuple[int | str, ...]) -> None:
-    """Take a wrong setting out of a plain tree. Parts of the location that name a union's choice
-    are skipped.
-    """
-    parent: Any = None
-    last: int | str = ""
+def _unset(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The ways to all values that are `???`."""
+    for key, value in tree.items():
+        if value == UNSET:
+            yield (*above, key)
+        elif isinstance(value, dict):
+            yield from _unset(value, (*above, key))
+
+
+def _remove(tree: Any, location: Sequence[int | str]) -> bool:
+    """Take a wrong setting out of a plain tree; of a list, the whole list. Was there one?"""
+    parent, last = None, ""
     for part in location:
-        if (isinstance(tree, dict) and part in tree) or (
-            isinstance(tree, list) and isinstance(part, int)
-        ):
-            parent, last, tree = tree, part, tree[part]
-    if isinstance(parent, dict):
-        parent.pop(last, None)
+        if isinstance(tree, dict):
+            if part not in tree:
+                return False
+            parent, last = tree, str(part)
+        elif not (isinstance(tree, list) and isinstance(part, int) and part < len(tree)):
+            break
+        tree = tree[part]  # type: ignore[index]
+    if parent is None:
+        return False
+    del parent[last]
+    return True
+
+
+def _put(tree: Any, location: Sequence[int | str], value: Any) -> bool:
+    """Put a stand-in where a required setting is missing. Is there a place for it?"""
+    for part in location[:-1]:
+        if isinstance(tree, dict) and part not in tree:
+            tree[part] = {}
+        tree = tree[part] if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        return False
+    tree[str(location[-1])] = value
+    return True
 
 
 _KINDS = {
@@ -192,14 +297,23 @@ def message(schema: type[BaseModel], fault: Mapping[str, Any]) -> str:
         if _KINDS[kind] == "a number" and isinstance(value, str):
             advice = "; YAML wants a dot in 1.0e-4"
         return f"{path}: expected {_KINDS[kind]}, got {value!r}{advice}"
+    if kind in ("too_short", "too_long", "string_too_short"):
+        what = "characters" if kind.startswith("string") else "items"
+        least = kind.endswith("short")
+        bound = context["min_length" if least else "max_length"]
+        return f"{path}={value!r}: needs at {'least' if least else 'most'} {bound} {what}"
     if kind in _BOUNDS:
         key, text = _BOUNDS[kind]
-        return f"{path}={value}: {text.format(context[key])}"
+        return f"{path}={value}: {text.format(_short(context[key]))}"
     if kind == "finite_number":
         return f"{path}={value}: must be a finite number"
     if kind == "value_error":  # a component's own check, whose message names the setting
         return f"{path}: {context['error']}" if path else str(context["error"])
     return f"{path}={value!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _short(bound: Any) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 def _along(

@@ -1,22 +1,23 @@
 """The recipe: its schema, how it is read, and which combinations of settings cannot work."""
 
+from grpo.config.load import RECIPES, load_config
 from grpo.config.schema import (
-    RECIPES,
     AlgorithmConfig,
     BatchConfig,
     ClusterConfig,
     DataConfig,
     EvaluationConfig,
+    HealthConfig,
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
     RewardsConfig,
     RolloutConfig,
     SamplingConfig,
-    SourceConfig,
+    TrackingConfig,
     TrainConfig,
     TrainerConfig,
-    load_config,
+    WandbConfig,
 )
 
 __all__ = [
@@ -26,14 +27,16 @@ __all__ = [
     "ClusterConfig",
     "DataConfig",
     "EvaluationConfig",
+    "HealthConfig",
     "LearnerConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RewardsConfig",
     "RolloutConfig",
     "SamplingConfig",
-    "SourceConfig",
+    "TrackingConfig",
     "TrainConfig",
     "TrainerConfig",
+    "WandbConfig",
     "load_config",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from grpo.common.errors import UserError
 from grpo.config import ModelConfig
-from grpo.miniature.base_model import build_base_model
+from grpo.miniature.base_model import BaseModelSpec, build_base_model
 
 
 def cache_dir() -> Path:
@@ -29,7 +29,7 @@ def model_folder(model: ModelConfig, status: Callable[[str], None]) -> Path:
     """
     if model.base is not None:
         status("base model (pre-trained once, then cached)")
-        return build_base_model(model.base, cache_dir())
+        return build_base_model(BaseModelSpec(**model.base_options), cache_dir())
     assert model.path is not None
     folder = Path(model.path).expanduser()
     if not folder.is_dir():

@@ -6,10 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from grpo.config.schema import TrackingConfig
 from grpo.tracking import files
 from grpo.tracking.catalogue import in_order, panel_values
 from grpo.tracking.redact import redact, redact_text
-from grpo.tracking.settings import TrackingConfig
 from grpo.tracking.terminal.display import Display, open_display
 from grpo.tracking.terminal.summary_table import places, print_closing
 from grpo.tracking.trackers.background import Background

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from grpo.config.schema import TrackingConfig, WandbConfig
 from grpo.tracking import open_run
-from grpo.tracking.settings import TrackingConfig, WandbConfig
 
 STEPS = 4
 GIT_HASH = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c"

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from grpo.config.schema import WandbConfig
 from grpo.tracking.redact import REDACTED, held_secrets, is_secret_key, redact, wandb_key_source
-from grpo.tracking.settings import WandbConfig
 from grpo.tracking.trackers.wandb import resolve_mode
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from grpo.config.schema import TrackingConfig, WandbConfig
 from grpo.tracking import open_run
-from grpo.tracking.settings import TrackingConfig, WandbConfig
 from tests.tracking.conftest import Example
 from tests.tracking.example_run import CANARIES, GIT_HASH, NASTY
 
@@ -120,7 +120,7 @@ def test_a_run_without_evaluations_closes(tmp_path: Path, capsys: pytest.Capture
 
 def test_importing_the_package_loads_nothing_heavy():
     heavy = "{'torch', 'wandb', 'tensorboard', 'matplotlib', 'rich', 'numpy', 'yaml'}"
-    code = f"import sys, grpo.tracking, grpo.tracking.settings; print({heavy} & set(sys.modules))"
+    code = f"import sys, grpo.tracking, grpo.config.schema; print({heavy} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         == "set()\n"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from grpo.tracking.settings import WandbConfig
+from grpo.config.schema import WandbConfig
 from grpo.tracking.trackers.wandb import ResolvedMode, WandbTracker
 from tests.tracking import wandb_file
 from tests.tracking.conftest import Example

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from grpo.config.schema import WandbConfig
 from grpo.tracking.files import plain
 from grpo.tracking.redact import redact, wandb_key_source
-from grpo.tracking.settings import WandbConfig
 
 ResolvedMode = Literal["online", "offline", "disabled"]
 

@@ -1,0 +1,162 @@
+"""Combinations of settings that cannot work, each as a message that names the fix.
+
+What a single field can see stands beside the field, in `grpo.config.schema`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from data.templates import CHAT_PREFIX, TEMPLATES
+from grpo.common.names import hint
+from grpo.config.schema import TrainConfig, is_chat
+from rewards import Scorer
+
+
+def impossible(config: TrainConfig) -> list[str]:
+    """Everything in a recipe that no single field can see."""
+    return [
+        *check_names(config),
+        *_batch(config),
+        *_model_and_data(config),
+        *_machines(config),
+        *_rewards(config),
+        *_tracking(config),
+    ]
+
+
+def check_names(config: TrainConfig) -> list[str]:
+    """Names that no registry has. `None` instead of a registry accepts any text."""
+    template = config.data.template
+    inner = "question_only" if template == "chat" else template.removeprefix(CHAT_PREFIX)
+    wanted: list[tuple[str, str, str, Iterable[str] | None]] = [
+        ("data.template", template, inner, ["chat", *TEMPLATES]),
+        ("algorithm.objective", config.algorithm.objective, config.algorithm.objective, None),
+        ("rollout.strategy", config.rollout.strategy, config.rollout.strategy, None),
+        *(("evaluation.probes", probe, probe, None) for probe in config.evaluation.probes),
+    ]
+    if config.model.base is not None:
+        wanted.append(("model.base", config.model.base, config.model.base, None))
+    return [
+        f"{key}={value}: no such name; {hint(name, known)}"
+        for key, value, name, known in wanted
+        if known is not None and name not in known
+    ]
+
+
+def _batch(config: TrainConfig) -> list[str]:
+    batch, problems = config.batch, []
+    if batch.num_samples == 1:
+        problems.append(
+            "batch.num_samples=1: a group of one has no baseline, so every advantage is 0; "
+            "use at least 2"
+        )
+    if batch.num_prompts % batch.num_updates:
+        problems.append(
+            f"batch.num_updates={batch.num_updates} does not divide "
+            f"batch.num_prompts={batch.num_prompts}; groups are never split over updates"
+        )
+    if batch.num_responses < config.learner.num_ranks * batch.num_updates:
+        problems.append(
+            f"learner.num_ranks={config.learner.num_ranks}: an update has only "
+            f"{batch.num_responses // batch.num_updates} responses; use fewer ranks or a larger "
+            "batch"
+        )
+    limit, context = config.sampling.max_response_tokens, config.rollout.max_model_len
+    if context is not None and context <= limit:
+        problems.append(
+            f"rollout.max_model_len={context} leaves no room for a prompt beside "
+            f"sampling.max_response_tokens={limit}; raise it or leave it null"
+        )
+    limit = config.evaluation.max_response_tokens or 0
+    if context is not None and context <= limit:
+        problems.append(
+            f"rollout.max_model_len={context} leaves no room for a prompt beside "
+            f"evaluation.max_response_tokens={limit}; raise it or leave it null"
+        )
+    return problems
+
+
+def _model_and_data(config: TrainConfig) -> list[str]:
+    model, data, problems = config.model, config.data, []
+    if (model.path is None) == (model.base is None):
+        problems.append(
+            "model: set exactly one of model.path (a Hugging Face folder) and model.base (the name "
+            "of a builder); the other one is null"
+        )
+    if model.base is None and model.base_options:
+        problems.append(
+            f"model.base_options={model.base_options}: only model.base looks at it; set "
+            "model.base_options={}"
+        )
+    if not is_chat(data.template):
+        for key in ("system_prompt", "enable_thinking"):
+            if getattr(data, key) is not None:
+                problems.append(
+                    f"data.{key}={getattr(data, key)}: only chat templates have one, and "
+                    f"data.template={data.template}; use chat:{data.template} or leave it null"
+                )
+    if data.curriculum.kind == "prioritised" and "accuracy" not in config.rewards.components:
+        problems.append(
+            "data.curriculum.kind=prioritised: failure rates come from the reward accuracy; add it "
+            "to rewards.components"
+        )
+    return problems
+
+
+def _machines(config: TrainConfig) -> list[str]:
+    problems = gpu_problems(config) if config.trainer.device == "gpu" else []
+    if config.runtime == "in_process":
+        for key, value in (
+            ("rollout.num_engines", config.rollout.num_engines),
+            ("learner.num_ranks", config.learner.num_ranks),
+        ):
+            if value != 1:
+                problems.append(
+                    f"{key}={value}: runtime=in_process has one; set {key}=1 or runtime=ray"
+                )
+    return problems
+
+
+def gpu_problems(config: TrainConfig) -> list[str]:
+    """What cannot work on GPUs. With `trainer.device=auto` it is known only when the cluster is."""
+    engine, rank, problems = config.rollout.gpus_per_engine, config.learner.gpus_per_rank, []
+    if engine < 1:
+        problems.append(
+            f"rollout.gpus_per_engine={engine}: engines cannot share a GPU, because NCCL takes one "
+            "rank a GPU; use 1"
+        )
+    elif engine % 1:
+        problems.append(
+            f"rollout.gpus_per_engine={engine}: it is the size of tensor parallelism; use a whole "
+            "number"
+        )
+    if rank != 1:
+        problems.append(
+            f"learner.gpus_per_rank={rank}: NCCL takes one rank a GPU; use 1, and "
+            "learner.num_ranks for more GPUs"
+        )
+    return problems
+
+
+def _rewards(config: TrainConfig) -> list[str]:
+    if not config.rewards.components:
+        return [
+            "rewards.components: empty; name at least one reward, such as accuracy: {weight: 1.0}"
+        ]
+    try:
+        Scorer(config.rewards.scorer_components())
+    except ValueError as error:
+        return str(error).splitlines()
+    return []
+
+
+def _tracking(config: TrainConfig) -> list[str]:
+    # Here, because tracking itself imports the settings of this package.
+    from grpo.tracking.trackers.wandb import resolve_mode
+
+    try:
+        resolve_mode(config.tracking.wandb)
+    except ValueError as error:
+        return [str(error)]
+    return []

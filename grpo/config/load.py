@@ -1,0 +1,46 @@
+"""From the name of a recipe and its overrides to checked settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from grpo.common.names import import_modules
+from grpo.common.recipes import compose, read
+from grpo.config.conflicts import impossible
+from grpo.config.schema import TrainConfig
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+def load_config(name: str, overrides: Sequence[str], folder: Path | None = None) -> TrainConfig:
+    """Read recipe `name` from `folder`, apply Hydra overrides, and check all of it.
+
+    The recipes of the project can be named in the defaults list of a recipe in any folder.
+
+    Raises:
+        UserError: no such recipe, or an override that Hydra's grammar refuses.
+        RecipeError: modules that cannot be imported, unknown keys, wrong types, values out of range
+            and impossible combinations, all at once.
+    """
+    tree = compose(name, overrides, folder or RECIPES, RECIPES)
+    # The operator's modules register names that the schema and the conflicts look up.
+    missing = _import("modules", tree.get("modules"))
+    rewards = tree.get("rewards")
+    if isinstance(rewards, dict):
+        missing += _import("rewards.modules", rewards.get("modules"))
+    return read(TrainConfig, tree, name, impossible, missing)
+
+
+def _import(key: str, modules: Any) -> list[str]:
+    """Import what `key` lists; a module that cannot be imported becomes a problem."""
+    problems = []
+    for module in modules if isinstance(modules, Iterable) and not isinstance(modules, str) else ():
+        if not isinstance(module, str) or not module:
+            continue  # the schema says so
+        try:
+            import_modules([module])
+        except ImportError as error:
+            problems.append(f"{key}: cannot import {module!r}: {error}; is it on PYTHONPATH?")
+    return problems
