@@ -41,7 +41,9 @@ def accuracy_reward(
             response, gold, rules, IN_PROCESS, prompt_opens_think=prompt_opens_think, source=source
         )
     except NeedsWorkerError:
-        from rewards.pool import shared_pool  # only the few answers that need one start a process
+        from rewards.execution.pool import (
+            shared_pool,  # only the few answers that need one start a process
+        )
 
         options = {"source": source, "rel_tol": rel_tol, "programming": programming}
         sample = Sample(response=response, gold=gold, prompt_opens_think=prompt_opens_think)

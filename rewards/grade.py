@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rewards.accuracy import accuracy
-from rewards.pool import Pool, Task
+from rewards.execution.pool import Pool, Task
 from rewards.types import InfrastructureError, NeedsWorkerError, Reward, Sample
 
 EXIT_CONFIG = 78  # the input is wrong; running again would not help

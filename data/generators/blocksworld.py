@@ -1,7 +1,7 @@
 """Blocksworld: reorder stacks of blocks, one block at a time. Level L has L + 2 blocks.
 
 The gold is the task as JSON with the length of a shortest plan, found by breadth-first search;
-`rewards.blocksworld` runs a model's plan on it, so every plan that works is right.
+`rewards.checkers.blocksworld` runs a model's plan on it, so every plan that works is right.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Products of a k-digit and an m-digit number, worked out on a scratchpad (Faith and Fate).
 
 The scratchpad has one line for each non-zero digit of the second number, then running sums.
-`rewards.multiplication` checks each line and tells an error made on the spot from one that is
+`rewards.checkers.multiplication` checks each line and tells an error made on the spot from one that is
 carried along.
 """
 

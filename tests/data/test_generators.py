@@ -22,7 +22,7 @@ from data.generators.multiplication import scratchpad
 from data.generators.stories import STORIES
 from data.generators.symbolic import draw, evaluation_set
 from rewards import Sample, accuracy_reward
-from rewards.blocksworld import run_plan
+from rewards.checkers.blocksworld import run_plan
 
 _OPERATORS = {
     ast.Add: operator.add,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rewards import registry
-from rewards.pool import Pool, Task, shared_pool
+from rewards.execution.pool import Pool, Task, shared_pool
 from rewards.types import NeedsWorkerError, Reward, Sample, Score
 
 

@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from rewards.execution.worker import HEADER, MAX_MESSAGE, read_message, write_message
 from rewards.types import InfrastructureError, Reward, Sample
-from rewards.worker import HEADER, MAX_MESSAGE, read_message, write_message
 
 __all__ = ["Pool", "Task", "shared_pool"]
 
-_PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent)
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _START_SECONDS = 60.0  # a slow disk is not a broken worker
 _START_ATTEMPTS = 3
 _MAX_FAULT_SHARE = 0.01
@@ -47,7 +47,7 @@ class _Worker:
     def __init__(self, memory_bytes: int, modules: Sequence[str]) -> None:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from rewards.worker import main; main()"],
+            [sys.executable, "-P", "-c", "from rewards.execution.worker import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
