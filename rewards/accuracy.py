@@ -60,7 +60,7 @@ def accuracy_rewards(
     ]
 
 
-@register("accuracy", bounded=True)
+@register("accuracy", bounded=True, owns_gold=True)
 def accuracy(
     sample: Sample,
     source: Source = "any",

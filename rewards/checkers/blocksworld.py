@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rewards.extract import final_part, tagged
 from rewards.registry import register
+from rewards.responses import last_tagged
 from rewards.types import Reward, Sample
 
 _MOVE = re.compile(
@@ -18,40 +19,70 @@ _MAX_MOVES = 200
 TABLE = "TABLE"
 
 
-@register("blocksworld", bounded=True)
+@dataclass(frozen=True, slots=True)
+class BlocksworldGold:
+    """The task, because every plan that works is right: stacks from bottom to top, as JSON."""
+
+    initial: Sequence[Sequence[str]]
+    goal: Sequence[Sequence[str]]
+    moves: int  # length of a shortest plan
+
+    def to_text(self) -> str:
+        """The gold of a row."""
+        return json.dumps({"initial": self.initial, "goal": self.goal, "moves": self.moves})
+
+    @classmethod
+    def from_text(cls, text: str) -> BlocksworldGold:
+        """The inverse of `to_text`.
+
+        Raises:
+            ValueError: the text is not such JSON.
+        """
+        try:
+            case = json.loads(text)
+            stacks = [
+                [[str(block) for block in stack] for stack in case[key]]
+                for key in ("initial", "goal")
+            ]
+            return cls(stacks[0], stacks[1], int(case["moves"]))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise ValueError(
+                'the reward `blocksworld` needs a gold like {"initial": [["A", "B"]], '
+                f'"goal": [["A"], ["B"]], "moves": 1}}, not {text[:50]!r}: {error}'
+            ) from None
+
+
+@register("blocksworld", bounded=True, check_gold=BlocksworldGold.from_text)
 def blocksworld(sample: Sample, efficiency: bool = False) -> Reward:
     """1 when the plan can be carried out and ends in the goal, else 0.
 
     With `efficiency` a plan that works earns 1 + 1 / (1 + excess), excess being the share of moves
-    beyond a shortest plan (E2H Reasoner's form), so that the best plan earns 2. The gold is JSON
-    with
-    `initial`,
-    `goal` and `moves`.
+    beyond a shortest plan (E2H Reasoner's form), so that the best plan earns 2. The gold is a
+    `BlocksworldGold`.
     """
-    if sample.truncated:
-        return Reward(0.0, "truncated")
-    final = final_part(sample.response, prompt_opens_think=sample.prompt_opens_think)
-    if final is None:
-        return Reward(0.0, "unclosed_thought")
-    answers = tagged(final)
-    moves = _MOVE.findall(answers[-1] if answers else final)
+    gold = BlocksworldGold.from_text(sample.gold)
+    answer = last_tagged(sample)
+    if isinstance(answer, Reward):
+        return answer
+    moves = _MOVE.findall(answer)
     if not moves:
         return Reward(0.0, "no_answer")
     if len(moves) > _MAX_MOVES:
         return Reward(0.0, "too_many_moves")
-    task: dict[str, Any] = json.loads(sample.gold)
-    state = run_plan(task["initial"], [(block.upper(), to.upper()) for block, to in moves])
+    state = run_plan(gold.initial, [(block.upper(), to.upper()) for block, to in moves])
     if isinstance(state, str):
         return Reward(0.0, "impossible_move", {"move": state})
-    if state != _supports(task["goal"]):
+    if state != _supports(gold.goal):
         return Reward(0.0, "goal_not_reached", {"moves": len(moves)})
     if not efficiency:
         return Reward(1.0, "correct", {"moves": len(moves)})
-    excess = max(0, len(moves) - task["moves"]) / max(1, task["moves"])
+    excess = max(0, len(moves) - gold.moves) / max(1, gold.moves)
     return Reward(1.0 + 1.0 / (1.0 + excess), "correct", {"moves": len(moves)})
 
 
-def run_plan(initial: list[list[str]], moves: list[tuple[str, str]]) -> dict[str, str] | str:
+def run_plan(
+    initial: Sequence[Sequence[str]], moves: Sequence[tuple[str, str]]
+) -> dict[str, str] | str:
     """What each block stands on after the plan, or the first move that cannot be made.
 
     Args:
@@ -68,7 +99,7 @@ def run_plan(initial: list[list[str]], moves: list[tuple[str, str]]) -> dict[str
     return below
 
 
-def _supports(stacks: list[list[str]]) -> dict[str, str]:
+def _supports(stacks: Sequence[Sequence[str]]) -> dict[str, str]:
     """Block -> what it stands on."""
     return {
         block: under
