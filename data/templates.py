@@ -8,8 +8,8 @@ The text around a question is ours and may hold special tokens; the question is 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from grpo.common.names import hint

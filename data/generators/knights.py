@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 from data.generators.levels import Generator, Item
+from rewards.checkers.knights import KnightsGold
 
 LEVELS = 6
 NAMES = ("Ava", "Ben", "Cleo", "Dan", "Edda", "Finn", "Gus", "Hanna")
@@ -48,10 +49,7 @@ def solutions(statements: Sequence[Truth]) -> list[tuple[bool, ...]]:
 
 def spell(names: Sequence[str], kinds: Sequence[bool]) -> str:
     """The answer in words."""
-    return ", ".join(
-        f"{name} is a {'knight' if knight else 'knave'}"
-        for name, knight in zip(names, kinds, strict=True)
-    )
+    return KnightsGold(dict(zip(names, kinds, strict=True))).to_text()
 
 
 def _statement(rng: random.Random, names: Sequence[str], speaker: int) -> tuple[str, Truth]:

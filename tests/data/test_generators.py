@@ -20,9 +20,8 @@ from data.generators.knights import solutions
 from data.generators.multiplication import scratchpad
 from data.generators.stories import STORIES
 from data.generators.symbolic import draw, evaluation_set
-from grpo.common.errors import UserError
 from rewards import Sample, accuracy_reward
-from rewards.blocksworld import run_plan
+from rewards.checkers.blocksworld import run_plan
 from tests.data.helpers import generate
 
 _OPERATORS = {

@@ -9,10 +9,16 @@ import pytest
 from rewards import Reward, Sample, format_reward
 from rewards.boxes import box_iou as box_iou_reward
 from rewards.boxes import class_name, detection, giou, grounding, iou
+from rewards.checkers.countdown import countdown
 from rewards.choice import choice, exact, numeric
-from rewards.countdown import countdown
-from rewards.length import length_cosine, length_kimi, length_linear, soft_overlong, truncation
-from rewards.repetition import (
+from rewards.shaping.length import (
+    length_cosine,
+    length_kimi,
+    length_linear,
+    soft_overlong,
+    truncation,
+)
+from rewards.shaping.repetition import (
     loop,
     loop_period,
     repeated_share,
@@ -20,7 +26,7 @@ from rewards.repetition import (
     repetition_if_wrong,
     token_penalties,
 )
-from rewards.tools import function_call
+from rewards.shaping.tools import function_call
 
 RIGHT, WRONG = {"accuracy": Reward(1.0, "correct")}, {"accuracy": Reward(0.0, "wrong")}
 
