@@ -18,6 +18,7 @@ from grpo.config import DataConfig, TrainConfig
 from grpo.types import Prompt
 from rewards import Sample, Scorer
 
+_PROBE = "What is 3 + 4?"
 _GOLDS_CHECKED = 200  # enough to see that a column is the wrong one, and done in a second
 # what some prepared sets append to each question; the wording decides what is recognised
 _HASHES = re.compile(r"""final answer after ['"]?####['"]?\W*\Z""")
@@ -39,9 +40,17 @@ def make_template(data: DataConfig, tokenizer: Any) -> Template:
     """The template of `data.template`. Chat templates are made with the tokenizer.
 
     Raises:
-        UserError: no such template, or one that does not look at `data.system_prompt` or
-            `data.enable_thinking`.
+        UserError: no such template, one that does not look at `data.system_prompt` or
+            `data.enable_thinking`, or a tokenizer that loses text.
     """
+    # transformers 5 loads some tokenizers (DeepSeek-V3's) as a class that drops every blank
+    read = tokenizer.decode(tokenizer.encode(_PROBE, add_special_tokens=False))
+    if read.strip() != _PROBE:
+        raise UserError(
+            f"model.path: the tokenizer loses text, it reads {_PROBE!r} as {read!r}. Likely "
+            f"tokenizer_class in tokenizer_config.json does not fit tokenizer.json (here it became "
+            f"{type(tokenizer).__name__}); set it to PreTrainedTokenizerFast"
+        )
     try:
         return resolve(data.template, tokenizer, data.system_prompt, data.enable_thinking)
     except ValueError as error:

@@ -23,9 +23,10 @@ MARKUP = {
 
 @cache
 def tokenizer_of(name: str) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import PreTrainedTokenizerFast
 
-    return AutoTokenizer.from_pretrained(FOLDER / name)
+    # not AutoTokenizer: transformers 5 makes a LlamaTokenizer of DeepSeek's, which drops blanks
+    return PreTrainedTokenizerFast.from_pretrained(FOLDER / name)
 
 
 @pytest.mark.parametrize("name", MARKUP)

@@ -10,13 +10,36 @@ import pytest
 from data.types import Problem
 from grpo.common.errors import UserError
 from grpo.config import load_config
-from grpo.rollout.prompts import PromptStream, check_rewards, load_problems
+from grpo.rollout.prompts import PromptStream, check_rewards, load_problems, make_template
 from grpo.types import Prompt
 from rewards import Component, Scorer
+from tests.data.helpers import SHARED
+
+TOKENIZERS = SHARED.parent / "tokenizers"
 
 
 def problem(number: int, answer: str, **fields: Any) -> Problem:
     return Problem(id=f"p{number}", question=f"q{number}", answer=answer, source="s", **fields)
+
+
+@pytest.mark.skipif(not TOKENIZERS.is_dir(), reason="the real tokenizers are not there")
+def test_a_tokenizer_that_loses_blanks_is_refused() -> None:
+    from transformers import AutoTokenizer
+
+    config = load_config("tiny", ["data.template=chat"])
+    with pytest.raises(UserError, match="loses text.*PreTrainedTokenizerFast"):
+        make_template(config.data, AutoTokenizer.from_pretrained(TOKENIZERS / "deepseek_v3"))
+
+
+@pytest.mark.skipif(not TOKENIZERS.is_dir(), reason="the real tokenizers are not there")
+def test_a_recipe_names_a_chat_template_with_its_system_prompt_and_thinking_switch() -> None:
+    from transformers import AutoTokenizer
+
+    settings = ["data.template=chat:deepscaler_boxed", "data.system_prompt=Be brief."]
+    config = load_config("tiny", [*settings, "data.enable_thinking=false"])
+    template = make_template(config.data, AutoTokenizer.from_pretrained(TOKENIZERS / "qwen3"))
+    assert template.text.startswith("<|im_start|>system\nBe brief.<|im_end|>")
+    assert template.text.endswith("<think>\n\n</think>\n\n")
 
 
 def scorer(*names: str) -> Scorer:
