@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (the text of a prompt breaks where the prompt does)
 r"""Prompt templates: how a question becomes the text that the model continues, and where the answer
 stops.
 
@@ -69,7 +70,7 @@ class Template:
             and match.end(1) > inside.start  # also one that question and frame make together
         ]
         if not cuts:
-            return tokenizer.encode(text, add_special_tokens=self.adds_special_tokens)
+            return list(tokenizer.encode(text, add_special_tokens=self.adds_special_tokens))
         ids: list[int] = []
         for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
             ids += tokenizer.encode(

@@ -30,6 +30,7 @@ class NormaliseAnswers(Stage):
     name: ClassVar[str] = "normalise_answers"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         kept: list[Problem] = []
         dropped: list[Dropped] = []
         changed = 0
@@ -61,7 +62,9 @@ def normalise(answer: str) -> str:
 
 
 def answer_key(answer: str) -> str:
-    """Equal for two answers that differ in their looks only, or that are the same rational number."""
+    """Equal for two answers that differ in their looks only, or that are the same rational
+    number.
+    """
     text = re.sub(r"\s+", "", normal(strip_wrappers(answer)))
     if _DECIMAL.fullmatch(text):
         return str(Fraction(text))

@@ -15,7 +15,9 @@ from grpo.common.recipes import Settings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dropped:
-    """A problem that a stage took out. Overlaps name what they overlap with, and how much (0 to 1)."""
+    """A problem that a stage took out. Overlaps name what they overlap with, and how much (0
+    to 1).
+    """
 
     problem: Problem
     stage: str

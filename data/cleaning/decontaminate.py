@@ -51,13 +51,16 @@ class Decontaminate(Stage):
     any_ngram: bool = False  # one common n-gram is enough, whatever the numbers
 
     def model_post_init(self, context: object, /) -> None:
+        """Refuse values that cannot work together."""
         if not (0 < self.threshold <= 1 and 0 < self.ngram_share <= 1 and self.ngram >= 1):
             raise UserError(
-                f"stages.{self.name}: threshold={self.threshold} and ngram_share={self.ngram_share} must be "
+                f"stages.{self.name}: threshold={self.threshold} and "
+                f"ngram_share={self.ngram_share} must be "
                 f"in (0, 1], ngram={self.ngram} at least 1"
             )
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         if not context.against:
             return Result(problems, [], {"against": 0})
         index = Index(context.against, self)
@@ -84,6 +87,7 @@ class Decontaminate(Stage):
         )
 
     def fingerprint(self, context: Context) -> str:
+        """See `Stage.fingerprint`."""
         texts = json.dumps([[p.id, p.source, p.question] for p in context.against])
         own = json.dumps([self.name, self.options()], sort_keys=True)
         return own + hashlib.sha256(texts.encode()).hexdigest()

@@ -1,4 +1,6 @@
-"""One problem once: conflicting answers, exact duplicates, near duplicates. The first one is kept."""
+"""One problem once: conflicting answers, exact duplicates, near duplicates. The first one is
+kept.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ class ConflictingAnswers(Stage):
     resolve: Literal["majority", "drop"] = "majority"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         reasons: dict[
             int, tuple[str, str]
         ] = {}  # position -> reason, id of the row it disagrees with
@@ -73,6 +76,7 @@ class ExactDuplicates(Stage):
     name: ClassVar[str] = "exact_duplicates"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         first: dict[int, int] = {}  # position of a repeat -> position of the first
         for group in groups(map(_text_key, problems)):
             first |= dict.fromkeys(group[1:], group[0])
@@ -99,10 +103,12 @@ class NearDuplicates(Stage):
     same_answer: bool = True
 
     def model_post_init(self, context: object, /) -> None:
+        """Refuse values that cannot work together."""
         if not 0 < self.threshold <= 1:
             raise UserError(f"stages.{self.name}.threshold={self.threshold}: must be in (0, 1]")
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         matches: dict[
             int, tuple[int, float]
         ] = {}  # position of a repeat -> position of the first, similarity

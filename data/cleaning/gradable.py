@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (patterns and word lists read best when a case is one line)
 """Gradability: a problem is of use only when the grader can tell a right answer from a wrong one.
 
 Two questions are asked. Is the answer of a kind that a rule can grade, or a proof, prose, several
@@ -142,6 +143,7 @@ class Gradable(Stage):
     name: ClassVar[str] = "gradable"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         kept: list[Problem] = []
         dropped: list[Dropped] = []
         tasks = [(p.question, p.answer, p.reward or "accuracy") for p in problems]

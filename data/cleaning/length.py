@@ -24,12 +24,14 @@ class PromptLength(Stage):
     template: str = "r1_zero"
 
     def check(self) -> None:
+        """See `Stage.check`."""
         try:
             resolve(self.template, load_tokenizer(self.tokenizer))
         except ValueError as error:
             raise UserError(f"stages.{self.name}.template: {error}") from error
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         tokenizer = load_tokenizer(self.tokenizer)
         template = resolve(self.template, tokenizer)
         kept: list[Problem] = []

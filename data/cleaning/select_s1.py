@@ -49,6 +49,7 @@ class SelectS1(Stage):
     domain_shares: tuple[tuple[str, float], ...] = ()
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         if self.size < 1:
             raise UserError(f"stages.select_s1.size={self.size}: must be at least 1")
         dropped: dict[int, str] = {}

@@ -28,7 +28,8 @@ def _make(rng: random.Random, level: int) -> Item:
     plan = shortest_plan(initial, goal)
     gold = BlocksworldGold(initial, goal, len(plan)).to_text()
     question = (
-        "Blocks stand on a table, alone or in stacks. In one move you take a block that has nothing on it, "
+        "Blocks stand on a table, alone or in stacks. In one move you take a block that "
+        "has nothing on it, "
         "and put it on the table or on another block that has nothing on it.\n"
         f"Now: {describe(initial)}\nGoal: {describe(goal)}\n"
         "Give a plan with one move on a line, as in `move A to B` or `move A to table`."

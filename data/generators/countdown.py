@@ -22,8 +22,10 @@ _MAX_TARGET = 999
 def pose(numbers: Sequence[int], target: int) -> tuple[str, str]:
     """(question, gold) of one task."""
     question = (
-        f"Use the numbers {', '.join(map(str, numbers))} and the operations +, -, *, / to make {target}. "
-        "Use each number exactly once. Give one arithmetic expression, with brackets where they are needed."
+        f"Use the numbers {', '.join(map(str, numbers))} and the operations +, -, *, / to "
+        f"make {target}. "
+        "Use each number exactly once. Give one arithmetic expression, with brackets "
+        "where they are needed."
     )
     return question, CountdownGold(numbers, target).to_text()
 

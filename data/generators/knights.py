@@ -30,7 +30,8 @@ def _make(rng: random.Random, level: int) -> Item:
         f'{name} says: "{text}"' for name, (text, _) in zip(names, statements, strict=True)
     )
     question = (
-        "On an island everyone is a knight or a knave. Knights always tell the truth, knaves always lie. "
+        "On an island everyone is a knight or a knave. Knights always tell the truth, "
+        "knaves always lie. "
         f"You meet {', '.join(names[:-1])} and {names[-1]}.\n{said}\n"
         'Who is what? Name each person, as in "Ava is a knight, Ben is a knave".'
     )
@@ -39,7 +40,9 @@ def _make(rng: random.Random, level: int) -> Item:
 
 
 def solutions(statements: Sequence[Truth]) -> list[tuple[bool, ...]]:
-    """All assignments under which everyone's statement is as true as its speaker; True is a knight."""
+    """All assignments under which everyone's statement is as true as its speaker; True is a
+    knight.
+    """
     return [
         kinds
         for kinds in product((True, False), repeat=len(statements))

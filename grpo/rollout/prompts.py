@@ -112,7 +112,9 @@ def check_rewards(problems: Sequence[Problem], scorer: Scorer, name: str = "data
 
 
 def make_prompts(problems: Iterable[Problem], template: Template, tokenizer: Any) -> list[Prompt]:
-    """Prompts of problems. Question text is tokenised as text: it can never become a special token."""
+    """Prompts of problems. Question text is tokenised as text: it can never become a special
+    token.
+    """
     return [
         Prompt(
             problem, template.render(problem.question), template.encode(tokenizer, problem.question)
@@ -131,7 +133,8 @@ def check_disjoint(train: Iterable[Problem], held_out: Iterable[Problem]) -> Non
     shared = [problem for problem in held_out if _plain(problem.question) in trained]
     if shared:
         raise UserError(
-            f"data.held_out: {len(shared)} of its problems are in data.train too, the first is {shared[0].id!r}; take "
+            f"data.held_out: {len(shared)} of its problems are in data.train too, the "
+            f"first is {shared[0].id!r}; take "
             "them out of one (python -m data.prepare --against does that)"
         )
 
@@ -159,8 +162,10 @@ def check_lengths(
     need = len(longest.token_ids) + limits[setting]
     if need > context:
         raise UserError(
-            f"{setting}={limits[setting]}: with the prompt of problem {longest.problem.id!r}, {len(longest.token_ids)} "
-            f"tokens, that is {need} tokens, and {name} is {context}; lower the limit, remove the problem"
+            f"{setting}={limits[setting]}: with the prompt of problem "
+            f"{longest.problem.id!r}, {len(longest.token_ids)} "
+            f"tokens, that is {need} tokens, and {name} is {context}; lower the limit, "
+            "remove the problem"
             + (
                 ", or raise rollout.max_model_len"
                 if name.startswith("rollout")

@@ -87,7 +87,8 @@ DAPO = {
     "prompt": [
         {
             "role": "user",
-            "content": "Solve the following math problem step by step. The last line is the answer.\n\n"
+            "content": "Solve the following math problem step by step. The last line is "
+            "the answer.\n\n"
             "Find $x$.\n\nGiven $x = 2$.\n\nRemember to put your answer on its own line.",
         }
     ],

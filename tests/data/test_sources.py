@@ -92,7 +92,7 @@ def test_a_row_keeps_its_reward_when_it_is_written_and_read() -> None:
 
 def test_the_same_id_in_two_generators_is_named() -> None:
     part = {"source": "knights", "num_problems": 2}
-    with pytest.raises(UserError, match="duplicate id 'knights-s0-l1-0'.*another seed"):
+    with pytest.raises(UserError, match=r"duplicate id 'knights-s0-l1-0'.*another seed"):
         load(read_source({"source": "mix", "sources": {"a": part, "b": part}}))
 
 

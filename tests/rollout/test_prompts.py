@@ -27,7 +27,7 @@ def test_a_tokenizer_that_loses_blanks_is_refused() -> None:
     from transformers import AutoTokenizer
 
     config = load_config("tiny", ["data.template=chat"])
-    with pytest.raises(UserError, match="loses text.*PreTrainedTokenizerFast"):
+    with pytest.raises(UserError, match=r"loses text.*PreTrainedTokenizerFast"):
         make_template(config.data, AutoTokenizer.from_pretrained(TOKENIZERS / "deepseek_v3"))
 
 
@@ -54,7 +54,7 @@ def test_a_row_that_no_component_can_score_is_named() -> None:
 
 
 def test_a_set_in_which_no_gold_can_score_is_refused() -> None:
-    with pytest.raises(UserError, match="Of 3 golds .* none is right"):
+    with pytest.raises(UserError, match=r"Of 3 golds .* none is right"):
         check_rewards([problem(i, "") for i in range(3)], scorer("accuracy"))
     check_rewards([problem(1, ""), problem(2, "12")], scorer("accuracy"))
 
