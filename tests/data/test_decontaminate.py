@@ -97,7 +97,7 @@ def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
         "Find the number of ways to seat 5 guests around a table when two of them refuse "
         "to sit together."
     )
-    before, after = "You tutor a class of 30. One exercise is this.", "Explain each of your 4 steps."
+    before, after = "You tutor a class of 30. One exercise is this.", "Explain your 4 steps."
     longer = f"{before} {evaluation} {after}"
     assert match_of(longer, evaluation) == ("ngram_overlap", 1.0)
     assert match_of(longer.replace("5 guests", "6 guests"), evaluation) is None
