@@ -64,7 +64,7 @@ class DataConfig(Settings):
     enable_thinking: bool | None = None
     """The thinking switch of the tokenizer's chat template. Null leaves it to the tokenizer. Chat
     templates only."""
-    curriculum: CurriculumSpec = CurriculumSpec()
+    curriculum: CurriculumSpec = CurriculumSpec.model_validate({})
     """Which training problems a step draws. By default all equally often, in shuffled epochs."""
 
 
