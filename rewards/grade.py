@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from grpo.common.command_line import Parser, run
 from grpo.common.errors import UserError
-from grpo.common.files import json_line, write_atomically
+from grpo.common.files import check_writable, json_line, write_atomically
 from rewards.accuracy import accuracy
 from rewards.execution.pool import Pool, Task
 from rewards.types import InfrastructureError, NeedsWorkerError, Reward, Sample
@@ -47,6 +47,7 @@ def _main(argv: Sequence[str] | None) -> int:
             with args.output.open("w", encoding="utf-8", errors="backslashreplace") as output:
                 output.writelines(json_line(row) + "\n" for row in _rows(args, progress))
         else:
+            check_writable([args.output])
             # Resolved, so that a link goes on pointing to its file.
             write_atomically({args.output.resolve(): _rows(args, progress)})
     except OSError as error:

@@ -92,14 +92,14 @@ def _limit(memory_bytes: int) -> None:
 
 def _check_known_good() -> None:
     """A worker that cannot grade a known-good answer must not say that it is ready."""
-    from rewards.accuracy import grade
-    from rewards.maths import WORKER, Rules
+    from rewards import registry
+    from rewards.maths import WORKER
+    from rewards.types import Sample
 
-    reward = grade(
-        r"\boxed{\sqrt{8}}", r"2\sqrt{2}", Rules(), WORKER, prompt_opens_think=False, source="any"
-    )
+    sample = Sample(response=r"\boxed{\sqrt{8}}", gold=r"2\sqrt{2}")
+    [reward] = registry.call("accuracy", [sample], {"limits": WORKER}, [])
     if reward.score != 1.0:
-        raise RuntimeError("the worker cannot grade a known-good answer")
+        raise RuntimeError(f"the worker cannot grade a known-good answer: {reward}")
 
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:

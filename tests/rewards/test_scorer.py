@@ -139,7 +139,11 @@ def needy(
             "accuracy.source='bogus': must be 'any', 'boxed', ",
         ),
         ("accuracy", {"options": {"rel_tol": "1%"}}, "accuracy.rel_tol='1%': must be a number"),
-        ("accuracy", {"options": {"rel_tol": math.nan}}, "accuracy.rel_tol=nan: must be a finite number"),
+        (
+            "accuracy",
+            {"options": {"rel_tol": math.nan}},
+            "accuracy.rel_tol=nan: must be a finite number",
+        ),
         (
             "accuracy",
             {"options": {"per_data_source": {"minerva": {"rel_tol": "high"}}}},
