@@ -32,6 +32,7 @@ class ShuffledScorer:
 
     def __init__(self, scorer: Scorer, held_out: set[str], seed: int) -> None:
         self.scorer, self.held_out, self.seed = scorer, held_out, seed
+        self.needs_tokens = scorer.needs_tokens
 
     def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
         """Scores of some groups, in random order within each group of training."""

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.generators import GENERATORS
+from data.generators import LEVELLED
 
 TRAIN = "deepscaler_train"
 EVALUATION_SETS = ("gsm8k_test", "math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
@@ -194,7 +194,7 @@ def _numbers(text: str) -> frozenset[str]:
 
 def _synthetic(count: int) -> Iterator[dict[str, Any]]:
     """Word problems, a tenth of them a second time."""
-    stream = GENERATORS["symbolic"].stream(seed=0)
+    stream = LEVELLED["symbolic"].stream(seed=0)
     for number in range(count):
         problem = next(stream)
         yield problem.to_row()

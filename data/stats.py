@@ -5,20 +5,20 @@ python -m data.stats FILE ...
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from data.cleaning.answers import normalise
 from data.cleaning.text import key
-from grpo.common.errors import EXIT_CONFIG, UserError
-from data.sources.records import read_records
+from data.sources.loading import load_into
 from data.sources.rows import Validator
-from data.sources.mappings import lookup
+from data.sources.spec import read_source
 from data.types import Problem
+from grpo.common.command_line import Parser, run
 
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(pattern, re.DOTALL))
@@ -72,26 +72,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code. Bad rows are counted: looking at a file needs no
     clean one.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m data.stats", description=(__doc__ or "").split("\n")[0]
-    )
+    return run(_command, argv)
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    parser = Parser("python -m data.stats", (__doc__ or "").split("\n")[0])
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--mapping", default="plain", help="a built-in mapping of columns")
-    args = parser.parse_args(argv)
-    try:
-        for file in args.files:
-            validator = Validator()
-            problems = validator.problems(
-                read_records(Path(file)), lookup(args.mapping), Path(file).stem, file
-            )
-            print(f"{file}\n{summary(problems)}")
-            for row in validator.bad_rows[:5]:
-                print(f"bad row: {row}")
-            if validator.bad_rows:
-                print(f"bad rows: {len(validator.bad_rows)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_CONFIG
+    args = parser.parse(argv)
+    for file in args.files:
+        validator = Validator()
+        source: Any = read_source({"path": file, "mapping": args.mapping}, file)
+        problems = load_into(validator, source, Path(file).stem)
+        print(f"{file}\n{summary(problems)}")
+        for row in validator.bad_rows[:5]:
+            print(f"bad row: {row}")
+        if validator.bad_rows:
+            print(f"bad rows: {len(validator.bad_rows)}")
     return 0
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (the text of a prompt breaks where the prompt does)
 r"""Prompt templates: how a question becomes the text that the model continues, and where the answer
 stops.
 
@@ -9,7 +10,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from grpo.common.names import hint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,7 +70,7 @@ class Template:
             and match.end(1) > inside.start  # also one that question and frame make together
         ]
         if not cuts:
-            return tokenizer.encode(text, add_special_tokens=self.adds_special_tokens)
+            return list(tokenizer.encode(text, add_special_tokens=self.adds_special_tokens))
         ids: list[int] = []
         for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
             ids += tokenizer.encode(
@@ -75,6 +79,7 @@ class Template:
         return ids
 
 
+@lru_cache(maxsize=4)  # real tokenizers have hundreds of them, and every prompt asks
 def _control_strings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Matches every string that the tokenizer turns into one special or added token."""
     names = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
@@ -158,41 +163,74 @@ TEMPLATES = {
 CHAT_PREFIX = "chat:"
 
 
-def resolve(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
-    """The template called `name`; `chat` and `chat:NAME` use the chat template of the tokenizer.
+def resolve(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    system_prompt: str | None = None,
+    enable_thinking: bool | None = None,
+) -> Template:
+    """The template called `name`. `chat` and `chat:NAME` use the chat template of the tokenizer.
+
+    Args:
+        system_prompt: the system message, chat templates only.
+        enable_thinking: the thinking switch of the chat template. None leaves it alone.
 
     Raises:
-        ValueError: no such template, or the tokenizer has no chat template.
+        ValueError: no such template, the tokenizer has no chat template, or its chat template does
+            not look at a setting.
     """
-    if name == "chat":
-        return chat_template(tokenizer)
     inner = name.removeprefix(CHAT_PREFIX)
+    if name == "chat" or (inner != name and inner in TEMPLATES):
+        inner = "question_only" if name == "chat" else inner
+        return chat_template(tokenizer, TEMPLATES[inner], system_prompt, enable_thinking)
     if inner not in TEMPLATES:
+        raise ValueError(f"{name!r} is no template; {hint(inner, ['chat', *TEMPLATES])}")
+    if system_prompt is not None or enable_thinking is not None:
         raise ValueError(
-            f"template {name!r} is not known; there are chat, chat:NAME and {', '.join(TEMPLATES)}"
+            f"template {name!r} is plain text; system_prompt and enable_thinking go with chat and "
+            "chat:NAME"
         )
-    return chat_template(tokenizer, TEMPLATES[inner]) if inner != name else TEMPLATES[inner]
+    return TEMPLATES[name]
 
 
 def chat_template(
     tokenizer: PreTrainedTokenizerBase,
     inner: Template = TEMPLATES["question_only"],
-    system: str | None = None,
+    system_prompt: str | None = None,
+    enable_thinking: bool | None = None,
 ) -> Template:
     """The tokenizer's chat template around `inner`, with the assistant's turn opened.
 
     Raises:
-        ValueError: the tokenizer has no chat template, or one that does not repeat the user's text.
+        ValueError: the tokenizer has no chat template, or one that does not look at a setting or
+            does not repeat the user's text.
     """
     if not tokenizer.chat_template:
         raise ValueError(
             "the tokenizer has no chat template; a base model takes r1_zero or few_shot"
         )
     messages = [{"role": "user", "content": inner.text}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert isinstance(text, str)
+    if system_prompt is not None:
+        if _SLOT in system_prompt:
+            raise ValueError(f"system_prompt: holds {_SLOT}, which stands in the user's turn")
+        messages.insert(0, {"role": "system", "content": system_prompt})
+
+    def render(**switch: bool) -> str:
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **switch
+        )
+        assert isinstance(text, str)
+        return text
+
+    text = render() if enable_thinking is None else render(enable_thinking=enable_thinking)
+    if enable_thinking is not None and render(enable_thinking=not enable_thinking) == text:
+        raise ValueError(
+            f"enable_thinking={enable_thinking}: the tokenizer's chat template has no thinking "
+            "switch; leave it null"
+        )
+    for what, part in (("system message", system_prompt), ("user's text", inner.text)):
+        if part is not None and part.strip() not in text:
+            raise ValueError(f"the tokenizer's chat template does not repeat the {what}")
     return Template(
         name=f"{CHAT_PREFIX}{inner.name}",
         text=text,

@@ -108,7 +108,14 @@ def load_inputs(
     """
     from grpo.algorithm.objectives import OBJECTIVES
     from grpo.learner.model_folder import check_model, end_token_ids, load_tokenizer, model_folder
-    from grpo.rollout.prompts import check_disjoint, check_lengths, load_problems, make_prompts
+    from grpo.rollout.prompts import (
+        check_disjoint,
+        check_lengths,
+        check_rewards,
+        load_problems,
+        make_prompts,
+        make_template,
+    )
     from grpo.types import SamplingSettings
 
     if config.algorithm.objective not in OBJECTIVES:
@@ -119,6 +126,9 @@ def load_inputs(
     train_problems = load_problems("train", config.data.train, config.seed) if with_training else []
     held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
     check_disjoint(train_problems, held_out_problems)
+    with config.rewards.scorer() as scorer:
+        check_rewards(train_problems, scorer, "data.train")
+        check_rewards(held_out_problems, scorer, "data.held_out")
     if config.runtime == "ray":
         from grpo.runtime.ray.cluster import check_machine
 
@@ -126,7 +136,7 @@ def load_inputs(
     folder = model_folder(config.model, status)
     tokenizer = load_tokenizer(folder)
     context = check_model(folder)
-    template = config.template
+    template = make_template(config.data, tokenizer)
     prompts = make_prompts(train_problems, template, tokenizer)
     held_out = make_prompts(held_out_problems, template, tokenizer)
     limits = {

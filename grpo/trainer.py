@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from grpo.algorithm.advantages import group_advantages
@@ -25,7 +26,7 @@ from grpo.rollout.strategies import STRATEGIES
 from grpo.runtime.protocols import Learner, Rollouts
 from grpo.state import Evaluations, TrainState
 from grpo.tracking import Run
-from grpo.types import Prompt, SamplingSettings, ScoredGroup, StepSettings, TrainSample
+from grpo.types import Advantage, Prompt, SamplingSettings, ScoredGroup, StepSettings, TrainSample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +78,8 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
         samples = make_samples(collected.groups, state.weight_version)
         learner.prepare(samples, settings)
         advantages_PG = advantages_of(config, collected.groups)
-        stats = learner.optimise([a for row_G in advantages_PG for a in row_G], settings)
+        advantages = token_advantages(advantages_PG, collected.groups, samples)
+        stats = learner.optimise(advantages, settings)
         health = check_health(config, stats, state)
         clock.lap("learn")
         sampled_by, state.weight_version = state.weight_version, state.weight_version + 1
@@ -176,11 +178,36 @@ def advantages_of(config: TrainConfig, groups: Sequence[ScoredGroup]) -> list[li
     rewards_PG = torch.tensor(
         [[score.total for score in group.scores] for group in groups], dtype=torch.float64
     )
-    algorithm = config.algorithm
+    graded_PG = torch.tensor([[score.graded for score in group.scores] for group in groups])
     advantages_PG = group_advantages(
-        rewards_PG, std=algorithm.advantage_std, eps=algorithm.advantage_eps
+        rewards_PG,
+        graded_PG=graded_PG,
+        std=config.algorithm.advantage_std,
+        eps=config.algorithm.advantage_eps,
     )
     return [[float(a) for a in row_G] for row_G in advantages_PG]
+
+
+def token_advantages(
+    advantages_PG: Sequence[Sequence[float]],
+    groups: Sequence[ScoredGroup],
+    samples: Sequence[TrainSample],
+) -> list[Advantage]:
+    """[B] advantages as the learner takes them: one number each, or one a token where rewards score tokens.
+
+    Token scores, such as a repetition penalty, come on top of what the whole response earned.
+    """
+    flat = [advantage for row_G in advantages_PG for advantage in row_G]
+    scores = [score for group in groups for score in group.scores]
+    advantages: list[Advantage] = []
+    for advantage, score, sample in zip(flat, scores, samples, strict=True):
+        if score.token_scores is None:
+            advantages.append(advantage)
+            continue
+        advantage_T = np.zeros(sample.num_tokens, np.float32)
+        advantage_T[sample.loss_mask_T] = advantage + np.array(score.token_scores, np.float32)
+        advantages.append(advantage_T)
+    return advantages
 
 
 def _evaluation_is_due(config: TrainConfig, step: int) -> bool:

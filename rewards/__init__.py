@@ -1,21 +1,12 @@
 """Rule-based rewards: text in, `Reward` out. Knows nothing of training and can be used alone."""
 
-from rewards import (
-    blocksworld,
-    boxes,
-    choice,
-    countdown,
-    knights,
-    language,
-    length,
-    multiplication,
-    repetition,
-    tools,
-)  # they register their rewards
+from rewards import boxes, choice  # they register their rewards
 from rewards.accuracy import accuracy_reward, accuracy_rewards
-from rewards.compose import Component, Scorer
-from rewards.format import format_reward
+from rewards.checkers import blocksworld, countdown, knights, multiplication
 from rewards.registry import register
+from rewards.scorer import Component, Scorer
+from rewards.shaping import language, length, repetition, tools
+from rewards.shaping.format import format_reward
 from rewards.types import InfrastructureError, Reward, Sample, Score
 
 __all__ = [

@@ -41,7 +41,9 @@ def accuracy_reward(
             response, gold, rules, IN_PROCESS, prompt_opens_think=prompt_opens_think, source=source
         )
     except NeedsWorkerError:
-        from rewards.pool import shared_pool  # only the few answers that need one start a process
+        from rewards.execution.pool import (
+            shared_pool,  # only the few answers that need one start a process
+        )
 
         options = {"source": source, "rel_tol": rel_tol, "programming": programming}
         sample = Sample(response=response, gold=gold, prompt_opens_think=prompt_opens_think)
@@ -58,7 +60,7 @@ def accuracy_rewards(
     ]
 
 
-@register("accuracy", bounded=True)
+@register("accuracy", bounded=True, owns_gold=True)
 def accuracy(
     sample: Sample,
     source: Source = "any",

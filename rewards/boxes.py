@@ -21,7 +21,7 @@ _MAX_CHARS, _MAX_BOXES = 20_000, 300
 _NUMBERS = re.compile(r"\[\s*(-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?){3})\s*\]", re.ASCII)
 
 
-@register("detection", bounded=True)
+@register("detection", bounded=True, owns_gold=True)
 def detection(
     sample: Sample, divide_by: Literal["larger", "predictions"] = "larger", min_iou: float = 0.5
 ) -> Reward:
@@ -58,7 +58,7 @@ def detection(
     return Reward(parts["iou"] + parts["confidence"], "ok", parts)
 
 
-@register("grounding", bounded=True)
+@register("grounding", bounded=True, owns_gold=True)
 def grounding(sample: Sample, exact: float = 2.0) -> Reward:
     """GIoU + 1 of one box with the gold box, `exact` where they are the same (Visual-RFT on LISA)."""
     gold = _gold_box(json.loads(sample.gold))
@@ -68,7 +68,7 @@ def grounding(sample: Sample, exact: float = 2.0) -> Reward:
     return Reward(exact if box == gold else giou(box, gold) + 1, "ok", {"box": list(box)})
 
 
-@register("box_iou", bounded=True)
+@register("box_iou", bounded=True, owns_gold=True)
 def box_iou(sample: Sample, scale_x: float = 1.0, scale_y: float = 1.0) -> Reward:
     """IoU of one box with the gold box (VLM-R1, referring expressions).
 
@@ -85,7 +85,7 @@ def box_iou(sample: Sample, scale_x: float = 1.0, scale_y: float = 1.0) -> Rewar
     return Reward(iou(scaled, gold), "ok", {"box": list(scaled)})
 
 
-@register("class_name", bounded=True)
+@register("class_name", bounded=True, owns_gold=True)
 def class_name(sample: Sample, rule: Literal["substring", "equal"] = "substring") -> Reward:
     """1 when the answer names the class; blanks, underscores and case do not count.
 

@@ -18,7 +18,7 @@ _NUMBER = re.compile(
 )
 
 
-@register("choice", bounded=True)
+@register("choice", bounded=True, owns_gold=True)
 def choice(sample: Sample, source: Source = "any", letters: str = "ABCDE") -> Reward:
     """1 when the answer is the gold letter: `C`, `(c)`, `C.`, `(C) 12`; several letters are wrong."""
     answer = _answer(sample, source)
@@ -33,7 +33,7 @@ def choice(sample: Sample, source: Source = "any", letters: str = "ABCDE") -> Re
     return Reward(float(right), "correct" if right else "wrong", {"extracted": letter})
 
 
-@register("exact", bounded=True)
+@register("exact", bounded=True, owns_gold=True)
 def exact(sample: Sample, source: Source = "any", ignore_case: bool = True) -> Reward:
     """1 when the answer is the gold text, up to blanks (and case)."""
     answer = _answer(sample, source)
@@ -44,7 +44,7 @@ def exact(sample: Sample, source: Source = "any", ignore_case: bool = True) -> R
     return Reward(float(right), "correct" if right else "wrong", {"extracted": answer[:200]})
 
 
-@register("numeric", bounded=True)
+@register("numeric", bounded=True, owns_gold=True)
 def numeric(
     sample: Sample, source: Source = "any", rel_tol: float = 0.0, abs_tol: float = 0.0
 ) -> Reward:

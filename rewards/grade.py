@@ -7,55 +7,61 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from grpo.common.command_line import Parser, run
+from grpo.common.errors import UserError
+from grpo.common.files import check_writable, json_line, write_atomically
 from rewards.accuracy import accuracy
-from rewards.pool import Pool, Task
+from rewards.execution.pool import Pool, Task
 from rewards.types import InfrastructureError, NeedsWorkerError, Reward, Sample
 
-EXIT_CONFIG = 78  # the input is wrong; running again would not help
-EXIT_RETRY = 75  # the machine is; running again may help
+EXIT_RETRY = 75  # the machine is at fault; running again may help
 _CHUNK = 512  # lines that are in memory and in the workers at a time
 
 
-class BadLineError(ValueError):
+class BadLineError(UserError):
     """A line of the input that is not a case."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Grade the input line by line, keeping its order; returns the exit status."""
-    args = _parser().parse_args(argv)
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    args = _parser().parse(argv)
     if args.workers < 1:
-        print(f"--workers {args.workers}: at least 1 is needed", file=sys.stderr)
-        return EXIT_CONFIG
+        raise UserError(f"--workers {args.workers}: at least 1 is needed")
     try:
         if args.output.exists() and args.output.samefile(args.input):
-            print(f"--output {args.output}: is the input, which would be lost", file=sys.stderr)
-            return EXIT_CONFIG
-        with args.input.open(encoding="utf-8", errors="surrogateescape") as source:
-            num_lines = sum(1 for _ in source)
-        bad = _grade_file(args, num_lines)
-    except (BadLineError, OSError) as error:
-        print(error, file=sys.stderr)
-        return EXIT_CONFIG
+            raise UserError(f"--output {args.output}: is the input, which would be lost")
+        with _opened(args.input) as source:
+            progress = _Progress(sum(1 for _ in source))
+        if args.output.exists() and not args.output.is_file() and not args.output.is_dir():
+            # A pipe or a terminal has no part to hide.
+            with args.output.open("w", encoding="utf-8", errors="backslashreplace") as output:
+                output.writelines(json_line(row) + "\n" for row in _rows(args, progress))
+        else:
+            check_writable([args.output])
+            # Resolved, so that a link goes on pointing to its file.
+            write_atomically({args.output.resolve(): _rows(args, progress)})
+    except OSError as error:
+        raise UserError(f"{error.filename or args.output}: {error.strerror or error}") from error
     except InfrastructureError as error:
-        print(error, file=sys.stderr)
+        print(f"grpo: {error}", file=sys.stderr)
         return EXIT_RETRY
-    if bad:
-        print(f"skipped {bad} bad lines of {num_lines}", file=sys.stderr)
+    if progress.bad:
+        print(f"skipped {progress.bad} bad lines of {progress.total}", file=sys.stderr)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rewards.grade", description="Grade final answers against gold answers."
-    )
+def _parser() -> Parser:
+    parser = Parser("rewards.grade", "Grade final answers against gold answers.")
     parser.add_argument(
         "--input",
         type=Path,
@@ -78,61 +84,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _grade_file(args: argparse.Namespace, num_lines: int) -> int:
-    """Write the scores; the number of skipped lines.
+def _opened(path: Path) -> TextIO:
+    return path.open(encoding="utf-8", errors="surrogateescape")
+
+
+def _rows(args: argparse.Namespace, progress: _Progress) -> Iterator[dict[str, Any]]:
+    """The scores, in the order of the input.
 
     Raises:
         BadLineError: a line is no case, and bad lines are not skipped.
     """
-    bad = done = 0
-    progress = _Progress(num_lines)
-    with (
-        args.input.open(encoding="utf-8", errors="surrogateescape") as source,
-        _whole_or_not(args.output) as output,
-        Pool(args.workers) as pool,
-    ):
-        for chunk in _chunks(source):
-            cases = []
-            for number, line in chunk:
-                try:
-                    cases.append(_case(line, number))
-                except BadLineError as error:
-                    if not args.skip_bad:
-                        progress.end()
-                        raise
-                    print(error, file=sys.stderr)
-                    bad += 1
-            rewards = _grade_cases(cases, args.source, pool)
-            for case, reward in zip(cases, rewards, strict=True):
-                output.write(json.dumps(_scored(case, reward)) + "\n")
-            done += len(chunk)
-            progress.show(done)
-    progress.end()
-    return bad
+    with _opened(args.input) as source, Pool(args.workers) as pool:
+        try:
+            for chunk in _chunks(source):
+                cases = []
+                for number, line in chunk:
+                    try:
+                        cases.append(_case(line, number))
+                    except BadLineError as error:
+                        if not args.skip_bad:
+                            raise
+                        print(error, file=sys.stderr)
+                        progress.bad += 1
+                rewards = _grade_cases(cases, args.source, pool)
+                for case, reward in zip(cases, rewards, strict=True):
+                    yield _scored(case, reward)
+                progress.show(progress.done + len(chunk))
+        finally:
+            progress.end()
 
 
-@contextmanager
-def _whole_or_not(path: Path) -> Iterator[TextIO]:
-    """A file to write that gets its name once all of it is written; a fault leaves what stood
-    there.
-    """
-    if (
-        path.exists() and not path.is_file()
-    ):  # a pipe or a terminal has no part to hide; a folder is refused here
-        with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            yield file
-        return
-    path = path.resolve()  # a link goes on pointing to its file
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _chunks(lines: Iterator[str]) -> Iterator[list[tuple[int, str]]]:
+def _chunks(lines: TextIO) -> Iterator[list[tuple[int, str]]]:
     chunk: list[tuple[int, str]] = []
     for number, line in enumerate(lines, start=1):
         chunk.append((number, line))
@@ -193,7 +175,7 @@ class _Progress:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.done = 0
+        self.done = self.bad = 0
         self.started = self.drawn = time.monotonic()
 
     def show(self, done: int) -> None:

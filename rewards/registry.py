@@ -1,41 +1,34 @@
-"""Rewards by name: functions of a sample, or of all samples of a group; a recipe names them and
+"""Rewards by name: functions of a sample, or of all samples of a group. A recipe names them and
 weighs them.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import importlib.metadata
 import inspect
 import math
-import types
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from rewards.types import Reward, Sample
+from grpo.common.files import plain
+from grpo.common.names import hint
+from rewards.types import InfrastructureError, NeedsWorkerError, Reward, Sample
 
-RewardFn = Callable[..., Reward]
-GroupFn = Callable[..., list[Reward]]
+# Group of entry points under which an installed package offers rewards.
+ENTRY_POINTS = "grpo.rewards"
 
-ENTRY_POINTS = (
-    "grpo.rewards"  # group of entry points under which an installed package offers rewards
-)
-
-PER_DATA_SOURCE = (
-    "per_data_source"  # option of a reward whose other options may differ between data sets
-)
+# Option of a reward whose other options may differ between data sets.
+PER_DATA_SOURCE = "per_data_source"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One registered reward.
+    """One registered reward. `register` says what the fields mean.
 
-    bounded: its cost is linear in the response with a small factor, so it may run in the caller's
-        process.
-    group: it takes all samples of one prompt and returns one reward each.
     wants_earlier: it looks at rewards of other components of the same response (parameter
         `earlier`).
     options: names of the parameters that a recipe may set.
@@ -44,6 +37,9 @@ class Entry:
     function: Callable[..., Any]
     bounded: bool
     group: bool
+    owns_gold: bool
+    per_token: bool
+    check_gold: Callable[[str], Any] | None
     wants_earlier: bool
     options: tuple[str, ...]
 
@@ -51,12 +47,29 @@ class Entry:
 _REGISTRY: dict[str, Entry] = {}
 
 
-def register(name: str, *, bounded: bool = False, group: bool = False) -> Callable[[Any], Any]:
+def register(
+    name: str,
+    *,
+    bounded: bool = False,
+    group: bool = False,
+    owns_gold: bool = False,
+    per_token: bool = False,
+    check_gold: Callable[[str], Any] | None = None,
+) -> Callable[[Any], Any]:
     """Make a reward function available to recipes as `rewards.components.<name>`.
 
     The function is `(sample, **options) -> Reward`, or with `group` `(samples, **options) ->
     list[Reward]`. A parameter named `earlier` receives the rewards of the other components: a
     mapping by name, for a group one for each sample.
+
+    Args:
+        bounded: its cost is linear in the response with a small factor, so it may run in the
+            caller's process.
+        group: it takes all samples of one prompt and returns one reward each.
+        owns_gold: it decides whether a response is right. In a recipe with several such rewards,
+            the row's `reward` says which one is computed.
+        per_token: its rewards carry `token_scores`, one for each of `Sample.token_ids`.
+        check_gold: raises ValueError for a gold that it cannot read. Implies `owns_gold`.
 
     Raises:
         ValueError: the name is taken by another function.
@@ -73,6 +86,9 @@ def register(name: str, *, bounded: bool = False, group: bool = False) -> Callab
             function=function,
             bounded=bounded,
             group=group,
+            owns_gold=owns_gold or check_gold is not None,
+            per_token=per_token,
+            check_gold=check_gold,
             wants_earlier="earlier" in parameters,
             options=options,
         )
@@ -89,16 +105,6 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def load_modules(modules: Sequence[str]) -> None:
-    """Import the operator's own modules, which register their rewards.
-
-    Raises:
-        ImportError: a module that the recipe names cannot be imported.
-    """
-    for module in modules:
-        importlib.import_module(module)
-
-
 def load_entry_points() -> None:
     """Import what installed packages offer under the entry point group `grpo.rewards`."""
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
@@ -112,9 +118,7 @@ def entry(name: str) -> Entry:
         ValueError: no such reward; the message has the nearest name.
     """
     if name not in _REGISTRY:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known rewards: {', '.join(names())}"
-        raise ValueError(f"rewards.components.{name}: no such reward{hint}")
+        raise ValueError(f"rewards.components.{name}: no such reward; {hint(name, _REGISTRY)}")
     return _REGISTRY[name]
 
 
@@ -139,8 +143,8 @@ def parameters(name: str) -> Mapping[str, inspect.Parameter]:
 def check_options(name: str, options: Mapping[str, Any]) -> list[str]:
     """Problems with a component's options, as messages; empty when the reward accepts them all.
 
-    A value must be of the type that the function's signature says, where it says text, number,
-    truth value, mapping or `Literal`; other types are the function's own business.
+    Values are checked against the signature of the function by pydantic, without conversions.
+    Parameters whose type pydantic does not know are the function's own business.
     """
     where = f"rewards.components.{name}"
     errors = _option_errors(name, options, where)
@@ -148,91 +152,145 @@ def check_options(name: str, options: Mapping[str, Any]) -> list[str]:
     for data_source, own in by_data_source.items() if isinstance(by_data_source, Mapping) else ():
         if isinstance(own, Mapping):
             errors += _option_errors(name, own, f"{where}.{PER_DATA_SOURCE}.{data_source}")
-    missing = [
-        key
+    return errors + [
+        f"{where}.{key}: must be set"
         for key in entry(name).options
-        if key not in options and _is_required(parameters(name)[key])
+        if key not in options
+        and parameters(name)[key].default is inspect.Parameter.empty
+        and parameters(name)[key].kind is not inspect.Parameter.VAR_POSITIONAL
     ]
-    return errors + [f"{where}.{key}: must be set" for key in missing]
 
 
-def _option_errors(name: str, options: Mapping[str, Any], where: str) -> list[str]:
-    accepted = entry(name).options
-    hints = _hints(lookup(name))
-    errors = []
-    for key, value in options.items():
-        if key not in accepted:
-            near = difflib.get_close_matches(key, accepted, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f"it takes {', '.join(accepted) or 'no options'}"
-            )
-            errors.append(f"{where}.{key}: unknown option; {hint}")
-        elif not _fits(value, hints.get(key, Any)):
-            errors.append(f"{where}.{key}={value!r}: must be {_spell(hints[key])}")
-    return errors
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except NameError:  # an operator's function may name types that only their type checker imports
-        return {}
-
-
-def _is_required(parameter: inspect.Parameter) -> bool:
-    return (
-        parameter.default is inspect.Parameter.empty
-        and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
-    )
-
-
-_PLAIN = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    type(None): "null",
+_SPELT = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "none_required": "null",
+    "dict_type": "a block of keys and values",
+    "mapping_type": "a block of keys and values",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "is_instance_of": "a list",
 }
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in typing.get_args(hint))
-    if typing.get_origin(hint) is Mapping:
-        return isinstance(value, Mapping) and all(
-            _fits(one, typing.get_args(hint)[1]) for one in value.values()
-        )
-    if hint not in _PLAIN:
-        return True
-    if hint is float:
-        return (
-            isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and not math.isnan(value)
-        )
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+def _option_errors(name: str, options: Mapping[str, Any], where: str) -> list[str]:
+    # Here, so that a worker starts without it.
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+    accepted = entry(name).options
+    try:
+        types = typing.get_type_hints(lookup(name))
+    except NameError:  # an operator's function may name types that only their type checker imports
+        types = {}
+    errors = []
+    for key, value in options.items():
+        if key not in accepted:
+            advice = hint(key, accepted) if accepted else "it takes no options"
+            errors.append(f"{where}.{key}: unknown option; {advice}")
+            continue
+        kind = types.get(key, Any)
+        try:
+            adapter = TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+            adapter.validate_python(value)
+        except PydanticUserError:  # a type that pydantic does not know
+            continue
+        except ValidationError as error:
+            wanted: dict[str, list[str]] = {}  # path of a value -> what it may be
+            values: dict[str, Any] = {}
+            for fault in error.errors(include_url=False):
+                # A union's choices stand in the location too. A recipe has no such keys.
+                inside = [part for part in fault["loc"] if _holds(value, part)]
+                path = ".".join([f"{where}.{key}", *map(str, inside)])
+                values[path] = fault["input"]
+                expected = str(fault.get("ctx", {}).get("expected", "")).replace(" or ", ", ")
+                spelt = expected if fault["type"] == "literal_error" else _SPELT.get(fault["type"])
+                wanted.setdefault(path, []).append(spelt or fault["msg"])
+                if not inside and type(None) in typing.get_args(kind):
+                    wanted[path].append("null")
+            errors += [
+                f"{path}={values[path]!r}: must be {' or '.join(dict.fromkeys(choices))}"
+                for path, choices in wanted.items()
+            ]
+    return errors
 
 
-def _spell(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return ", ".join(map(repr, typing.get_args(hint)))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(map(_spell, typing.get_args(hint)))
-    return _PLAIN.get(hint, "a block of keys and values")
+def _holds(value: Any, part: int | str) -> bool:
+    if isinstance(value, Mapping):
+        return part in value
+    return isinstance(value, list | tuple) and isinstance(part, int)
 
 
-def apply(
+def call(
     name: str,
-    sample: Sample,
+    samples: Sequence[Sample],
     options: Mapping[str, Any],
-    earlier: Mapping[str, Reward] | None = None,
-) -> Reward:
-    """Score one sample with the reward called `name`."""
+    earlier: Sequence[Mapping[str, Reward]],
+) -> list[Reward]:
+    """The rewards of one sample, or of all samples of a group, whatever the function does.
+
+    A finite number (of Python or numpy) is taken as a score. A function that raises or returns
+    something else scores 0 with the reason `error`; `details` has the text of its failure. So the
+    result is the same in this process and in a worker.
+
+    Raises:
+        NeedsWorkerError: it would cost more than this process should spend.
+        InfrastructureError: the machine failed, not the reward.
+    """
     found = entry(name)
-    extra = {"earlier": earlier or {}} if found.wants_earlier else {}
-    reward: Reward = found.function(sample, **options, **extra)
-    return reward
+    extra: dict[str, Any] = {}
+    if found.wants_earlier:
+        extra["earlier"] = list(earlier) if found.group else earlier[0]
+    try:
+        result = found.function(list(samples) if found.group else samples[0], **options, **extra)
+        results = list(result) if found.group else [result]
+        if len(results) != len(samples):
+            raise ValueError(f"it returned {len(results)} rewards for {len(samples)} samples")
+        return [_checked(one, found, sample) for one, sample in zip(results, samples, strict=True)]
+    except (NeedsWorkerError, InfrastructureError):
+        raise
+    except MemoryError:
+        return [Reward(0.0, "limit", {"limit": "memory"})] * len(samples)
+    except SystemExit:
+        return [Reward(0.0, "crash", {"error": "SystemExit"})] * len(samples)
+    except Exception as error:  # anything a reward function may raise belongs to its answer
+        details = {"error": f"{type(error).__name__}: {error}"[:300]}
+        if frames := traceback.extract_tb(error.__traceback__)[1:]:
+            last = frames[-1]
+            details["where"] = f"{Path(last.filename).name}:{last.lineno} in {last.name}"
+        return [Reward(0.0, "error", details)] * len(samples)
+
+
+def _checked(result: Any, found: Entry, sample: Sample) -> Reward:
+    """What a function returned as a `Reward` of plain Python values."""
+    reward = result if isinstance(result, Reward) else Reward(result, "number")
+    score = _number(reward.score)
+    if score is None:
+        shown = "a Reward with the score " if isinstance(result, Reward) else ""
+        text = f"it returned {shown}{reward.score!r}"[:200]
+        return Reward(0.0, "error", {"error": f"{text}; return a Reward or a finite number"})
+    tokens = None
+    if found.per_token:
+        numbers = [_number(value) for value in reward.token_scores or ()]
+        tokens = [number for number in numbers if number is not None]
+        wanted = sample.num_tokens or len(sample.token_ids)
+        if len(tokens) != wanted or len(tokens) != len(numbers):
+            text = f"it returned {len(tokens)} finite token scores for {wanted} tokens"
+            return Reward(0.0, "error", {"error": text})
+    details = plain(dict(reward.details))
+    return replace(
+        reward, score=score, reason=str(reward.reason), details=details, token_scores=tokens
+    )
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of Python, numpy or torch; None for anything else."""
+    try:
+        value = value.item() if hasattr(value, "item") else value
+        finite = isinstance(value, bool | int | float) and math.isfinite(value)
+    except (ValueError, RuntimeError, OverflowError):  # several numbers, or one beyond a float
+        return None
+    return float(value) if finite else None

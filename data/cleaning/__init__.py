@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import create_model
+
 from data.cleaning.answers import NormaliseAnswers
 from data.cleaning.base import Stage
 from data.cleaning.decontaminate import Decontaminate
@@ -15,8 +17,7 @@ from data.cleaning.guessable import DropChoices
 from data.cleaning.length import PromptLength
 from data.cleaning.rates import GuessRate, PassRate
 from data.cleaning.select_s1 import SelectS1
-from grpo.common.errors import UserError
-from data.options import check_options, hint
+from grpo.common.recipes import Settings, read
 
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
@@ -46,14 +47,20 @@ DEFAULT_STAGES = (
     "gradable",
 )
 
+# `stages` of a recipe: a block for each stage that is to run. Their order is the recipe's.
+Stages = create_model(
+    "Stages",
+    __base__=Settings,
+    **{name: (stage | None, None) for name, stage in STAGES.items()},  # type: ignore[call-overload]
+)
+
 
 def make_stage(name: str, options: Mapping[str, Any]) -> Stage:
     """A stage from a recipe's `stages.<name>` block.
 
     Raises:
-        UserError: no such stage, an unknown option, a wrong value, or a missing one.
+        RecipeError: no such stage, an unknown option, a wrong value, or a missing one.
     """
-    if name not in STAGES:
-        raise UserError(f"stages.{name}: no such stage{hint(name, STAGES)}")
-    check_options(STAGES[name], options, f"stages.{name}")
-    return STAGES[name](**options)
+    stages: Any = read(Stages, {name: dict(options)}, "stages")
+    stage: Stage = getattr(stages, name)
+    return stage

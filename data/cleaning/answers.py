@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import unicodedata
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
@@ -23,7 +22,6 @@ _FRACTION = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class NormaliseAnswers(Stage):
     r"""Takes what stands around an answer off it, such as `$`, `\[` and `\boxed{}`; keeps the
     original beside it.
@@ -32,6 +30,7 @@ class NormaliseAnswers(Stage):
     name: ClassVar[str] = "normalise_answers"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         kept: list[Problem] = []
         dropped: list[Dropped] = []
         changed = 0
@@ -63,7 +62,9 @@ def normalise(answer: str) -> str:
 
 
 def answer_key(answer: str) -> str:
-    """Equal for two answers that differ in their looks only, or that are the same rational number."""
+    """Equal for two answers that differ in their looks only, or that are the same rational
+    number.
+    """
     text = re.sub(r"\s+", "", normal(strip_wrappers(answer)))
     if _DECIMAL.fullmatch(text):
         return str(Fraction(text))

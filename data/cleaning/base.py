@@ -6,15 +6,18 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from data.types import Problem
+from grpo.common.recipes import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dropped:
-    """A problem that a stage took out. Overlaps name what they overlap with, and how much (0 to 1)."""
+    """A problem that a stage took out. Overlaps name what they overlap with, and how much (0
+    to 1).
+    """
 
     problem: Problem
     stage: str
@@ -55,8 +58,7 @@ class Context:
     workers: int = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage(ABC):
+class Stage(Settings, ABC):
     """One step of the pipeline. Its fields are its options in a recipe, with their defaults."""
 
     name: ClassVar[str]
@@ -77,7 +79,7 @@ class Stage(ABC):
         """The settings of this stage, for the report and for deciding whether a saved result still
         holds.
         """
-        return asdict(self)
+        return self.model_dump(mode="json")
 
     def fingerprint(self, context: Context) -> str:
         """All but the problems on which the result depends; stages that read files add their

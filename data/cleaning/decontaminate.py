@@ -22,14 +22,13 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from data.cleaning import text
 from data.cleaning.base import Context, Dropped, Result, Stage
-from grpo.common.errors import UserError
 from data.cleaning.parallel import map_ordered
 from data.types import Problem
+from grpo.common.errors import UserError
 
 _MIN_NGRAMS = 4  # a text of a dozen words has too few n-grams for a share to mean anything
 
@@ -42,7 +41,6 @@ class Match(NamedTuple):
     similarity: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Decontaminate(Stage):
     """Takes out what overlaps with the evaluation sets given as `against`."""
 
@@ -52,14 +50,17 @@ class Decontaminate(Stage):
     ngram_share: float = 0.8
     any_ngram: bool = False  # one common n-gram is enough, whatever the numbers
 
-    def __post_init__(self) -> None:
+    def model_post_init(self, context: object, /) -> None:
+        """Refuse values that cannot work together."""
         if not (0 < self.threshold <= 1 and 0 < self.ngram_share <= 1 and self.ngram >= 1):
             raise UserError(
-                f"stages.{self.name}: threshold={self.threshold} and ngram_share={self.ngram_share} must be "
+                f"stages.{self.name}: threshold={self.threshold} and "
+                f"ngram_share={self.ngram_share} must be "
                 f"in (0, 1], ngram={self.ngram} at least 1"
             )
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         if not context.against:
             return Result(problems, [], {"against": 0})
         index = Index(context.against, self)
@@ -86,6 +87,7 @@ class Decontaminate(Stage):
         )
 
     def fingerprint(self, context: Context) -> str:
+        """See `Stage.fingerprint`."""
         texts = json.dumps([[p.id, p.source, p.question] for p in context.against])
         own = json.dumps([self.name, self.options()], sort_keys=True)
         return own + hashlib.sha256(texts.encode()).hexdigest()

@@ -1,21 +1,21 @@
-"""One problem once: conflicting answers, exact duplicates, near duplicates. The first one is kept."""
+"""One problem once: conflicting answers, exact duplicates, near duplicates. The first one is
+kept.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from data.cleaning import text
 from data.cleaning.answers import answer_key, same_answer
 from data.cleaning.base import Context, Dropped, Result, Stage
 from data.cleaning.neighbours import first_similar
-from grpo.common.errors import UserError
 from data.types import Problem
+from grpo.common.errors import UserError
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ConflictingAnswers(Stage):
     """One text with several different answers: at most one of them is right.
 
@@ -26,6 +26,7 @@ class ConflictingAnswers(Stage):
     resolve: Literal["majority", "drop"] = "majority"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         reasons: dict[
             int, tuple[str, str]
         ] = {}  # position -> reason, id of the row it disagrees with
@@ -69,13 +70,13 @@ class ConflictingAnswers(Stage):
         }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ExactDuplicates(Stage):
     """The same text a second time, up to case, blanks and the looks of formulas."""
 
     name: ClassVar[str] = "exact_duplicates"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         first: dict[int, int] = {}  # position of a repeat -> position of the first
         for group in groups(map(_text_key, problems)):
             first |= dict.fromkeys(group[1:], group[0])
@@ -88,7 +89,6 @@ class ExactDuplicates(Stage):
         return Result([problem for i, problem in enumerate(problems) if i not in first], dropped)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class NearDuplicates(Stage):
     """Texts with the same numbers whose token sets have a Jaccard similarity of at least
     `threshold`.
@@ -102,11 +102,13 @@ class NearDuplicates(Stage):
     threshold: float = 0.8
     same_answer: bool = True
 
-    def __post_init__(self) -> None:
+    def model_post_init(self, context: object, /) -> None:
+        """Refuse values that cannot work together."""
         if not 0 < self.threshold <= 1:
             raise UserError(f"stages.{self.name}.threshold={self.threshold}: must be in (0, 1]")
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         matches: dict[
             int, tuple[int, float]
         ] = {}  # position of a repeat -> position of the first, similarity

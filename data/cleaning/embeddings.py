@@ -9,7 +9,6 @@ too, and the answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -18,24 +17,27 @@ from data.cleaning import text
 from data.cleaning.answers import answer_key
 from data.cleaning.base import Context, Dropped, Result, Stage
 from data.cleaning.duplicates import groups
-from grpo.common.errors import UserError
 from data.types import Problem
+from grpo.common.errors import UserError
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> [N, D] rows of length 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingDuplicates(Stage):
-    """Takes out a problem whose embedding has a cosine of at least `threshold` with an earlier one."""
+    """Takes out a problem whose embedding has a cosine of at least `threshold` with an
+    earlier one.
+    """
 
     name: ClassVar[str] = "embedding_duplicates"
     threshold: float = 0.95
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
 
     def check(self) -> None:
+        """See `Stage.check`."""
         load_model(self.model)
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         matches = repeats(problems, load_model(self.model), self.threshold)
         dropped = [
             Dropped(problem=problem, stage=self.name, reason="embedding_duplicate",
@@ -76,7 +78,8 @@ def load_model(name: str) -> Embed:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise UserError(
-            "stage embedding_duplicates needs sentence-transformers (pip install sentence-transformers); "
+            "stage embedding_duplicates needs sentence-transformers (pip install "
+            "sentence-transformers); "
             "near_duplicates works without it"
         ) from error
     try:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (patterns and word lists read best when a case is one line)
 """Gradability: a problem is of use only when the grader can tell a right answer from a wrong one.
 
 Two questions are asked. Is the answer of a kind that a rule can grade, or a proof, prose, several
@@ -8,7 +9,6 @@ with exactly that? A gold that fails would punish every right answer.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
@@ -135,7 +135,6 @@ _ARTICLE = re.compile(r"^\W*(?:the|an?)\s+(?=[A-Za-z]{2})", re.I)
 _PROSE_WORDS = 3  # "no solution" can be graded as a text; three words of prose have too many equals
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Gradable(Stage):
     """Takes out proofs, prose, answers in parts, drawings, and golds that do not grade themselves
     as correct.
@@ -144,9 +143,10 @@ class Gradable(Stage):
     name: ClassVar[str] = "gradable"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         kept: list[Problem] = []
         dropped: list[Dropped] = []
-        tasks = [(p.question, p.answer, str(p.extra.get("reward", "accuracy"))) for p in problems]
+        tasks = [(p.question, p.answer, p.reward or "accuracy") for p in problems]
         for problem, reason in zip(
             problems, map_ordered(_reason, None, tasks, context.workers), strict=True
         ):

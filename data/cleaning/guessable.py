@@ -1,9 +1,10 @@
-"""Answers that are easily guessed: option letters, yes or no, true or false (Kimi k1.5 drops them)."""
+"""Answers that are easily guessed: option letters, yes or no, true or false (Kimi k1.5 drops
+them).
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
@@ -19,13 +20,15 @@ _TRUTH = re.compile(
 _MIN_OPTIONS = 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DropChoices(Stage):
-    """Takes out multiple choice and true/false problems; a guess is right too often to be a signal."""
+    """Takes out multiple choice and true/false problems; a guess is right too often to be a
+    signal.
+    """
 
     name: ClassVar[str] = "drop_choices"
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         reasons = [_reason(problem) for problem in problems]
         pairs = list(zip(problems, reasons, strict=True))
         dropped = [

@@ -4,19 +4,17 @@ cut.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from grpo.common.errors import UserError
 from data.templates import resolve
 from data.types import Problem
+from grpo.common.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class PromptLength(Stage):
     """Takes out problems whose prompt has more than `max_tokens` tokens."""
 
@@ -26,14 +24,14 @@ class PromptLength(Stage):
     template: str = "r1_zero"
 
     def check(self) -> None:
+        """See `Stage.check`."""
         try:
             resolve(self.template, load_tokenizer(self.tokenizer))
-        except UserError:
-            raise
         except ValueError as error:
             raise UserError(f"stages.{self.name}.template: {error}") from error
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         tokenizer = load_tokenizer(self.tokenizer)
         template = resolve(self.template, tokenizer)
         kept: list[Problem] = []

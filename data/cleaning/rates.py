@@ -12,19 +12,17 @@ import dataclasses
 import hashlib
 import json
 from abc import abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from grpo.common.errors import UserError
 from data.sources.records import read_records
 from data.types import Problem
+from grpo.common.errors import UserError
 
 Missing = Literal["keep", "drop", "stop"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RateStage(Stage):
     """What both filters share: a file of rates, and what to do with a problem that is not in it."""
 
@@ -32,14 +30,17 @@ class RateStage(Stage):
     missing: Missing = "stop"
 
     def check(self) -> None:
+        """See `Stage.check`."""
         read_rates(Path(self.path))
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         rates = read_rates(Path(self.path))
         absent = [problem.id for problem in problems if problem.id not in rates]
         if absent and self.missing == "stop":
             raise UserError(
-                f"{self.path}: no pass_rate for {len(absent)} of {len(problems)} problems, the first "
+                f"{self.path}: no pass_rate for {len(absent)} of {len(problems)} "
+                "problems, the first "
                 f"{absent[0]!r}; measure them, or set stages.{self.name}.missing to keep or drop"
             )
         kept: list[Problem] = []
@@ -68,12 +69,12 @@ class RateStage(Stage):
         """Why a problem of this rate goes out, or None."""
 
     def fingerprint(self, context: Context) -> str:
+        """See `Stage.fingerprint`."""
         own = json.dumps([self.name, self.options()], sort_keys=True)
         path = Path(self.path)
         return own + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class PassRate(RateStage):
     """Keeps pass rates over `above` and under `below`: all wrong or all right teaches nothing."""
 
@@ -83,20 +84,23 @@ class PassRate(RateStage):
     below: float = 1.0
 
     def reason(self, rate: float) -> str | None:
+        """See `RateStage.reason`."""
         if rate <= self.above:
             return "too_hard"
         return "too_easy" if rate >= self.below else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class GuessRate(RateStage):
-    """Drops problems that are answered right without thinking in more than `at_most` of the tries."""
+    """Drops problems that are answered right without thinking in more than `at_most` of the
+    tries.
+    """
 
     name: ClassVar[str] = "guess_rate"
     column: ClassVar[str] = "guess_rate"
     at_most: float = 0.0
 
     def reason(self, rate: float) -> str | None:
+        """See `RateStage.reason`."""
         return "guessable" if rate > self.at_most else None
 
 
@@ -115,7 +119,8 @@ def read_rates(path: Path) -> dict[str, float]:
         problem_id, rate = row.get("id"), row.get("pass_rate")
         if not isinstance(problem_id, (str, int)) or isinstance(problem_id, bool):
             raise UserError(
-                f"{path}, line {record.line}: id: needs a text; the row has {', '.join(sorted(row))[:200]}"
+                f"{path}, line {record.line}: id: needs a text; the row has "
+                f"{', '.join(sorted(row))[:200]}"
             )
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
             raise UserError(

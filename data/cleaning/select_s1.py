@@ -16,12 +16,11 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from grpo.common.errors import UserError
 from data.types import Problem
+from grpo.common.errors import UserError
 
 _BROKEN = re.compile(
     r"\[asy\]|!\[[^\]]*\]\(|<img|\\includegraphics|(?:error|exception): |rate limit|\ufffd"
@@ -31,7 +30,6 @@ _BROKEN = re.compile(
 _NUMBERED = re.compile(r"(?:^|\n)\s*(\d{1,2})[.)]\s")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class SelectS1(Stage):
     """Draws `size` problems: well formed, unsolved, and spread over domains with long traces
     preferred.
@@ -51,6 +49,7 @@ class SelectS1(Stage):
     domain_shares: tuple[tuple[str, float], ...] = ()
 
     def run(self, problems: list[Problem], context: Context) -> Result:
+        """See `Stage.run`."""
         if self.size < 1:
             raise UserError(f"stages.select_s1.size={self.size}: must be at least 1")
         dropped: dict[int, str] = {}

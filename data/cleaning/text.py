@@ -68,7 +68,9 @@ _NO_END = frozenset(["=", "\\", "\\\\", "..."])  # "3 + 4 =" asks for 3 + 4
 
 
 class View(NamedTuple):
-    """One way of reading a text: its token set and its numbers. Other numbers make another problem."""
+    """One way of reading a text: its token set and its numbers. Other numbers make another
+    problem.
+    """
 
     tokens: frozenset[str]
     numbers: frozenset[str]

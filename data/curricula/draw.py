@@ -29,10 +29,21 @@ Probabilities = Callable[
 class Curriculum(Protocol):
     """What the trainer needs: the next problems, and a cursor that can be saved."""
 
-    def draw(self, count: int) -> list[Problem]: ...
-    def update(self, success: Mapping[str, float]) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def draw(self, count: int) -> list[Problem]:
+        """The problems of the next step."""
+        ...
+
+    def update(self, success: Mapping[str, float]) -> None:
+        """New success rates by problem id."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor, as plain values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` stood."""
+        ...
 
 
 class Bucketed:
@@ -194,10 +205,13 @@ def weighted(
     """
     by_source: dict[str, list[Problem]] = {}
     for problem in problems:
-        by_source.setdefault(problem.source, []).append(problem)
+        # A member of a mix is one source, whatever sets its rows came from.
+        name = str(problem.extra.get("mix_source", problem.source))
+        by_source.setdefault(name, []).append(problem)
     if weights is not None and (unknown := sorted(set(by_source) ^ set(weights))):
         raise ValueError(
-            f"weights and sources do not match in {unknown[0]!r}; sources: {', '.join(sorted(by_source))}"
+            f"weights and sources do not match in {unknown[0]!r}; sources: "
+            f"{', '.join(sorted(by_source))}"
         )
     shares = {
         name: weights[name] if weights else _weight(rows[0]) for name, rows in by_source.items()
@@ -251,7 +265,8 @@ def by_level(problems: Sequence[Problem]) -> list[list[Problem]]:
     for problem in problems:
         if problem.level is None:
             raise ValueError(
-                f"problem {problem.id} has no level; give levels in the data or bin pass rates into levels"
+                f"problem {problem.id} has no level; give levels in the data or bin pass "
+                "rates into levels"
             )
         levels.setdefault(problem.level, []).append(problem)
     return [levels[level] for level in sorted(levels, key=_level_order)]

@@ -17,7 +17,7 @@ class CurriculumSpec(Settings):
     kind: Literal["uniform", "weighted", "easy_to_hard", "prioritised"] = "uniform"
     """uniform: all problems equally often. weighted: sources by weight. easy_to_hard: levels, the
     easy ones first. prioritised: what fails often comes often."""
-    weights: dict[str, float] = {}
+    weights: dict[str, float] = Field(default_factory=dict)
     """weighted: weight by source. Empty: the weights of the sources themselves."""
     schedule: Schedule = "gaussian"
     """easy_to_hard: how the levels follow each other."""
@@ -33,8 +33,8 @@ class CurriculumSpec(Settings):
     @model_validator(mode="after")
     def _looks_at_all_that_is_set(self) -> CurriculumSpec:
         for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if name != "kind" and value != field.default and name not in _SETTINGS[self.kind]:
+            value, default = getattr(self, name), field.get_default(call_default_factory=True)
+            if name != "kind" and value != default and name not in _SETTINGS[self.kind]:
                 raise ValueError(
                     f"{name}={value}: kind={self.kind} does not look at it; remove one"
                 )

@@ -1,18 +1,18 @@
 """Blocksworld: reorder stacks of blocks, one block at a time. Level L has L + 2 blocks.
 
 The gold is the task as JSON with the length of a shortest plan, found by breadth-first search;
-`rewards.blocksworld` runs a model's plan on it, so every plan that works is right.
+`rewards.checkers.blocksworld` runs a model's plan on it, so every plan that works is right.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from data.generators.levels import Generator, Item
+from rewards.checkers.blocksworld import BlocksworldGold
 
 LEVELS = 4  # 3 to 6 blocks; 6 blocks have 4,051 arrangements, so the search is quick
 
@@ -26,9 +26,10 @@ def _make(rng: random.Random, level: int) -> Item:
     while goal == initial:
         goal = _arrange(rng, names)
     plan = shortest_plan(initial, goal)
-    gold = json.dumps({"initial": initial, "goal": goal, "moves": len(plan)})
+    gold = BlocksworldGold(initial, goal, len(plan)).to_text()
     question = (
-        "Blocks stand on a table, alone or in stacks. In one move you take a block that has nothing on it, "
+        "Blocks stand on a table, alone or in stacks. In one move you take a block that "
+        "has nothing on it, "
         "and put it on the table or on another block that has nothing on it.\n"
         f"Now: {describe(initial)}\nGoal: {describe(goal)}\n"
         "Give a plan with one move on a line, as in `move A to B` or `move A to table`."

@@ -8,12 +8,12 @@ task itself, as JSON.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from fractions import Fraction
 
 from data.generators.levels import Generator, Item
+from rewards.checkers.countdown import CountdownGold
 
 LEVELS = 4  # 3 to 6 numbers
 _MAX_TARGET = 999
@@ -22,10 +22,12 @@ _MAX_TARGET = 999
 def pose(numbers: Sequence[int], target: int) -> tuple[str, str]:
     """(question, gold) of one task."""
     question = (
-        f"Use the numbers {', '.join(map(str, numbers))} and the operations +, -, *, / to make {target}. "
-        "Use each number exactly once. Give one arithmetic expression, with brackets where they are needed."
+        f"Use the numbers {', '.join(map(str, numbers))} and the operations +, -, *, / to "
+        f"make {target}. "
+        "Use each number exactly once. Give one arithmetic expression, with brackets "
+        "where they are needed."
     )
-    return question, json.dumps({"numbers": list(numbers), "target": target})
+    return question, CountdownGold(numbers, target).to_text()
 
 
 def _make(rng: random.Random, level: int) -> Item:

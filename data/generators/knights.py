@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 from data.generators.levels import Generator, Item
+from rewards.checkers.knights import KnightsGold
 
 LEVELS = 6
 NAMES = ("Ava", "Ben", "Cleo", "Dan", "Edda", "Finn", "Gus", "Hanna")
@@ -29,7 +30,8 @@ def _make(rng: random.Random, level: int) -> Item:
         f'{name} says: "{text}"' for name, (text, _) in zip(names, statements, strict=True)
     )
     question = (
-        "On an island everyone is a knight or a knave. Knights always tell the truth, knaves always lie. "
+        "On an island everyone is a knight or a knave. Knights always tell the truth, "
+        "knaves always lie. "
         f"You meet {', '.join(names[:-1])} and {names[-1]}.\n{said}\n"
         'Who is what? Name each person, as in "Ava is a knight, Ben is a knave".'
     )
@@ -38,7 +40,9 @@ def _make(rng: random.Random, level: int) -> Item:
 
 
 def solutions(statements: Sequence[Truth]) -> list[tuple[bool, ...]]:
-    """All assignments under which everyone's statement is as true as its speaker; True is a knight."""
+    """All assignments under which everyone's statement is as true as its speaker; True is a
+    knight.
+    """
     return [
         kinds
         for kinds in product((True, False), repeat=len(statements))
@@ -48,10 +52,7 @@ def solutions(statements: Sequence[Truth]) -> list[tuple[bool, ...]]:
 
 def spell(names: Sequence[str], kinds: Sequence[bool]) -> str:
     """The answer in words."""
-    return ", ".join(
-        f"{name} is a {'knight' if knight else 'knave'}"
-        for name, knight in zip(names, kinds, strict=True)
-    )
+    return KnightsGold(dict(zip(names, kinds, strict=True))).to_text()
 
 
 def _statement(rng: random.Random, names: Sequence[str], speaker: int) -> tuple[str, Truth]:

@@ -1,7 +1,8 @@
 """Products of a k-digit and an m-digit number, worked out on a scratchpad (Faith and Fate).
 
 The scratchpad has one line for each non-zero digit of the second number, then running sums.
-`rewards.multiplication` checks each line and tells an error made on the spot from one that is
+`rewards.checkers.multiplication` checks each line and tells an error made on the spot from one
+that is
 carried along.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import random
 
 from data.generators.levels import Generator, Item
+from rewards.checkers.multiplication import MultiplicationGold
 
 DIGITS = (
     (1, 1),
@@ -32,10 +34,15 @@ def multiply(rng: random.Random, k: int, m: int) -> Item:
     """A product of a k-digit and an m-digit number."""
     a, b = (rng.randint(10 ** (n - 1) if n > 1 else 2, 10**n - 1) for n in (k, m))
     question = (
-        f"What is {a} * {b}? Multiply {a} by each digit of {b}, with its zeros, one product on a line "
+        f"What is {a} * {b}? Multiply {a} by each digit of {b}, with its zeros, one "
+        "product on a line "
         "(as in `12 * 30 = 360`), then add the products up one by one (as in `360 + 24 = 384`)."
     )
-    return Item(question, str(a * b), {"a": a, "b": b, "scratchpad": scratchpad(a, b)})
+    return Item(
+        question,
+        MultiplicationGold(a * b).to_text(),
+        {"a": a, "b": b, "scratchpad": scratchpad(a, b)},
+    )
 
 
 def scratchpad(a: int, b: int) -> str:

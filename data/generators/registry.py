@@ -54,7 +54,8 @@ class Generate(Protocol):
         ValueError: there are not so many problems.
     """
 
-    def __call__(self, source: Any, *, seed: int, split: Split | None) -> list[Problem]: ...
+    def __call__(self, source: Any, *, seed: int, split: Split | None) -> list[Problem]:  # noqa: D102
+        ...
 
 
 @dataclass(frozen=True, slots=True)

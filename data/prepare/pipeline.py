@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from data.cleaning.base import Context, Dropped, Result, Stage
-from grpo.common.files import write_atomically
 from data.types import Problem
+from grpo.common.files import write_atomically
 
 # raise it when a stage's algorithm changes, so that saved results are not taken for current ones
 _VERSION = 2

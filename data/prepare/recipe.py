@@ -1,4 +1,4 @@
-"""What a preparation run does, from a recipe in recipes/data/ (Hydra) or from plain flags."""
+"""What a preparation run does, from a recipe in recipes/data/ or from plain flags."""
 
 from __future__ import annotations
 
@@ -7,12 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.cleaning import DEFAULT_STAGES, make_stage
-from data.cleaning.base import Stage
-from grpo.common.errors import UserError
-from data.sources.source import SourceConfig, from_mapping
+from pydantic import Field
 
-RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "data"
+from data.cleaning import DEFAULT_STAGES, Stages
+from data.cleaning.base import Stage
+from data.sources.spec import FileSource, Source
+from grpo.common.errors import RecipeError, UserError
+from grpo.common.recipes import Settings, compose, read
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "data"
+
+
+class PrepareRecipe(Settings):
+    """A recipe of recipes/data/."""
+
+    sources: dict[str, Source] = Field(min_length=1)
+    """Problems to clean, by a name of your choice. A name begins the ids of rows without one."""
+    against: dict[str, Source] = Field(default_factory=dict)
+    """Evaluation sets. What overlaps with them goes out."""
+    output: str
+    """The clean problems, JSONL."""
+    report: str | None = None
+    """What each stage did, JSON. null: beside the output."""
+    dropped: str | None = None
+    """Dropped rows with stage and reason, JSONL. null: beside the output."""
+    work_dir: str | None = None
+    """Folder of each stage's result. With one, a run goes on where it was stopped."""
+    workers: int = Field(1, ge=1)
+    """Processes. The output does not depend on them."""
+    max_bad_rows: int = Field(0, ge=0)
+    """Rows that may be skipped over all sources, beside those that a source allows itself."""
+    stages: Stages  # type: ignore[valid-type]
+    """The stages to run, in the recipe's order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,32 +47,15 @@ class PrepareConfig:
     place.
     """
 
-    sources: tuple[SourceConfig, ...]
+    sources: Mapping[str, Source]
+    against: Mapping[str, Source]
     output: Path
     report: Path
     dropped: Path
     stages: tuple[Stage, ...]
-    against: tuple[SourceConfig, ...] = ()
     work_dir: Path | None = None
     workers: int = 1
     max_bad_rows: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.sources:
-            raise UserError("no sources: give --input FILE, or sources in the recipe")
-        if self.workers < 1 or self.max_bad_rows < 0:
-            raise UserError(
-                f"workers={self.workers}, max_bad_rows={self.max_bad_rows}: at least 1 and 0 are needed"
-            )
-        written = [self.output.resolve(), self.report.resolve(), self.dropped.resolve()]
-        read = [Path(s.path).resolve() for s in (*self.sources, *self.against) if s.path]
-        if len(set(written)) < len(written):
-            raise UserError(
-                f"output, report and dropped must be three files: {self.output}, {self.report}, {self.dropped}"
-            )
-        for path in written:
-            if path in read:
-                raise UserError(f"{path}: would be overwritten, but it is read as input")
 
 
 def from_flags(
@@ -69,98 +78,87 @@ def from_flags(
         "stages": dict.fromkeys(DEFAULT_STAGES, None),
         "output": output,
     }
-    return from_dict(raw | settings)
+    return from_dict(raw | settings, "of the command line")
 
 
 def from_recipe(
     name: str,
     overrides: Sequence[str],
-    config_dir: str | None,
+    config_dir: Path | None,
     flags: Mapping[str, Any],
     inputs: Sequence[str],
 ) -> PrepareConfig:
-    """A recipe of recipes/data/ with Hydra overrides; flags of the command line come last and win.
+    """A recipe of recipes/data/ with Hydra overrides. Flags of the command line come last and win.
 
     Raises:
         UserError: no such recipe, a bad override, or settings that cannot be.
     """
-    raw = compose(name, overrides, Path(config_dir) if config_dir else RECIPES)
+    raw = compose(name, overrides, config_dir or RECIPES)
     if inputs:
         if len(raw.get("sources") or {}) != 1:
             raise UserError(
-                f"--input fits a recipe of one source; {name} has several: use sources.NAME.path=FILE"
+                f"--input fits a recipe of one source, and {name} has several; "
+                "use sources.NAME.path=FILE"
             )
         ((source_name, source),) = raw["sources"].items()
         named = {source_name: inputs[0]} if len(inputs) == 1 else _named(inputs)
         raw["sources"] = {key: (source or {}) | {"path": path} for key, path in named.items()}
-    return from_dict(raw | {key: value for key, value in flags.items() if value})
+    return from_dict(raw | {key: value for key, value in flags.items() if value}, name)
 
 
-def compose(name: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
-    """The recipe as plain values; `???` stays where nothing was set."""
-    from hydra import compose as hydra_compose  # the plain flags need no Hydra
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if not (folder / f"{name}.yaml").is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
-        raise UserError(f"recipe {name!r}: not in {folder}; there are {known}")
-    # forced in, so that options which the recipe leaves out can be set; what does not exist is
-    # refused by us
-    forced = [override if override[:1] in "+~" else f"++{override}" for override in overrides]
-    try:
-        with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
-            composed = OmegaConf.to_container(hydra_compose(name, forced), resolve=True)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        cause = error.__cause__ or error
-        raise UserError(f"recipe {name}: {' '.join(str(cause).split())[:400]}") from error
-    assert isinstance(composed, dict)
-    return {str(key): value for key, value in composed.items()}
-
-
-def from_dict(raw: Mapping[str, Any]) -> PrepareConfig:
+def from_dict(raw: Mapping[str, Any], name: str = "data") -> PrepareConfig:
     """A run from plain values, all of them checked before anything is read.
 
     Raises:
-        UserError: names the setting and what is wrong with it.
+        UserError: everything that is wrong, one problem a line.
     """
-    missing = _missing(raw)
-    if missing or not raw.get("output"):
-        raise UserError(f"must be set: {', '.join(missing or ['output'])}")
-    if unknown := sorted(set(raw) - set(PrepareConfig.__dataclass_fields__)):
-        raise UserError(
-            f"{unknown[0]}: unknown; a recipe has {', '.join(PrepareConfig.__dataclass_fields__)}"
-        )
-    output = Path(raw["output"])
-    against = raw.get("against") or {}
-    if not isinstance(against, Mapping):
-        against = {name: {"path": path} for name, path in _named(against).items()}
-    work_dir = raw.get("work_dir")
+    if missing := _missing(raw) or ([] if raw.get("output") else ["output"]):
+        raise UserError(f"must be set: {', '.join(missing)}")
+    tree = dict(raw)
+    if not isinstance(against := tree.get("against") or {}, Mapping):
+        against = {key: {"path": path} for key, path in _named(against).items()}
+    tree["against"] = against
     stages = raw.get("stages")
-    if stages is None:
-        stages = dict.fromkeys(DEFAULT_STAGES)
-    return PrepareConfig(
-        sources=tuple(_source(name, block) for name, block in (raw.get("sources") or {}).items()),
-        against=tuple(_source(name, block) for name, block in against.items()),
-        stages=tuple(make_stage(name, _tuples(options or {})) for name, options in stages.items()),
+    stages = dict.fromkeys(DEFAULT_STAGES) if stages is None else stages
+    if isinstance(stages, Mapping):
+        stages = {key: {} if options is None else options for key, options in stages.items()}
+    recipe: Any = read(PrepareRecipe, tree | {"stages": stages}, name)
+    output = Path(recipe.output).expanduser()
+    config = PrepareConfig(
+        sources=recipe.sources,
+        against=recipe.against,
+        stages=tuple(getattr(recipe.stages, stage) for stage in stages),
         output=output,
-        report=Path(raw.get("report") or output.with_name(f"{output.stem}.report.json")),
-        dropped=Path(raw.get("dropped") or output.with_name(f"{output.stem}.dropped.jsonl")),
-        work_dir=Path(work_dir) if work_dir else None,
-        workers=_whole(raw, "workers", 1),
-        max_bad_rows=_whole(raw, "max_bad_rows", 0),
+        report=Path(recipe.report or output.with_name(f"{output.stem}.report.json")),
+        dropped=Path(recipe.dropped or output.with_name(f"{output.stem}.dropped.jsonl")),
+        work_dir=Path(recipe.work_dir).expanduser() if recipe.work_dir else None,
+        workers=recipe.workers,
+        max_bad_rows=recipe.max_bad_rows,
     )
+    if problems := _conflicts(config):
+        raise RecipeError(name, problems)
+    return config
 
 
-def _source(name: str, block: Mapping[str, Any] | None) -> SourceConfig:
-    if block is not None and not isinstance(block, Mapping):
-        raise UserError(f"sources.{name}={block!r}: must be a block of keys and values")
-    return from_mapping(
-        name, {key: value for key, value in (block or {}).items() if value is not None}
-    )
+def _conflicts(config: PrepareConfig) -> list[str]:
+    """What is wrong between the files of a run."""
+    written = [path.resolve() for path in (config.output, config.report, config.dropped)]
+    read_files = {
+        Path(source.path).expanduser().resolve()
+        for source in (*config.sources.values(), *config.against.values())
+        if isinstance(source, FileSource)
+    }
+    problems = [
+        f"{path}: would be overwritten, but it is read as input"
+        for path in written
+        if path in read_files
+    ]
+    if len(set(written)) < len(written):
+        problems.append(
+            "output, report and dropped must be three files: "
+            f"{config.output}, {config.report}, {config.dropped}"
+        )
+    return problems
 
 
 def _named(paths: Sequence[str]) -> dict[str, str]:
@@ -173,25 +171,6 @@ def _named(paths: Sequence[str]) -> dict[str, str]:
             name, number = f"{stem}-{number}", number + 1
         named[name] = path
     return named
-
-
-def _whole(raw: Mapping[str, Any], key: str, default: int) -> int:
-    value = raw.get(key, default)
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise UserError(f"{key}={value!r}: needs a whole number")
-    return value
-
-
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists of a recipe as tuples: a stage is frozen, all the way down."""
-    return {
-        key: tuple(tuple(x) if isinstance(x, list) else x for x in value)
-        if isinstance(value, list)
-        else value
-        for key, value in options.items()
-    }
 
 
 def _missing(raw: Any, prefix: str = "") -> list[str]:

@@ -13,23 +13,24 @@ final name.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from data.cleaning import DEFAULT_STAGES
 from data.cleaning.base import Context
 from data.prepare.pipeline import StageReport, run_pipeline
-from grpo.common.errors import EXIT_CONFIG, UserError
+from data.prepare.recipe import PrepareConfig, from_flags, from_recipe
+from data.sources.loading import allowed_bad_rows, load_into
 from data.sources.rows import BadRow, Validator
-from data.sources.source import SourceConfig, load_source
-from grpo.common.files import check_writable, write_atomically
-from data.recipe import PrepareConfig, from_flags, from_recipe
+from data.sources.spec import MixSource, Source
 from data.types import Problem
+from grpo.common.command_line import Parser, run
+from grpo.common.errors import UserError
+from grpo.common.files import check_writable, write_atomically
 
 _OVERRIDE = re.compile(
     r"~[A-Za-z_][\w.]*|\+{0,2}[A-Za-z_][\w.]*=.*", re.S
@@ -38,12 +39,12 @@ _OVERRIDE = re.compile(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    try:
-        prepare(_parse(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_CONFIG
-    return 0
+
+    def command(arguments: Sequence[str] | None) -> int:
+        prepare(_parse(arguments))
+        return 0
+
+    return run(command, argv)
 
 
 def prepare(config: PrepareConfig) -> list[StageReport]:
@@ -57,9 +58,11 @@ def prepare(config: PrepareConfig) -> list[StageReport]:
     )
     for stage in config.stages:
         stage.check()
-    problems, weights, validator = _load(config.sources, Validator(config.max_bad_rows))
+    allowed = config.max_bad_rows + allowed_bad_rows(list(config.sources.values()))
+    problems, counts, validator = _load(config.sources, Validator(allowed))
+    allowed = config.max_bad_rows + allowed_bad_rows(list(config.against.values()))
     against, _, against_validator = _load(
-        config.against, Validator(config.max_bad_rows, need_answer=False, unique_ids=False)
+        config.against, Validator(allowed, need_answer=False, unique_ids=False)
     )
     _say(
         f"{len(problems)} problems, {len(against)} to keep out, {len(validator.bad_rows)} bad rows"
@@ -67,34 +70,52 @@ def prepare(config: PrepareConfig) -> list[StageReport]:
     context = Context(against, config.workers)
     reports = run_pipeline(problems, config.stages, context, config.work_dir, _say_stage)
     clean = reports[-1].result.kept if reports else problems
-    report = _report(config, weights, problems, validator, against_validator, reports)
-    write_atomically(
-        {
-            config.dropped: _dropped_rows(validator.bad_rows, reports),
-            config.report: report,
-            config.output: (problem.to_row() for problem in clean),
-        }
-    )
+    report = _report(config, counts, problems, validator, against_validator, reports)
+    files: dict[Path, Any] = {
+        config.dropped: _dropped_rows(validator.bad_rows, reports),
+        config.report: report,
+    }
+    if not clean:
+        write_atomically(files)  # they say why nothing is left
+        raise UserError(_why_nothing(reports, config))
+    write_atomically(files | {config.output: (problem.to_row() for problem in clean)})
     _say(f"{len(clean)} clean problems in {config.output}")
     return reports
 
 
 def _load(
-    sources: Iterable[SourceConfig], validator: Validator
-) -> tuple[list[Problem], dict[str, tuple[int, float]], Validator]:
+    sources: Mapping[str, Source], validator: Validator
+) -> tuple[list[Problem], dict[str, int], Validator]:
     problems: list[Problem] = []
-    counts: dict[str, tuple[int, float]] = {}
-    for source in sources:
-        rows = load_source(source, validator)
-        counts[source.name] = (len(rows), source.weight)
+    counts: dict[str, int] = {}
+    for name, source in sources.items():
+        rows = load_into(validator, source, name)
+        counts[name] = len(rows)
         problems += rows
     validator.check()
     return problems, counts, validator
 
 
+def _why_nothing(reports: Sequence[StageReport], config: PrepareConfig) -> str:
+    """The message of a run that keeps nothing: the stage that took the most, and what to do."""
+    worst = max(reports, key=lambda report: len(report.result.dropped))
+    reasons = ", ".join(f"{reason} {count}" for reason, count in worst.result.reasons.items())
+    first = worst.result.dropped[0].problem
+    advice = {
+        "decontaminate": "all of it overlaps with --against; is an evaluation set the input?",
+        "gradable": "likely the wrong columns are read as answers; see --mapping and "
+        "--answer-column",
+    }.get(worst.stage.name, f"change or remove the stage {worst.stage.name}")
+    return (
+        f"no problem is left. Most went out in the stage {worst.stage.name} ({reasons}), the first "
+        f"is {first.id!r} with the answer {first.answer[:60]!r}: {advice}. All of them are in "
+        f"{config.dropped}"
+    )
+
+
 def _report(
     config: PrepareConfig,
-    counts: dict[str, tuple[int, float]],
+    counts: dict[str, int],
     problems: Sequence[Problem],
     validator: Validator,
     against_validator: Validator,
@@ -105,14 +126,14 @@ def _report(
     return {
         "sources": [
             {
-                "name": source.name,
+                "name": name,
                 "from": source.label,
-                "rows": counts[source.name][0],
-                "weight": source.weight,
+                "rows": counts[name],
+                "weight": None if isinstance(source, MixSource) else source.weight,
             }
-            for source in config.sources
+            for name, source in config.sources.items()
         ],
-        "against": [source.label for source in config.against],
+        "against": [source.label for source in config.against.values()],
         "bad_rows": [str(row) for row in (*validator.bad_rows, *against_validator.bad_rows)],
         "rows_in": len(problems),
         "stages": [report.to_json() for report in reports],
@@ -152,13 +173,6 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A wrong command line is a configuration error, like a wrong recipe."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
 def _split_overrides(values: Sequence[str]) -> tuple[list[str], list[str]]:
     """Files, and Hydra overrides of the recipe. A file that is there is a file, whatever it is
     called.
@@ -169,46 +183,31 @@ def _split_overrides(values: Sequence[str]) -> tuple[list[str], list[str]]:
     return [value for value in values if value not in overrides], overrides
 
 
-def _parse(argv: Sequence[str]) -> PrepareConfig:
-    parser = _Parser(prog="python -m data.prepare", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--config-name", help="a recipe in recipes/data/, without .yaml")
-    parser.add_argument("--config-dir", help="another folder of recipes")
-    parser.add_argument(
-        "--input",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="JSONL, JSON or Parquet, may be gzipped",
-    )
-    parser.add_argument(
-        "--against", nargs="+", default=[], metavar="FILE", help="evaluation sets to keep out"
-    )
-    parser.add_argument("--output", metavar="FILE", help="clean problems, JSONL")
-    parser.add_argument("--report", metavar="FILE", help="what each stage did, JSON")
-    parser.add_argument(
-        "--dropped", metavar="FILE", help="dropped rows with stage and reason, JSONL"
-    )
-    parser.add_argument("--mapping", help="a built-in mapping of columns (gsm8k, math, dapo, ...)")
+def _parse(argv: Sequence[str] | None) -> PrepareConfig:
+    parser = Parser("python -m data.prepare", (__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--config-name", metavar="RECIPE", help="a recipe in recipes/data/, without .yaml")
+    add("--config-dir", type=Path, metavar="FOLDER", help="another folder of recipes")
+    for name, help in (
+        ("--input", "JSONL, JSON or Parquet, may be gzipped"),
+        ("--against", "evaluation sets to keep out"),
+    ):
+        # A flag that is repeated adds up: the last one alone would let test problems through.
+        add(name, nargs="+", action="extend", default=[], metavar="FILE", help=help)
+    add("--output", metavar="FILE", help="clean problems, JSONL")
+    add("--report", metavar="FILE", help="what each stage did, JSON")
+    add("--dropped", metavar="FILE", help="dropped rows with stage and reason, JSONL")
+    add("--mapping", help="a built-in mapping of columns (gsm8k, math, dapo, ...)")
     for column in ("question", "answer", "id", "level"):
-        parser.add_argument(f"--{column}-column", metavar="NAME")
-    parser.add_argument(
-        "--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows instead of stopping"
-    )
-    parser.add_argument(
-        "--tokenizer", metavar="PATH", help="drop prompts that are over-long under this tokenizer"
-    )
-    parser.add_argument(
-        "--max-prompt-tokens", type=int, default=1024, metavar="N", help="with --tokenizer"
-    )
-    parser.add_argument(
-        "--template", default="r1_zero", help="with --tokenizer: the prompt around the question"
-    )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes")
-    parser.add_argument(
-        "--work-dir", metavar="DIR", help="keep each stage's result here and resume from it"
-    )
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe")
-    args = parser.parse_intermixed_args(argv)
+        add(f"--{column}-column", metavar="NAME", help=f"column of the {column}")
+    add("--max-bad-rows", type=int, metavar="N", help="skip up to N bad rows")
+    add("--tokenizer", metavar="PATH", help="drop prompts over-long under this tokenizer")
+    add("--max-prompt-tokens", type=int, default=1024, metavar="N", help="with --tokenizer")
+    add("--template", default="r1_zero", help="with --tokenizer: the prompt of a question")
+    add("--workers", type=int, metavar="N", help="processes")
+    add("--work-dir", metavar="DIR", help="keep each stage's result here and resume from it")
+    add("overrides", nargs="*", metavar="key=value", help="overrides of the recipe")
+    args = parser.parse(argv)
     for name in ("input", "against"):
         # an option of many files takes all that follows it, and overrides may follow it too
         files, overrides = _split_overrides(getattr(args, name))
@@ -256,7 +255,3 @@ def _parse(argv: Sequence[str]) -> PrepareConfig:
     return from_flags(
         args.input, args.against, args.output, args.mapping or "plain", columns, **given
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from grpo.common.errors import UserError
 from data.sources.records import Record
+from grpo.common.errors import UserError
 
 
 def read_dataset(

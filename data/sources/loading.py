@@ -53,7 +53,7 @@ def load_into(
         mixed = []
         for member, inner in source.sources.items():
             problems = load_into(validator, inner, member, seed=seed, split=split)
-            mixed += [_tagged(problem, {"mix": member}) for problem in problems]
+            mixed += [_tagged(problem, {"mix_source": member}) for problem in problems]
         return mixed
     if isinstance(source, GeneratorSource):
         problems = _generate(validator, source, seed, split)

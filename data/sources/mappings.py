@@ -255,7 +255,7 @@ def _present(row: Row, names: tuple[str, ...], what: str) -> str:
             return name
     raise RowFault(
         what,
-        f"none of the columns {', '.join(names)} is there; the row has {columncolumn_names(row)}",
+        f"none of the columns {', '.join(names)} is there; the row has {column_names(row)}",
     )
 
 

@@ -7,6 +7,7 @@ truncated.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -15,8 +16,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from data.sources.records import Record
 from data.sources.mappings import Fields, RowFault, RowMapping, column_names
+from data.sources.records import Record
 from data.types import Problem
 from grpo.common.errors import UserError
 
@@ -165,10 +166,8 @@ def _answer(value: Any) -> str:
             return str(int(value))
         return f"{Decimal(repr(value)):f}"  # 1e-05 is 0.00001 to a reader of answers
     if isinstance(value, str) and value.strip()[:2] in ('["', "['"):
-        try:
+        with contextlib.suppress(ValueError):  # no list of JSON is an answer like any other
             value = json.loads(value)
-        except ValueError:
-            pass  # not a list of JSON, so an answer like any other
     if isinstance(value, list):
         if len(value) != 1:
             raise RowFault(

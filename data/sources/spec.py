@@ -32,7 +32,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from data.generators import GENERATORS, GeneratorSource
 from data.sources import mappings
 from grpo.common.names import hint
-from grpo.common.recipes import PathText, Settings, message
+from grpo.common.recipes import PathText, Settings
 
 KINDS = ("file", "huggingface", "mix")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
@@ -124,7 +124,7 @@ class HuggingFaceSource(_Rows):
 
 
 class MixSource(Settings):
-    """Several sources as one. With data.curriculum.kind=weighted they are drawn by their weights."""
+    """Several sources as one. Curriculum `weighted` draws by weight."""
 
     source: Literal["mix"]
     sources: dict[str, Part] = Field(min_length=1)

@@ -10,29 +10,34 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from grpo.types import ScoredGroup
-from rewards import Score
+from rewards import Score, registry
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Rewards, accuracy, format and lengths over all responses of some groups. `accuracy` and
-    `format` are rates, which gating leaves as they are.
+    """Rewards, accuracy, format and lengths over all responses of some groups.
+
+    `accuracy` is the share of right answers, each by the checker of its own row, and `format` the share of
+    well-formed ones. Both are rates that gating leaves as they are. A component is a mean over the rows that it
+    scores, and only these.
     """
     scores = [score for group in groups for score in group.scores]
     responses = [response for group in groups for response in group.group.responses]
     lengths = [len(response.token_ids) for response in responses]
-    components = {
-        name: fmean(score.components[name].score for score in scores)
-        for name in scores[0].components
-    }
-    rates: dict[str, float] = {
-        name: fmean(rate(score, name) for score in scores)
-        for name in ("accuracy", "format")
-        if name in components
-    }
+    values: dict[str, list[float]] = {}
+    for score in scores:
+        for name, reward in score.components.items():
+            values.setdefault(name, []).append(reward.score)
+    rates: dict[str, float] = {}
+    right = [rate(score, checker) for score in scores if (checker := checker_of(score))]
+    if right:
+        rates["accuracy"] = fmean(right)
+    if "format" in values:
+        rates["format"] = fmean(rate(s, "format") for s in scores if "format" in s.components)
+    totals = [score.total for score in scores]
     return {
-        "reward": fmean(score.total for score in scores),
-        "reward_std": pstdev(score.total for score in scores),
-        **{f"reward/{name}": value for name, value in components.items()},
+        "reward": fmean(totals),
+        "reward_std": pstdev(totals),
+        **{f"reward/{name}": fmean(found) for name, found in values.items()},
         **rates,
         "response_length": fmean(lengths),
         "response_length_max": max(lengths),
@@ -40,6 +45,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         "zero_variance_share": fmean(
             len({score.total for score in group.scores}) == 1 for group in groups
         ),
+        "ungraded": sum(not score.graded for score in scores),
         "generated_tokens": sum(lengths),
     }
 
@@ -50,12 +56,17 @@ def rate(score: Score, component: str) -> float:
     return float(reward.details.get("ungated_score", reward.score))
 
 
+def checker_of(score: Score) -> str | None:
+    """The component that says whether the answer is right; None where the recipe has none."""
+    return next((name for name in score.components if registry.entry(name).owns_gold), None)
+
+
 def success_rates(groups: Iterable[ScoredGroup]) -> dict[str, float]:
-    """Share of right answers by problem id; none where accuracy is no reward of the recipe."""
+    """Share of right answers by problem id; none where no reward of the recipe looks at answers."""
     return {
-        group.group.prompt.problem.id: fmean(rate(score, "accuracy") for score in group.scores)
+        group.group.prompt.problem.id: fmean(rate(score, checker) for score in group.scores)
         for group in groups
-        if "accuracy" in group.scores[0].components
+        if (checker := checker_of(group.scores[0]))
     }
 
 

@@ -24,7 +24,8 @@ def answer_style(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     metrics = {}
     for style, values in correct.items():
         metrics[f"{style}_share"] = len(values) / max(total, 1)
-        metrics[f"{style}_accuracy"] = fmean(values) if values else 0.0
+        if values:  # without such answers there is no accuracy, which is not the same as 0
+            metrics[f"{style}_accuracy"] = fmean(values)
     return metrics
 
 
@@ -37,10 +38,10 @@ def growth(base: Mapping[str, float], final: Mapping[str, float]) -> dict[str, f
     better work within a style.
     """
     styles = ("worked", "bare", "none")
-    shift = sum((final[f"{s}_share"] - base[f"{s}_share"]) * base[f"{s}_accuracy"] for s in styles)
-    within = sum(
-        final[f"{s}_share"] * (final[f"{s}_accuracy"] - base[f"{s}_accuracy"]) for s in styles
-    )
+    before = {s: base.get(f"{s}_accuracy", 0.0) for s in styles}
+    after = {s: final.get(f"{s}_accuracy", before[s]) for s in styles}
+    shift = sum((final[f"{s}_share"] - base[f"{s}_share"]) * before[s] for s in styles)
+    within = sum(final[f"{s}_share"] * (after[s] - before[s]) for s in styles)
     return {
         "accuracy_gain": shift + within,
         "from_shift_of_style": shift,

@@ -4,16 +4,24 @@ started.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data.curricula import make_curriculum
-from data.sources import Source, load
-from data.templates import Template
+from data.sources import MixSource, Source, load
+from data.templates import Template, resolve
 from data.types import Problem
 from grpo.common.errors import UserError
-from grpo.config import TrainConfig
+from grpo.config import DataConfig, TrainConfig
 from grpo.types import Prompt
+from rewards import Sample, Scorer
+
+_PROBE = "What is 3 + 4?"
+_GOLDS_CHECKED = 200  # enough to see that a column is the wrong one, and done in a second
+# what some prepared sets append to each question; the wording decides what is recognised
+_HASHES = re.compile(r"""final answer after ['"]?####['"]?\W*\Z""")
 
 
 def load_problems(name: str, source: Source, seed: int) -> list[Problem]:
@@ -21,20 +29,92 @@ def load_problems(name: str, source: Source, seed: int) -> list[Problem]:
     of a run.
 
     Raises:
-        UserError: a file that cannot be used, or a generator that has fewer problems than asked
-        for.
+        UserError: a source that cannot be used, or one with fewer problems than asked for.
     """
-    is_held_out = name == "held_out"
-    return load(
-        source,
-        name=f"data.{name}",
-        seed=0 if is_held_out else seed,
-        split="held_out" if is_held_out else "train",
-    )
+    if name == "held_out":
+        return load(source, name=f"data.{name}", seed=0, split="held_out")
+    return load(source, name=f"data.{name}", seed=seed, split="train")
+
+
+def make_template(data: DataConfig, tokenizer: Any) -> Template:
+    """The template of `data.template`. Chat templates are made with the tokenizer.
+
+    Raises:
+        UserError: no such template, one that does not look at `data.system_prompt` or
+            `data.enable_thinking`, or a tokenizer that loses text.
+    """
+    # transformers 5 loads some tokenizers (DeepSeek-V3's) as a class that drops every blank
+    read = tokenizer.decode(tokenizer.encode(_PROBE, add_special_tokens=False))
+    if read.strip() != _PROBE:
+        raise UserError(
+            f"model.path: the tokenizer loses text, it reads {_PROBE!r} as {read!r}. Likely "
+            f"tokenizer_class in tokenizer_config.json does not fit tokenizer.json (here it became "
+            f"{type(tokenizer).__name__}); set it to PreTrainedTokenizerFast"
+        )
+    try:
+        return resolve(data.template, tokenizer, data.system_prompt, data.enable_thinking)
+    except ValueError as error:
+        raise UserError(f"data.template={data.template}: {error}") from None
+
+
+def check_rewards(problems: Sequence[Problem], scorer: Scorer, name: str = "data.train") -> None:
+    """Every row must have a component that can score it, and its gold must be able to score.
+
+    A row that names its reward needs that component. Rows that `accuracy` scores have their gold
+    graded as an answer, a few hundred of them.
+
+    Raises:
+        UserError: names the first row and what to change.
+    """
+    for number, problem in enumerate(problems, start=1):
+        if problem.reward is not None and problem.reward not in scorer.components:
+            count = sum(other.reward == problem.reward for other in problems)
+            raise UserError(
+                f"{name}: problem {number} ({problem.id!r}) is scored by the reward "
+                f"{problem.reward!r}, as {count} of {len(problems)} are, and the recipe has only "
+                f"{', '.join(scorer.components)}; add rewards.components.{problem.reward}="
+                "{weight: 1.0}, or take these problems out"
+            )
+    told = [problem for problem in problems if _HASHES.search(problem.question)]
+    if 2 * len(told) > len(problems):
+        raise UserError(
+            f"{name}: {len(told)} of {len(problems)} questions, the first is {told[0].id!r}, ask "
+            'for the answer after "####", which no template or reward reads; take that sentence '
+            "off (data.train.mapping=dapo does so for rows of that shape)"
+        )
+    if "accuracy" not in scorer.components:
+        return
+    graded = [problem for problem in problems if problem.reward in (None, "accuracy")]
+    # spread over the set, because sources stand one after the other
+    graded = graded[:: max(1, len(graded) // _GOLDS_CHECKED)][:_GOLDS_CHECKED]
+    if not graded:
+        return
+    answers = [
+        Sample(
+            response=f"<think>\n</think><answer>\\boxed{{{problem.answer}}}</answer>",
+            gold=problem.answer,
+            question=problem.question,
+            data_source=problem.source,
+            reward=problem.reward or "",
+        )
+        for problem in graded
+    ]
+    scores = scorer.score_groups([[answer] for answer in answers])
+    right = [score.components["accuracy"].score > 0 for score in itertools.chain(*scores)]
+    if not any(right):
+        first = graded[0]
+        raise UserError(
+            f"{name}: no gold can score. Of {len(graded)} golds that were graded as the answer, "
+            f"none is right by the reward accuracy; the first is {first.answer[:80]!r} of problem "
+            f"{first.id!r}. Likely the wrong column or mapping is read: set {name}.mapping or "
+            f"{name}.columns, or name another reward"
+        )
 
 
 def make_prompts(problems: Iterable[Problem], template: Template, tokenizer: Any) -> list[Prompt]:
-    """Prompts of problems. Question text is tokenised as text: it can never become a special token."""
+    """Prompts of problems. Question text is tokenised as text: it can never become a special
+    token.
+    """
     return [
         Prompt(
             problem, template.render(problem.question), template.encode(tokenizer, problem.question)
@@ -53,7 +133,8 @@ def check_disjoint(train: Iterable[Problem], held_out: Iterable[Problem]) -> Non
     shared = [problem for problem in held_out if _plain(problem.question) in trained]
     if shared:
         raise UserError(
-            f"data.held_out: {len(shared)} of its problems are in data.train too, the first is {shared[0].id!r}; take "
+            f"data.held_out: {len(shared)} of its problems are in data.train too, the "
+            f"first is {shared[0].id!r}; take "
             "them out of one (python -m data.prepare --against does that)"
         )
 
@@ -81,8 +162,10 @@ def check_lengths(
     need = len(longest.token_ids) + limits[setting]
     if need > context:
         raise UserError(
-            f"{setting}={limits[setting]}: with the prompt of problem {longest.problem.id!r}, {len(longest.token_ids)} "
-            f"tokens, that is {need} tokens, and {name} is {context}; lower the limit, remove the problem"
+            f"{setting}={limits[setting]}: with the prompt of problem "
+            f"{longest.problem.id!r}, {len(longest.token_ids)} "
+            f"tokens, that is {need} tokens, and {name} is {context}; lower the limit, "
+            "remove the problem"
             + (
                 ", or raise rollout.max_model_len"
                 if name.startswith("rollout")
@@ -101,6 +184,14 @@ class PromptStream:
     def __init__(self, config: TrainConfig, prompts: Sequence[Prompt]) -> None:
         self.prompts = {prompt.problem.id: prompt for prompt in prompts}
         problems = [prompt.problem for prompt in prompts]
+        train, kind = config.data.train, config.data.curriculum.kind
+        if isinstance(train, MixSource) and kind == "uniform":
+            weights = {part.weight for part in train.sources.values()}
+            if len(weights) > 1:
+                raise UserError(
+                    f"data.train.sources: weights {sorted(weights)} have no effect under "
+                    "data.curriculum.kind=uniform; set data.curriculum.kind=weighted"
+                )
         try:
             self.curriculum = make_curriculum(
                 config.data.curriculum,
@@ -122,9 +213,13 @@ class PromptStream:
         self.curriculum.update(success)
 
     def state_dict(self) -> dict[str, Any]:
-        """The cursor, as plain values."""
-        return self.curriculum.state_dict()
+        """Where the stream stands, as plain values."""
+        return {"curriculum": self.curriculum.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` stood."""
-        self.curriculum.load_state_dict(state)
+        """Go on where `state_dict` stood: the next prompts are those that would have followed.
+
+        Raises:
+            ValueError: the saved state is of another set of problems.
+        """
+        self.curriculum.load_state_dict(state["curriculum"])

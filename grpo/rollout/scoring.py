@@ -27,6 +27,10 @@ class GroupScorer(Protocol):
     def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
         """Scores of all responses, group by group."""
 
+    @property
+    def needs_tokens(self) -> bool:
+        """Does a reward look at token ids?"""
+
 
 @dataclass(slots=True)
 class Collected:
@@ -101,10 +105,12 @@ def score(
                 gold=group.prompt.problem.answer,
                 question=group.prompt.problem.question,
                 data_source=group.prompt.problem.source,
+                reward=group.prompt.problem.reward or "",
                 prompt_opens_think=settings.prompt_opens_think,
                 truncated=response.truncated,
                 num_tokens=len(response.token_ids),
                 max_tokens=settings.max_tokens,
+                token_ids=tuple(response.token_ids) if scorer.needs_tokens else (),
             )
             for response in group.responses
         ]

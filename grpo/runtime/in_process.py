@@ -59,9 +59,7 @@ class LocalRollouts:
         try:
             return future.result(timeout_seconds)
         except TimeoutError:
-            raise StalledError(
-                f"{coroutine}: no answer for {timeout_seconds:g} s"
-            ) from None
+            raise StalledError(f"{coroutine}: no answer for {timeout_seconds:g} s") from None
 
     def submit(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> None:
         """Begin to generate."""

@@ -31,3 +31,11 @@ def test_groups_do_not_see_each_other():
     other = torch.tensor([[5.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     together = group_advantages(torch.cat([REWARDS_PG, other]))
     assert torch.equal(together[:1], group_advantages(REWARDS_PG))
+
+
+def test_a_response_that_could_not_be_graded_neither_counts_nor_learns():
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
+    graded = torch.tensor([[True, True, False, True], [True, False, False, False]])
+    found = group_advantages(rewards, graded_PG=graded, std="none")
+    assert found[0].tolist() == pytest.approx([1 / 3, -2 / 3, 0.0, 1 / 3])
+    assert found[1].tolist() == [0.0] * 4  # one alone has no baseline

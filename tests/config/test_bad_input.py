@@ -121,7 +121,7 @@ def test_a_machine_that_is_too_small_is_refused_before_the_base_is_trained(
 ):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(
-        "grpo.learner.model_folder.build_base_model", lambda *_: pytest.fail("trained a base")
+        "grpo.miniature.base_model.build_base_model", lambda *_: pytest.fail("trained a base")
     )
     message = run(capsys, "rollout.cpus_per_engine=1000", f"output_dir={tmp_path}/run")
     assert "asks for 2001 CPUs" in message

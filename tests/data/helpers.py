@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data.generators import LEVELLED
 from data.prepare import main
 from data.types import Problem
 
@@ -49,3 +51,10 @@ def prepare(folder: Path, *arguments: str | Path) -> int:
         folder / "dropped.jsonl",
     ]
     return main([str(argument) for argument in (*arguments, *places)])
+
+
+def generate(
+    name: str, *, seed: int, count: int, level: int | None = None, start: int = 0
+) -> list[Problem]:
+    """`count` problems of a generator, from number `start` on."""
+    return list(islice(LEVELLED[name].stream(seed, level, start), count))

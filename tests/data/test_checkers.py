@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from data.generators import generate
 from rewards import Sample
-from rewards.blocksworld import blocksworld
-from rewards.knights import knights
-from rewards.multiplication import check_scratchpad, multiplication
+from rewards.checkers.blocksworld import blocksworld
+from rewards.checkers.knights import knights
+from rewards.checkers.multiplication import check_scratchpad, multiplication
+from tests.data.helpers import generate
 
 TASK = json.dumps({"initial": [["A", "B"], ["C"]], "goal": [["C", "B"], ["A"]], "moves": 1})
 

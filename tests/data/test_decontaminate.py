@@ -69,13 +69,19 @@ def test_near_is_a_jaccard_similarity_of_at_least_the_threshold() -> None:
 
 
 def test_other_numbers_make_another_problem() -> None:
-    evaluation = "A farmer has 12 cows and 7 goats and sells 3 of the cows; how many animals are left on the farm?"
+    evaluation = (
+        "A farmer has 12 cows and 7 goats and sells 3 of the cows; how many animals are "
+        "left on the farm?"
+    )
     assert match_of(evaluation.replace("12", "14"), evaluation) is None
     assert match_of(evaluation.replace("farmer", "peasant"), evaluation) is not None
 
 
 def test_a_number_in_words_is_that_number() -> None:
-    evaluation = "A farmer has 12 cows and 7 goats and sells two of the cows; how many animals are left on the farm?"
+    evaluation = (
+        "A farmer has 12 cows and 7 goats and sells two of the cows; how many animals "
+        "are left on the farm?"
+    )
     for copy in (
         evaluation.replace("7", "seven"),
         evaluation.replace("two", "2"),
@@ -87,8 +93,12 @@ def test_a_number_in_words_is_that_number() -> None:
 
 
 def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
-    evaluation = "Find the number of ways to seat 5 guests around a table when two of them refuse to sit together."
-    longer = f"You tutor a class of 30. One exercise is this. {evaluation} Explain each of your 4 steps well."
+    evaluation = (
+        "Find the number of ways to seat 5 guests around a table when two of them refuse "
+        "to sit together."
+    )
+    before, after = "You tutor a class of 30. One exercise is this.", "Explain your 4 steps."
+    longer = f"{before} {evaluation} {after}"
     assert match_of(longer, evaluation) == ("ngram_overlap", 1.0)
     assert match_of(longer.replace("5 guests", "6 guests"), evaluation) is None
 
@@ -132,7 +142,7 @@ def test_the_report_names_the_most_similar_evaluation_problem(tmp_path: Path) ->
         {"id": "e2", "problem": near, "source": "y"},
     ]
     paths = write_jsonl(tmp_path / "in.jsonl", rows), write_jsonl(tmp_path / "eval.jsonl", against)
-    assert prepare(tmp_path, "--input", paths[0], "--against", paths[1]) == 0
+    assert prepare(tmp_path, "--input", paths[0], "--against", paths[1]) == 78  # nothing left
     (row,) = read_jsonl(tmp_path / "dropped.jsonl")
     assert (
         row["similarity"] == round(9 / 11, 4)
@@ -165,7 +175,7 @@ def test_evaluation_sets_may_share_ids(tmp_path: Path) -> None:
         write_jsonl(tmp_path / f"{i}.jsonl", [{**row, "id": "0"}]) for i, row in enumerate(rows)
     ]
     source = write_jsonl(tmp_path / "in.jsonl", rows)
-    assert prepare(tmp_path, "--input", source, "--against", *files) == 0
+    assert prepare(tmp_path, "--input", source, "--against", *files) == 78  # nothing is left
     matches = [
         (row["id"], row["matched_id"], row["matched_source"])
         for row in read_jsonl(tmp_path / "dropped.jsonl")
@@ -178,7 +188,9 @@ def test_nothing_to_keep_out_keeps_everything() -> None:
 
 
 def _near_copy(rng: random.Random, question: str) -> str | None:
-    """Words swapped for new ones while the token-set similarity stays at 0.8 or more; numbers stay."""
+    """Words swapped for new ones while the token-set similarity stays at 0.8 or more; numbers
+    stay.
+    """
     tokens = question.split(" ")
     for _ in range(50):
         i = rng.randrange(len(tokens))

@@ -156,7 +156,10 @@ def test_how_a_formula_looks_is_not(one: str, other: str) -> None:
 
 
 def test_near_duplicates_need_the_same_numbers_and_the_same_answer() -> None:
-    base = "A garden of 12 by 7 metres is fenced on all of its sides; how many metres of fence are used?"
+    base = (
+        "A garden of 12 by 7 metres is fenced on all of its sides; how many metres of "
+        "fence are used?"
+    )
     rows = [
         problem(base, "38", id="0"),
         problem(base.replace("garden", "park"), "38", id="near"),

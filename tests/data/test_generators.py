@@ -13,16 +13,16 @@ from itertools import islice
 
 import pytest
 
-from data.generators import GENERATORS, generate
+from data.generators import GENERATORS, LEVELLED
 from data.generators.blocksworld import shortest_plan
 from data.generators.countdown import solve
 from data.generators.knights import solutions
 from data.generators.multiplication import scratchpad
 from data.generators.stories import STORIES
 from data.generators.symbolic import draw, evaluation_set
-from grpo.common.errors import UserError
 from rewards import Sample, accuracy_reward
-from rewards.blocksworld import run_plan
+from rewards.checkers.blocksworld import run_plan
+from tests.data.helpers import generate
 
 _OPERATORS = {
     ast.Add: operator.add,
@@ -44,15 +44,15 @@ def value_of(text: str) -> Fraction:
     return walk(ast.parse(text, mode="eval").body)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", LEVELLED)
 def test_a_problem_depends_on_its_number_alone(name: str) -> None:
-    generator = GENERATORS[name]
+    generator = LEVELLED[name]
     whole = generate(name, seed=3, count=12)
     assert whole[5:] == generate(name, seed=3, count=7, start=5)
     assert whole == list(islice(generator.stream(3), 12))
     assert whole != generate(name, seed=4, count=12)
     assert len({p.id for p in whole}) == 12
-    assert {p.extra["reward"] for p in whole} == {generator.reward}
+    assert {p.reward for p in whole} == {generator.reward}
     assert {p.level for p in generate(name, seed=0, count=generator.levels)} == {
         str(k + 1) for k in range(generator.levels)
     }
@@ -60,9 +60,9 @@ def test_a_problem_depends_on_its_number_alone(name: str) -> None:
 
 
 def test_an_unknown_generator_or_level_is_named() -> None:
-    with pytest.raises(UserError, match="'sudoku' is not known"):
-        generate("sudoku", seed=0, count=1)
-    with pytest.raises(UserError, match=r"level=9 is outside 1..6"):
+    with pytest.raises(ValueError, match="no generator is called 'sudoku'"):
+        GENERATORS["sudoku"]
+    with pytest.raises(ValueError, match=r"level=9 is outside 1..6"):
         generate("knights", seed=0, count=1, level=9)
 
 

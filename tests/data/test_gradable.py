@@ -7,8 +7,7 @@ import pytest
 from data.cleaning.base import Context
 from data.cleaning.gradable import Gradable, why_not_gradable
 from data.cleaning.guessable import DropChoices
-from data.generators import generate
-from tests.data.helpers import SHARED, needs_shared, problem, read_jsonl
+from tests.data.helpers import SHARED, generate, needs_shared, problem, read_jsonl
 
 # ruff: noqa: E501  (a table)
 GRADABLE = [

@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data.sources.source import SourceConfig, from_mapping, load_source
 
-from data.sources import load_file
+from data import sources
+from data.sources.loading import load_into
 from data.sources.mappings import MAPPINGS, RowFault, columns
 from data.sources.records import read_records
 from data.sources.rows import Validator
+from data.sources.spec import read_source
 from grpo.common.errors import UserError
 from tests.data.helpers import read_jsonl, write_jsonl
 
@@ -26,7 +27,7 @@ ROWS = [
 
 
 def load(path: Path) -> list[tuple[str, str, str]]:
-    return [(p.id, p.question, p.answer) for p in load_file(path)]
+    return [(p.id, p.question, p.answer) for p in sources.load(read_source({"path": str(path)}))]
 
 
 def test_all_formats_give_the_same_problems(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_the_line_number_counts_blank_lines(tmp_path: Path) -> None:
 
 def test_rows_without_ids_are_numbered_by_line_and_other_columns_are_kept(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", [{"question": "q", "answer": 36.0, "year": 2023}])
-    (only,) = load_source(SourceConfig(name="amc", path=str(path)), Validator())
+    (only,) = load_into(Validator(), read_source({"path": str(path)}), "amc")
     assert (only.id, only.answer, only.source, dict(only.extra)) == (
         "amc-0000001",
         "36",
@@ -75,7 +76,7 @@ def test_ids_are_unique_across_sources(tmp_path: Path) -> None:
     validator = Validator()
     for name in ("x", "y"):
         path = write_jsonl(tmp_path / f"{name}.jsonl", [ROWS[0], {**ROWS[1], "id": name}])
-        load_source(SourceConfig(name=name, path=str(path)), validator)
+        load_into(validator, read_source({"path": str(path)}), name)
     with pytest.raises(
         UserError, match=r"y\.jsonl, line 1: id: duplicate id 'a', first used in .*x\.jsonl, line 1"
     ):
@@ -86,7 +87,8 @@ DAPO = {
     "prompt": [
         {
             "role": "user",
-            "content": "Solve the following math problem step by step. The last line is the answer.\n\n"
+            "content": "Solve the following math problem step by step. The last line is "
+            "the answer.\n\n"
             "Find $x$.\n\nGiven $x = 2$.\n\nRemember to put your answer on its own line.",
         }
     ],
@@ -161,7 +163,7 @@ def test_a_row_that_does_not_fit_names_its_field(
 def test_columns_may_be_named(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", [{"q": "1?", "a": "2", "key": 7, "hard": 3}])
     named = {"question": "q", "answer": "a", "id": "key", "level": "hard"}
-    (only,) = load_source(SourceConfig(name="s", path=str(path), columns=named), Validator())
+    (only,) = load_into(Validator(), read_source({"path": str(path), "columns": named}), "s")
     assert (only.id, only.question, only.answer, only.level, dict(only.extra)) == (
         "7",
         "1?",
@@ -175,29 +177,31 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
 
 def test_source_settings_are_checked() -> None:
     for options, message in (
-        ({}, "exactly one of path, dataset and generator"),
-        ({"path": "x", "generator": "knights"}, "exactly one"),
-        ({"generator": "knights"}, "a generator never ends"),
-        ({"path": "x", "mapping": "gsm"}, "not known"),
-        ({"path": "x", "weight": -1.0}, "negative"),
-        ({"path": "x", "pathh": "y"}, "pathh: unknown option; did you mean 'path'"),
-        ({"path": "x", "columns": {"text": "y"}}, "text is not question"),
+        ({}, "path: missing"),
+        ({"path": "x", "generator": "knights"}, "generator: unknown key"),
+        ({"source": "knights"}, "num_problems: missing"),
+        ({"source": "knigths", "num_problems": 1}, "did you mean 'knights'"),
+        ({"source": "knights", "num_problems": 1, "level": 7}, "level=7: must be at most 6"),
+        ({"path": "x", "mapping": "gsm"}, "'gsm' is no mapping"),
+        ({"path": "x", "weight": -1.0}, "weight=-1.0: must be at least 0"),
+        ({"path": "x", "pathh": "y"}, "pathh: unknown key; did you mean 'path'"),
+        ({"path": "x", "columns": {"anwser": "y"}}, "did you mean 'answer'"),
+        ({"path": "x", "mapping": "dapo", "columns": {"answer": "y"}}, "columns go with"),
     ):
         with pytest.raises(UserError, match=message):
-            from_mapping("s", options)
+            read_source(options)
 
 
 def test_a_hugging_face_set_needs_a_commit_unless_it_is_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="revision=main is not a commit"):
-        load_source(SourceConfig(name="s", dataset="openai/gsm8k", revision="main"), Validator())
+    hub = {"source": "huggingface", "dataset": "openai/gsm8k"}
+    with pytest.raises(UserError, match="revision=main of openai/gsm8k is not a commit"):
+        read_source({**hub, "revision": "main"})
     (tmp_path / "set").mkdir()
     write_jsonl(tmp_path / "set" / "train.jsonl", [{"question": "q", "answer": "x #### 3"}])
-    source = SourceConfig(name="s", dataset=str(tmp_path / "set"), split="train", mapping="gsm8k")
-    assert [p.answer for p in load_source(source, Validator())] == ["3"]
+    local = {"source": "huggingface", "dataset": str(tmp_path / "set"), "mapping": "gsm8k"}
+    assert [p.answer for p in sources.load(read_source(local))] == ["3"]
     with pytest.raises(UserError, match="cannot be loaded"):
-        load_source(
-            SourceConfig(name="s", dataset=str(tmp_path / "set"), split="nosplit"), Validator()
-        )
+        sources.load(read_source({**local, "split": "nosplit"}))
 
 
 def test_an_uncached_set_fails_offline_with_a_message(
@@ -208,15 +212,14 @@ def test_an_uncached_set_fails_offline_with_a_message(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    hub = {"source": "huggingface", "dataset": "nobody/nothing", "revision": "0123abc"}
     with pytest.raises(UserError, match=r"data set nobody/nothing .* cannot be loaded"):
-        load_source(
-            SourceConfig(name="s", dataset="nobody/nothing", revision="0123abc"), Validator()
-        )
+        sources.load(read_source(hub))
 
 
 def test_weights_are_written_into_the_rows(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", ROWS)
-    problems = load_source(SourceConfig(name="s", path=str(path), weight=3.0), Validator())
+    problems = load_into(Validator(), read_source({"path": str(path), "weight": 3.0}), "s")
     assert [p.extra["weight"] for p in problems] == [3.0, 3.0]
 
 
@@ -224,7 +227,7 @@ def test_rows_survive_writing_and_reading(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", ROWS)
     again = write_jsonl(
         tmp_path / "y.jsonl",
-        [p.to_row() for p in load_source(SourceConfig(name="s", path=str(path)), Validator())],
+        [p.to_row() for p in load_into(Validator(), read_source({"path": str(path)}), "s")],
     )
     assert load(path) == load(again)
     assert read_jsonl(again)[0] == {"id": "a", "problem": "1 + 1?", "answer": "2", "source": "s"}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
-from data.recipe import RECIPES, compose, from_dict, from_recipe
 
 from data.cleaning import STAGES, Decontaminate, ExactDuplicates, make_stage
 from data.cleaning.base import Context, Result
-from data.generators import generate
 from data.prepare.pipeline import run_pipeline
+from data.prepare.recipe import RECIPES, from_dict, from_recipe
 from data.types import Problem
 from grpo.common.errors import UserError
-from tests.data.helpers import prepare, problem, read_jsonl, write_jsonl
+from grpo.common.recipes import compose
+from tests.data.helpers import generate, prepare, problem, read_jsonl, write_jsonl
 
 
 def rows(count: int) -> list[dict[str, object]]:
@@ -76,8 +77,7 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
 class _Counting(ExactDuplicates):
     """Counts its runs; the name is that of the real stage, so that saved results match."""
 
-    __slots__ = ()
-    runs = 0
+    runs: ClassVar[int] = 0
 
     def run(self, problems: list[Problem], context: Context) -> Result:
         type(self).runs += 1
@@ -179,14 +179,14 @@ def test_a_recipe_takes_flags_and_overrides(tmp_path: Path) -> None:
         {"output": "o.jsonl", "against": ["e.jsonl"]},
         ["a.jsonl"],
     )
-    assert [(s.name, s.path) for s in config.sources] == [("deepscaler", "a.jsonl")]
-    assert [s.path for s in config.against] == ["e.jsonl"]
+    assert [(name, s.path) for name, s in config.sources.items()] == [("deepscaler", "a.jsonl")]
+    assert [s.path for s in config.against.values()] == ["e.jsonl"]
     assert {s.name: s.options() for s in config.stages}["near_duplicates"] == {
         "threshold": 0.9,
         "same_answer": False,
     }
     for override, message in (
-        ("stages.x.y=1", "stages.x: no such"),
+        ("stages.x.y=1", "stages.x: unknown key"),
         ("foo=1", "foo: unknown"),
         ("a==", "recipe"),
     ):
@@ -197,8 +197,8 @@ def test_a_recipe_takes_flags_and_overrides(tmp_path: Path) -> None:
 
 def test_a_recipe_that_is_no_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("sources:\n  a: {path: [x\noutput: y\n")
-    with pytest.raises(UserError, match=r"recipe broken: .*line 2"):
-        from_recipe("broken", [], str(tmp_path), {}, [])
+    with pytest.raises(UserError, match=r"recipe 'broken' .*[\s\S]*line 2"):
+        from_recipe("broken", [], tmp_path, {}, [])
 
 
 def test_overrides_may_follow_files_and_a_file_may_look_like_one(
@@ -231,27 +231,27 @@ def test_overrides_may_follow_files_and_a_file_may_look_like_one(
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"stages": {"near_duplicate": {}}}, "no such stage; did you mean 'near_duplicates'"),
+        ({"stages": {"near_duplicate": {}}}, "unknown key; did you mean 'near_duplicates'"),
         (
             {"stages": {"near_duplicates": {"treshold": 1}}},
-            "unknown option; did you mean 'threshold'",
+            "unknown key; did you mean 'threshold'",
         ),
-        ({"stages": {"near_duplicates": {"threshold": "high"}}}, "must be a number"),
-        ({"stages": {"pass_rate": {}}}, "stages.pass_rate.path: must be set"),
+        ({"stages": {"near_duplicates": {"threshold": "high"}}}, "expected a number"),
+        ({"stages": {"pass_rate": {}}}, "stages.pass_rate.path: missing"),
         ({"stages": {"near_duplicates": {"threshold": 8}}}, "must be in \\(0, 1\\]"),
         ({"stages": {"decontaminate": {"ngram": 0}}}, "ngram=0 at least 1"),
-        ({"stages": {"decontaminate": {"ngram": 7.5}}}, "ngram=7.5: must be a whole number"),
-        ({"stages": {"conflicting_answers": {"resolve": "vote"}}}, "must be 'majority' or 'drop'"),
-        ({"stages": {"select_s1": {"seed_sources": "aime"}}}, "must be a list"),
+        ({"stages": {"decontaminate": {"ngram": 7.5}}}, "ngram: expected a whole number"),
+        ({"stages": {"conflicting_answers": {"resolve": "vote"}}}, "is not one of majority, drop"),
+        ({"stages": {"select_s1": {"seed_sources": "aime"}}}, "expected a list"),
         (
             {"sources": {"s": {"path": "x", "weight": "much"}}},
-            "sources.s.weight='much': must be a number",
+            "sources.s.weight: expected a number",
         ),
-        ({"sources": {"s": {"path": 5}}}, "must be a text or null"),
-        ({"sources": {"s": "x.jsonl"}}, "must be a block"),
-        ({"sources": {}}, "no sources"),
+        ({"sources": {"s": {"path": 5}}}, "sources.s.path: expected text"),
+        ({"sources": {"s": "x.jsonl"}}, "expected a mapping"),
+        ({"sources": {}}, "sources"),
         ({"worker": 2}, "worker: unknown"),
-        ({"workers": "two"}, "needs a whole number"),
+        ({"workers": "two"}, "expected a whole number"),
         ({"report": "o.jsonl"}, "must be three files"),
     ],
 )
@@ -263,7 +263,9 @@ def test_a_wrong_recipe_is_refused_before_anything_is_read(
 
 
 def test_the_generated_recipe_runs(tmp_path: Path) -> None:
-    counts = [f"sources.{name}.count=8" for name in compose("generated", [], RECIPES)["sources"]]
+    counts = [
+        f"sources.{name}.num_problems=8" for name in compose("generated", [], RECIPES)["sources"]
+    ]
     assert prepare(tmp_path, "--config-name", "generated", *counts) == 0
     assert len({row["source"] for row in read_jsonl(tmp_path / "clean.jsonl")}) == 7
 

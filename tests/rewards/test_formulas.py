@@ -9,10 +9,16 @@ import pytest
 from rewards import Reward, Sample, format_reward
 from rewards.boxes import box_iou as box_iou_reward
 from rewards.boxes import class_name, detection, giou, grounding, iou
+from rewards.checkers.countdown import countdown
 from rewards.choice import choice, exact, numeric
-from rewards.countdown import countdown
-from rewards.length import length_cosine, length_kimi, length_linear, soft_overlong, truncation
-from rewards.repetition import (
+from rewards.shaping.length import (
+    length_cosine,
+    length_kimi,
+    length_linear,
+    soft_overlong,
+    truncation,
+)
+from rewards.shaping.repetition import (
     loop,
     loop_period,
     repeated_share,
@@ -20,7 +26,7 @@ from rewards.repetition import (
     repetition_if_wrong,
     token_penalties,
 )
-from rewards.tools import function_call
+from rewards.shaping.tools import function_call
 
 RIGHT, WRONG = {"accuracy": Reward(1.0, "correct")}, {"accuracy": Reward(0.0, "wrong")}
 
@@ -158,7 +164,8 @@ def test_token_penalties_mark_every_token_of_a_repeated_ngram():
 
 # --- choices, texts, numbers
 CHOICES = {
-    "C": 1, "(C)": 1, "C.": 1, "c": 1, "(C) 12": 1, r"\text{C}": 1, r"\textbf{(C)}": 1, "C: twelve": 1,
+    "C": 1, "(C)": 1, "C.": 1, "c": 1, "(C) 12": 1, r"\text{C}": 1, r"\textbf{(C)}": 1,
+    "C: twelve": 1,
     "B": 0, "": 0, "A or C": 0, "C, D": 0, "12": 0, "CD": 0, "(C) or (D)": 0, "Z": 0,
 }  # fmt: skip
 
@@ -184,9 +191,12 @@ def test_exact_and_numeric():
 # --- countdown
 COUNTDOWN = {
     "(25 - 3) * 2 + 7": 1, "(25-3)*2+7 = 51": 1, r"(25-3)\times 2+7": 1, "7 + 2 × (25 − 3)": 1,
-    "25*2 + 1": 0, "(25-3)*2": 0, "25 + 7 + 3 + 2": 0, "51": 0, "": 0, "(25-3)*2+7+0": 0, "((25-3)*2+7": 0,
-    "(25-3)*2+7 = 44+7 = 51": 1, "$(25-3)*2+7$ = $51$.": 1, "(25-3)*2+7 = 51.0": 1, "(25-3)*2+7 =": 1,
-    "(25-3)*2+7 = 52": 0, "(25-3)*2+7 = 45+7 = 51": 0, "(25-3)*2+7 = 51 or 52": 0, "(25-3)*2+7 = x": 0,
+    "25*2 + 1": 0, "(25-3)*2": 0, "25 + 7 + 3 + 2": 0, "51": 0, "": 0, "(25-3)*2+7+0": 0,
+    "((25-3)*2+7": 0,
+    "(25-3)*2+7 = 44+7 = 51": 1, "$(25-3)*2+7$ = $51$.": 1, "(25-3)*2+7 = 51.0": 1,
+    "(25-3)*2+7 =": 1,
+    "(25-3)*2+7 = 52": 0, "(25-3)*2+7 = 45+7 = 51": 0, "(25-3)*2+7 = 51 or 52": 0,
+    "(25-3)*2+7 = x": 0,
     "51 = (25-3)*2+7": 0, "(2$5-3)*2+7": 0, "(25-3)*2+7 = -51": 0, "(25-3)*2+7 = 51/0": 0,
     "25/(3-3)+7*2": 0, "__import__('os')": 0, "25**2": 0, "(" * 400: 0, "9" * 400: 0, "25 3 2 7": 0,
 }  # fmt: skip

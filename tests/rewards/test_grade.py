@@ -103,7 +103,7 @@ def test_an_output_that_is_a_link_stays_one(tmp_path: Path):
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
     source = tmp_path / "cases.jsonl"
     source.write_text(case(r"\boxed{42}") + "\n")
-    for output in (tmp_path, tmp_path / "none" / "scores.jsonl"):
+    for output in (tmp_path, source / "scores.jsonl"):
         assert main(["--input", str(source), "--output", str(output)]) == 78
         assert str(output.name) in capsys.readouterr().err
 

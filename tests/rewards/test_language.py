@@ -7,7 +7,7 @@ import time
 import pytest
 
 from rewards import Sample
-from rewards.language import count_words, language_consistency, question_language, thought
+from rewards.shaping.language import count_words, language_consistency, question_language, thought
 
 
 def share(text: str, target: str = "en") -> float:

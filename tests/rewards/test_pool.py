@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rewards import Component, InfrastructureError, Sample, Scorer
-from rewards.pool import Pool, Task
+from rewards.execution.pool import Pool, Task
 
 EXPECTED = {
     "good": (1.0, "ok"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.extract import Source, extract, final_part
+from rewards.extract import Source
 from rewards.registry import register
+from rewards.responses import only_answer
 from rewards.types import Reward, Sample
 
 _TOKEN = re.compile(r"\s*(?:(\d{1,9})|(.))", re.ASCII | re.DOTALL)
@@ -21,7 +24,40 @@ class _NotAnExpressionError(Exception):
     """The text is not made of numbers, + - * / and brackets, or divides by zero."""
 
 
-@register("countdown", bounded=True)
+@dataclass(frozen=True, slots=True)
+class CountdownGold:
+    """The task itself, because many expressions solve it: {"numbers": [3, 7], "target": 21}."""
+
+    numbers: Sequence[int]
+    target: int | Fraction
+
+    def to_text(self) -> str:
+        """The gold of a row."""
+        return json.dumps(
+            {
+                "numbers": list(self.numbers),
+                "target": self.target if isinstance(self.target, int) else str(self.target),
+            }
+        )
+
+    @classmethod
+    def from_text(cls, text: str) -> CountdownGold:
+        """The inverse of `to_text`.
+
+        Raises:
+            ValueError: the text is not such JSON.
+        """
+        try:
+            case = json.loads(text)
+            return cls([int(number) for number in case["numbers"]], Fraction(case["target"]))
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+            raise ValueError(
+                'the reward `countdown` needs a gold like {"numbers": [3, 7], "target": 21}, '
+                f"not {text[:50]!r}: {error}"
+            ) from None
+
+
+@register("countdown", bounded=True, check_gold=CountdownGold.from_text)
 def countdown(sample: Sample, source: Source = "answer_tag", valid_score: float = 0.0) -> Reward:
     """1 for an expression that equals the target and uses each number exactly once.
 
@@ -35,27 +71,22 @@ def countdown(sample: Sample, source: Source = "answer_tag", valid_score: float 
     Raises:
         ValueError: the gold is not such JSON.
     """
-    numbers, target = _gold(sample.gold)
-    if sample.truncated:
-        return Reward(0.0, "truncated")
-    final = final_part(sample.response, prompt_opens_think=sample.prompt_opens_think)
-    if final is None:
-        return Reward(0.0, "unclosed_thought")
-    candidates, reason, _ = extract(final, source)
-    if len(candidates) != 1:
-        return Reward(0.0, "several_answers" if candidates else reason)
-    text, *stated = map(str.strip, _plain(candidates[0]).split("="))
+    gold = CountdownGold.from_text(sample.gold)
+    answer = only_answer(sample, source)
+    if isinstance(answer, Reward):
+        return answer
+    text, *stated = map(str.strip, _plain(answer).split("="))
     details = {"extracted": text[:200]}
     try:
         value, used = evaluate(text)
         results = [_result(part) for part in stated if part]
     except _NotAnExpressionError:
         return Reward(0.0, "no_expression", details)
-    if used != Counter(numbers):
+    if used != Counter(gold.numbers):
         return Reward(0.0, "wrong_numbers", details)
     if any(result != value for result in results):
         return Reward(0.0, "wrong_result", details)
-    if value != target:
+    if value != gold.target:
         return Reward(valid_score, "wrong_value", details)
     return Reward(1.0, "correct", details)
 
@@ -146,13 +177,3 @@ def _result(text: str) -> Fraction:
         _NotAnExpressionError: it is something else.
     """
     return Fraction(text) if _NUMBER.fullmatch(text) else evaluate(text)[0]
-
-
-def _gold(gold: str) -> tuple[list[int], Fraction]:
-    try:
-        case = json.loads(gold)
-        return [int(number) for number in case["numbers"]], Fraction(case["target"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'the reward `countdown` needs a gold like {{"numbers": [3, 7], "target": 21}}: {error}'
-        ) from None

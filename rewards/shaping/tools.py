@@ -8,15 +8,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rewards.extract import final_part
 from rewards.registry import register
+from rewards.responses import final_text
 from rewards.types import Reward, Sample
 
 _MAX_CHARS = 20_000
 _PARTS = (("parse", 0.1), ("name", 0.2), ("arguments", 0.2), ("values", 0.5))
 
 
-@register("function_call", bounded=True)
+@register("function_call", bounded=True, check_gold=lambda text: _gold(text))
 def function_call(sample: Sample) -> Reward:
     """0.1 for one JSON object after the thought, + 0.2 a known name, + 0.2 the right keys and
     types, + 0.5 the values.
@@ -30,11 +30,9 @@ def function_call(sample: Sample) -> Reward:
         ValueError: the gold is not such JSON.
     """
     gold = _gold(sample.gold)
-    if sample.truncated:
-        return Reward(0.0, "truncated")
-    final = final_part(sample.response, prompt_opens_think=sample.prompt_opens_think)
-    if final is None:
-        return Reward(0.0, "unclosed_thought")
+    final = final_text(sample)
+    if isinstance(final, Reward):
+        return final
     call = only_object(final)
     if call is None:
         return Reward(0.0, "no_call")

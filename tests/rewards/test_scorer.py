@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from rewards import Component, Reward, Sample, Scorer, register
-from rewards.registry import load_modules, names
+from rewards.registry import names
 
 
 @register("shout")
@@ -114,7 +114,7 @@ def test_all_faults_of_a_recipe_come_at_once():
         "acuracy": Component(weight=1.0),
         "format": Component(weight=1.0, options={"rul": "strict"}),
         "length_kimi": Component(weight=1.0),
-        "exact": Component(weight=1.0, requires=["numeric"]),
+        "loop": Component(weight=1.0, requires=["numeric"]),
     }
     with pytest.raises(ValueError, match="acuracy") as error:
         Scorer(components)
@@ -139,7 +139,11 @@ def needy(
             "accuracy.source='bogus': must be 'any', 'boxed', ",
         ),
         ("accuracy", {"options": {"rel_tol": "1%"}}, "accuracy.rel_tol='1%': must be a number"),
-        ("accuracy", {"options": {"rel_tol": math.nan}}, "accuracy.rel_tol=nan: must be a number"),
+        (
+            "accuracy",
+            {"options": {"rel_tol": math.nan}},
+            "accuracy.rel_tol=nan: must be a finite number",
+        ),
         (
             "accuracy",
             {"options": {"per_data_source": {"minerva": {"rel_tol": "high"}}}},
@@ -148,7 +152,7 @@ def needy(
         (
             "accuracy",
             {"options": {"per_data_source": {"minerva": 0.01}}},
-            "accuracy.per_data_source={'minerva': 0.01}: must be a block of keys and values or null",
+            "accuracy.per_data_source.minerva=0.01: must be a block of keys and values",
         ),
         (
             "accuracy",
@@ -187,7 +191,7 @@ def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="already registered"):
         register("accuracy")(lambda sample: Reward(1.0, "mine"))
     with pytest.raises(ImportError):
-        load_modules(["no_such_module_of_rewards"])
+        Scorer({"format": Component(weight=1.0)}, modules=["no_such_module_of_rewards"])
 
 
 def test_a_step_of_512_plain_answers_costs_milliseconds():

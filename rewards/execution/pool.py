@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from rewards.types import InfrastructureError, Reward, Sample
-from rewards.worker import HEADER, MAX_MESSAGE, read_message, write_message
+from rewards.execution.worker import HEADER, MAX_MESSAGE, as_row, read_message, write_message
+from rewards.types import InfrastructureError, Reward, Sample, WorkerStartError
 
 __all__ = ["Pool", "Task", "shared_pool"]
 
-_PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent)
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _START_SECONDS = 60.0  # a slow disk is not a broken worker
 _START_ATTEMPTS = 3
 _MAX_FAULT_SHARE = 0.01
@@ -47,7 +47,7 @@ class _Worker:
     def __init__(self, memory_bytes: int, modules: Sequence[str]) -> None:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from rewards.worker import main; main()"],
+            [sys.executable, "-P", "-c", "from rewards.execution.worker import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
@@ -76,8 +76,7 @@ class _Worker:
                 "options": dict(task.options),
                 "samples": [asdict(sample) for sample in task.samples],
                 "earlier": [
-                    {name: [r.score, r.reason, dict(r.details)] for name, r in one.items()}
-                    for one in task.earlier
+                    {name: as_row(reward) for name, reward in one.items()} for one in task.earlier
                 ],
             }
         )
@@ -90,10 +89,7 @@ class _Worker:
             reply = None if size > MAX_MESSAGE else _decoded(self.replies.read(size))
             if reply is None or reply["id"] != self.task:
                 return None
-            return [
-                Reward(float(score), str(reason), details)
-                for score, reason, details in reply["rewards"]
-            ]
+            return [Reward(*row) for row in reply["rewards"]]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -157,12 +153,14 @@ class Pool:
     def run(self, tasks: Sequence[Task]) -> list[list[Reward]]:
         """The rewards of all tasks, in order.
 
-        A task that outlives its budget gets `timeout`; one whose worker dies twice gets `crash`. A
-        worker that dies once, on a task that a second worker finishes, is a fault of the machine.
+        A task that outlives its budget gets `timeout`; one whose worker dies twice gets `crash`, or
+        `killed` (ungraded) if a signal from outside ended both. A worker that dies once, on a task
+        that a second worker finishes, is a fault of the machine. Where no further worker can be
+        started, what is left gets `no_worker` (ungraded).
 
         Raises:
-            InfrastructureError: workers cannot start, or more than 1% of the tasks met a fault of
-                the machine.
+            WorkerStartError: workers cannot start, and nothing was graded.
+            InfrastructureError: more than 1% of the tasks met a fault of the machine.
         """
         with self._lock:
             return _Run(self, tasks).results()
@@ -181,7 +179,7 @@ class Pool:
                 return worker
             words = worker.last_words()
             worker.kill()
-        raise InfrastructureError(f"a reward worker cannot start: {words or 'it said nothing'}")
+        raise WorkerStartError(f"a reward worker cannot start: {words or 'it said nothing'}")
 
     def drop(self, worker: _Worker) -> None:
         """Kill a worker and forget it."""
@@ -209,6 +207,7 @@ class _Run:
         self.waiting = deque(range(len(tasks)))
         self.done: dict[int, list[Reward]] = {}
         self.deaths = dict.fromkeys(range(len(tasks)), 0)
+        self.kills = dict.fromkeys(range(len(tasks)), 0)  # deaths by a signal from outside
         self.selector = selectors.DefaultSelector()
 
     def results(self) -> list[list[Reward]]:
@@ -217,9 +216,21 @@ class _Run:
         try:
             while self.waiting or busy:
                 while self.waiting and (idle or len(busy) < self.pool.num_workers):
-                    worker = idle.popleft() if idle else self.pool.start_worker()
+                    try:
+                        worker = idle.popleft() if idle else self.pool.start_worker()
+                    except WorkerStartError as error:
+                        if not busy and not self.done:
+                            raise
+                        if busy:
+                            break  # those that run go on with the rest
+                        while self.waiting:
+                            details = {"error": str(error)[:300]}
+                            self._settle(self.waiting.popleft(), "no_worker", details, graded=False)
+                        break
                     self._hand_out(worker)
                     busy.append(worker)
+                if not busy:
+                    break
                 for worker in self._finished(busy):
                     busy.remove(worker)
                     if worker in self.pool.workers:
@@ -264,15 +275,25 @@ class _Run:
             if any(reward.details.get("limit") == "memory" for reward in rewards):
                 self.pool.drop(worker)  # it is about to end itself
             return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(timeout=1)  # its own end, before we make one
+        killed = worker.process.poll() in (-signal.SIGKILL, -signal.SIGTERM)
         self.pool.drop(worker)
         self.deaths[index] += 1
-        if self.deaths[index] > 1:
+        self.kills[index] += killed
+        if self.deaths[index] > 1 and self.kills[index] == self.deaths[index]:
+            # Memory and time have limits of ours, so this is the kernel or a person.
+            self._settle(index, "killed", {}, graded=False)
+        elif self.deaths[index] > 1:
             self._settle(index, "crash", {})
         else:
             self.waiting.appendleft(index)
 
-    def _settle(self, index: int, reason: str, details: dict[str, Any]) -> None:
-        self.done[index] = [Reward(0.0, reason, details)] * len(self.tasks[index].samples)
+    def _settle(
+        self, index: int, reason: str, details: dict[str, Any], *, graded: bool = True
+    ) -> None:
+        reward = Reward(0.0, reason, details, graded=graded)
+        self.done[index] = [reward] * len(self.tasks[index].samples)
 
     def _check_faults(self) -> None:
         """Deaths that did not repeat belong to the machine; a few are retried in silence, many are
@@ -285,8 +306,8 @@ class _Run:
         )
         if faults > max(1.0, _MAX_FAULT_SHARE * len(self.tasks)):
             raise InfrastructureError(
-                f"reward workers died on {faults} of {len(self.tasks)} answers that others could grade; "
-                "look for memory pressure or killed processes on this machine"
+                f"reward workers died on {faults} of {len(self.tasks)} answers that others could "
+                "grade; look for memory pressure or killed processes on this machine"
             )
 
 

@@ -68,7 +68,31 @@ def check_scratchpad(text: str, a: int, b: int) -> list[Node]:
     return nodes
 
 
-@register("multiplication", bounded=True)
+@dataclass(frozen=True, slots=True)
+class MultiplicationGold:
+    """The product. The factors stand in the question."""
+
+    product: int
+
+    def to_text(self) -> str:
+        """The gold of a row."""
+        return str(self.product)
+
+    @classmethod
+    def from_text(cls, text: str) -> MultiplicationGold:
+        """The inverse of `to_text`.
+
+        Raises:
+            ValueError: the text is not a whole number.
+        """
+        if not re.fullmatch(r"\d{1,60}", text.strip(), re.ASCII):
+            raise ValueError(
+                f"the reward `multiplication` needs a whole number as gold, not {text[:50]!r}"
+            )
+        return cls(int(text))
+
+
+@register("multiplication", bounded=True, check_gold=MultiplicationGold.from_text)
 def multiplication(sample: Sample, scratchpad_weight: float = 0.0) -> Reward:
     """1 when the final product is right, else `scratchpad_weight` times the share of right nodes.
 

@@ -11,6 +11,12 @@ from rewards.registry import register
 from rewards.types import Reward, Sample
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+# A response may end in more end tokens than the one that the engine cut off.
+_END_TOKEN = re.compile(
+    r"(?:<[|｜]\w{0,30}(?:end|eo[mst]|return)[\w▁]{0,30}[|｜]>|</s>|<eos>|<end_of_turn>)\Z",
+    re.IGNORECASE,
+)
+_LONGEST_END_TOKEN = 70
 _STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 
 
@@ -24,12 +30,15 @@ def format_reward(
     and in order.
     `lenient` (R1): one thought, opened and closed, is enough.
     `tag_count`: a quarter for each of the four tags that occurs exactly once.
-    A prompt that already ends in `<think>` counts as part of the response.
+    A prompt that already ends in `<think>` counts as part of the response. End tokens do not.
 
     Raises:
         ValueError: no such rule.
     """
     text = "<think>" + sample.response if sample.prompt_opens_think else sample.response
+    text = text.rstrip()
+    while (end := _END_TOKEN.search(text[-_LONGEST_END_TOKEN:])) is not None:
+        text = text[: -len(end[0])].rstrip()
     if rule == "lenient":
         ok = "</think>" in text.partition("<think>")[2]
         return Reward(float(ok), "ok" if ok else "no_thought")

@@ -107,7 +107,8 @@ def soft_overlong(sample: Sample, cache_tokens: int = 4096, max_tokens: int = 0)
     length, limit = _lengths(sample, max_tokens, "soft_overlong")
     if not 0 < cache_tokens <= limit:
         raise ValueError(
-            f"rewards.components.soft_overlong.cache_tokens={cache_tokens}: use 1 to {limit}, the limit"
+            f"rewards.components.soft_overlong.cache_tokens={cache_tokens}: "
+            f"use 1 to {limit}, the limit"
         )
     expected = limit - cache_tokens
     if length <= expected:

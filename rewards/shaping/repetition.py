@@ -52,6 +52,15 @@ def loop(
     return Reward(penalty, "loop", {"period": period})
 
 
+@register("token_repetition", bounded=True, per_token=True)
+def token_repetition(sample: Sample, ngram: int = 40, penalty: float = -0.05) -> Reward:
+    """`token_penalties` of the response, for token-level advantages; `score` is their sum."""
+    penalties = token_penalties(sample.token_ids, ngram, penalty)
+    share = sum(value != 0 for value in penalties) / max(1, len(penalties))
+    reason = "repeats" if share else "none"
+    return Reward(sum(penalties), reason, {"share": share}, token_scores=penalties)
+
+
 def _penalised(sample: Sample, ngram: int, max_penalty: float) -> Reward:
     share = repeated_share(sample.response.split(), ngram)
     return Reward(share * max_penalty, "repeats" if share else "none", {"share": share})

@@ -13,7 +13,10 @@ import resource
 import signal
 import struct
 import sys
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from rewards.types import Reward
 
 HEADER = struct.Struct(">I")
 MAX_MESSAGE = 256 * 2**20  # bytes; a longer one is a broken stream
@@ -47,9 +50,9 @@ def main() -> None:
         return
     _die_with_parent()
     _limit(int(setup["memory_bytes"]))
-    from rewards import registry
+    from grpo.common.names import import_modules
 
-    registry.load_modules(setup["modules"])
+    import_modules(setup["modules"])
     _check_known_good()
     write_message(replies, {"ready": True})
     while (request := read_message(requests)) is not None:
@@ -89,58 +92,37 @@ def _limit(memory_bytes: int) -> None:
 
 def _check_known_good() -> None:
     """A worker that cannot grade a known-good answer must not say that it is ready."""
-    from rewards.accuracy import grade
-    from rewards.maths import WORKER, Rules
+    from rewards import registry
+    from rewards.maths import WORKER
+    from rewards.types import Sample
 
-    reward = grade(
-        r"\boxed{\sqrt{8}}", r"2\sqrt{2}", Rules(), WORKER, prompt_opens_think=False, source="any"
-    )
+    sample = Sample(response=r"\boxed{\sqrt{8}}", gold=r"2\sqrt{2}")
+    [reward] = registry.call("accuracy", [sample], {"limits": WORKER}, [])
     if reward.score != 1.0:
-        raise RuntimeError("the worker cannot grade a known-good answer")
+        raise RuntimeError(f"the worker cannot grade a known-good answer: {reward}")
 
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """The reply to one request, and whether this process can go on."""
-    from rewards.types import Reward
-
-    try:
-        rewards, healthy = _run(request), True
-    except MemoryError:
-        rewards, healthy = (
-            [Reward(0.0, "limit", {"limit": "memory"})] * len(request["samples"]),
-            False,
-        )
-    except SystemExit:
-        rewards, healthy = (
-            [Reward(0.0, "crash", {"error": "SystemExit"})] * len(request["samples"]),
-            True,
-        )
-    except Exception as error:  # anything a reward function may raise belongs to its answer
-        details = {"error": f"{type(error).__name__}: {error}"[:300]}
-        rewards, healthy = [Reward(0.0, "error", details)] * len(request["samples"]), True
-    return {
-        "id": request["id"],
-        "rewards": [[r.score, r.reason, dict(r.details)] for r in rewards],
-    }, healthy
-
-
-def _run(request: dict[str, Any]) -> list[Any]:
     from rewards import registry
     from rewards.maths import WORKER
     from rewards.types import Reward, Sample
 
-    entry = registry.entry(request["name"])
-    samples = [Sample(**fields) for fields in request["samples"]]
-    options = dict(request["options"])
-    if request["name"] == "accuracy":
-        options["limits"] = WORKER
-    if entry.wants_earlier:
+    try:
+        samples = [Sample(**fields) for fields in request["samples"]]
+        options = dict(request["options"])
+        if request["name"] == "accuracy":
+            options["limits"] = WORKER
         earlier = [
             {name: Reward(*reward) for name, reward in one.items()} for one in request["earlier"]
         ]
-        options["earlier"] = earlier if entry.group else earlier[0]
-    return (
-        list(entry.function(samples, **options))
-        if entry.group
-        else [entry.function(samples[0], **options)]
-    )
+        rewards = registry.call(request["name"], samples, options, earlier)
+    except MemoryError:
+        rewards = [Reward(0.0, "limit", {"limit": "memory"})] * len(request["samples"])
+    healthy = not any(reward.details.get("limit") == "memory" for reward in rewards)
+    return {"id": request["id"], "rewards": [as_row(reward) for reward in rewards]}, healthy
+
+
+def as_row(reward: Reward) -> list[Any]:
+    """The fields of a reward, as JSON carries them; `Reward(*row)` is the way back."""
+    return [reward.score, reward.reason, dict(reward.details), reward.token_scores, reward.graded]
