@@ -99,7 +99,8 @@ FAULTS = [
           "if False else 0.0", CURRICULUM),
     # files and messages
     Fault("final names written without a draft", "grpo/common",
-          "                    raise\n", "                    pass\n", ("tests/tracking",)),
+          "                    raise\n", "                    pass\n",
+          ("tests/tracking",)),
     # The core: objective, learner, engine, weights.
     Fault("sign of KL", "grpo/algorithm", "loss + coefficients.kl_coef",
           "loss - coefficients.kl_coef", LEARNER),
@@ -124,5 +125,6 @@ FAULTS = [
     Fault("stop strings lost", "grpo/rollout", "stop=[*settings.stop, *settings.cut]",
           "stop=[*settings.cut]", STACK),
     Fault("weights of another version pass", "grpo/trainer.py",
-          "if (versions != weight_version).any():", "if False:", ("tests/runtime", "tests/rollout")),
+          "if (versions != weight_version).any():", "if False:",
+          ("tests/runtime", "tests/rollout")),
 ]  # fmt: skip
