@@ -68,7 +68,7 @@ FAULTS = [
           "if (count := text.count(tag)) < 1:", FORMULAS),
     Fault("repeated share counts from the wrong side", "rewards",
           "return 1 - len({tuple(units[i : i + ngram])", "return len({tuple(units[i : i + ngram])",
-          FORMULAS),
+          ("tests/rewards/test_repetition.py",)),
     Fault("dense penalty forgets what it saw", "rewards", "        seen.add(gram)", "        pass",
           FORMULAS),
     Fault("overlong penalty positive", "rewards", "(expected - length) / cache_tokens",
