@@ -2,6 +2,8 @@
 # make test    set everything up and run the tests
 # make check   format, lint, types, tests: what continuous integration runs
 # make bench   the measurements of docs/benchmarks.md
+# make locks   compile requirements/*.txt from the direct dependencies in requirements/*.in
+# make test-isa, make mutants   do the tests hold on other processors, and do they notice faults
 #
 # STACK=cpu|gpu chooses the dependencies; a machine with an NVIDIA driver gets gpu.
 # RECIPE=name ARGS="key=value ..." choose and change what is trained.
@@ -17,7 +19,7 @@ LOCK := $(VENV)/.installed-$(STACK)-$(shell cat requirements/$(STACK).txt requir
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 PIP_FLAGS := $(if $(filter cpu,$(STACK)),--no-deps,)
 
-.PHONY: train test check format bench venv clean
+.PHONY: train test check format bench venv clean locks test-isa mutants
 
 train: venv
 	$(PY) -m grpo.train --config-name $(RECIPE) $(ARGS)
@@ -25,11 +27,41 @@ train: venv
 test: venv
 	HF_HUB_OFFLINE=1 $(PY) -m pytest
 
+# Import contracts and the state of the locks are tests: tests/test_contracts.py, tests/test_locks.py.
 check: venv
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+# Other instruction sets stand for other processors: a tolerance that only fits this one fails here.
+ISA_TESTS := tests/algorithm tests/learner tests/miniature tests/weights
+test-isa: venv
+	HF_HUB_OFFLINE=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(PY) -m pytest $(ISA_TESTS)
+	HF_HUB_OFFLINE=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE $(PY) -m pytest $(ISA_TESTS)
+
+# Plants one fault at a time in a copy of the tree and sees whether the tests notice.
+mutants: venv
+	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.mutants
+
+# Versions that a lock has already stay. Indexes and find-links are those that uv is set up with (UV_EXTRA_INDEX_URL,
+# UV_FIND_LINKS); none is written into a lock. Needs the network, unlike everything else that CI runs.
+UV_COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	--index-strategy unsafe-best-match --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--no-emit-package setuptools
+NO_VISION := --no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec
+locks:
+	@command -v uv >/dev/null || { echo "make: uv not found; pip install uv"; exit 78; }
+	@# uv overwrites a file's comments, so the head is kept by hand. A folder of CPU wheels must not reach the gpu lock.
+	@for lock in cpu dev gpu; do \
+		grep '^#' requirements/$$lock.txt > requirements/$$lock.head; \
+		[ $$lock = dev ] && within="-c requirements/cpu.txt" || within=""; \
+		[ $$lock = gpu ] && left_out="" || left_out="$(NO_VISION)"; \
+		[ $$lock = gpu ] && unset UV_FIND_LINKS; \
+		$(UV_COMPILE) $$left_out $$within requirements/$$lock.in -o requirements/$$lock.txt >/dev/null || exit 1; \
+		cat requirements/$$lock.head requirements/$$lock.txt > requirements/$$lock.new; \
+		mv requirements/$$lock.new requirements/$$lock.txt; rm requirements/$$lock.head; \
+	done
 
 format: venv
 	$(VENV)/bin/ruff format .

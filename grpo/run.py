@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from grpo.common.errors import UserError
 from grpo.common.files import write_atomically
 from grpo.common.names import hint
-from grpo.config import TrainConfig
+from grpo.config.schema import TrainConfig
 
 if TYPE_CHECKING:
     from grpo.rollout.scoring import GroupScorer

@@ -18,7 +18,7 @@ import torch
 from grpo.algorithm.advantages import group_advantages
 from grpo.algorithm.learning_rate import learning_rate
 from grpo.common.errors import UnhealthyError
-from grpo.config import TrainConfig
+from grpo.config.schema import TrainConfig
 from grpo.evaluation import metrics
 from grpo.evaluation.evaluate import evaluate
 from grpo.rollout.scoring import GroupScorer

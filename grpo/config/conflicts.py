@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from data.templates import CHAT_PREFIX, TEMPLATES
 from grpo.common.names import hint
-from grpo.config.schema import TrainConfig, is_chat
+from grpo.config.schema import TrainConfig, gpu_problems, is_chat
 from rewards import Scorer
 
 
@@ -120,27 +120,6 @@ def _machines(config: TrainConfig) -> list[str]:
                 problems.append(
                     f"{key}={value}: runtime=in_process has one; set {key}=1 or runtime=ray"
                 )
-    return problems
-
-
-def gpu_problems(config: TrainConfig) -> list[str]:
-    """What cannot work on GPUs. With `trainer.device=auto` it is known only when the cluster is."""
-    engine, rank, problems = config.rollout.gpus_per_engine, config.learner.gpus_per_rank, []
-    if engine < 1:
-        problems.append(
-            f"rollout.gpus_per_engine={engine}: engines cannot share a GPU, because NCCL takes one "
-            "rank a GPU; use 1"
-        )
-    elif engine % 1:
-        problems.append(
-            f"rollout.gpus_per_engine={engine}: it is the size of tensor parallelism; use a whole "
-            "number"
-        )
-    if rank != 1:
-        problems.append(
-            f"learner.gpus_per_rank={rank}: NCCL takes one rank a GPU; use 1, and "
-            "learner.num_ranks for more GPUs"
-        )
     return problems
 
 

@@ -384,3 +384,24 @@ class TrainConfig(Settings):
 def is_chat(template: str) -> bool:
     """Does this name mean the chat template of the tokenizer?"""
     return template == "chat" or template.startswith(CHAT_PREFIX)
+
+
+def gpu_problems(config: TrainConfig) -> list[str]:
+    """What cannot work on GPUs. With `trainer.device=auto` it is known only when the cluster is."""
+    engine, rank, problems = config.rollout.gpus_per_engine, config.learner.gpus_per_rank, []
+    if engine < 1:
+        problems.append(
+            f"rollout.gpus_per_engine={engine}: engines cannot share a GPU, because NCCL takes one "
+            "rank a GPU; use 1"
+        )
+    elif engine % 1:
+        problems.append(
+            f"rollout.gpus_per_engine={engine}: it is the size of tensor parallelism; use a whole "
+            "number"
+        )
+    if rank != 1:
+        problems.append(
+            f"learner.gpus_per_rank={rank}: NCCL takes one rank a GPU; use 1, and "
+            "learner.num_ranks for more GPUs"
+        )
+    return problems

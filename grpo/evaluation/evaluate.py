@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grpo.config import TrainConfig
+from grpo.config.schema import TrainConfig
 from grpo.evaluation.metrics import evaluation_metrics
 from grpo.evaluation.probes import PROBES
 from grpo.rollout.scoring import GroupScorer, sample_groups

@@ -14,7 +14,7 @@ from grpo.common.errors import UserError
 from grpo.common.names import Registry
 
 if TYPE_CHECKING:
-    from grpo.config import ModelConfig
+    from grpo.config.schema import ModelConfig
 
 # (options of the recipe, cache folder) -> a Hugging Face folder. It raises ValueError for options that cannot be.
 Builder = Callable[[Mapping[str, Any], Path], Path]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
+from grpo.config.schema import AlgorithmConfig, LearnerConfig, OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

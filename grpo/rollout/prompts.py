@@ -14,7 +14,7 @@ from data.sources import MixSource, Source, load
 from data.templates import Template, resolve
 from data.types import Problem
 from grpo.common.errors import UserError
-from grpo.config import DataConfig, TrainConfig
+from grpo.config.schema import DataConfig, TrainConfig
 from grpo.types import Prompt
 from rewards import Sample, Scorer
 

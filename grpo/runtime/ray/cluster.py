@@ -13,8 +13,7 @@ from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from grpo.common.errors import UserError, raise_on_sigterm
-from grpo.config import TrainConfig
-from grpo.config.conflicts import gpu_problems
+from grpo.config.schema import TrainConfig, gpu_problems
 from grpo.runtime.ray.preflight import check_address, short_folder
 
 
