@@ -1,4 +1,4 @@
-"""The generator `arithmetic`, which a recipe with `modules: [grpo.miniature]` can name as a source."""
+"""The generator `arithmetic`, a source of recipes that have `modules: [grpo.miniature]`."""
 
 from __future__ import annotations
 
