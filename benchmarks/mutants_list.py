@@ -98,7 +98,7 @@ FAULTS = [
     Fault("the bell loses its floor", "data", "if floor and count > 1 else 0.0",
           "if False else 0.0", CURRICULUM),
     # files and messages
-    Fault("final names written without a draft", "grpo/common",
+    Fault("a broken line inside a JSONL file passes", "grpo/common",
           "                    raise\n", "                    pass\n",
           ("tests/tracking",)),
     # The core: objective, learner, engine, weights.
