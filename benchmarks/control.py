@@ -62,7 +62,8 @@ def main() -> int:
     summary = run("tiny", [*args.overrides, f"seed={args.seed}"], scorer)  # type: ignore[arg-type]
     base, final = (summary[side]["sampled"]["accuracy"] for side in ("base", "final"))
     print(
-        f"shuffled rewards: accuracy {base:.3f} -> {final:.3f}, change {final - base:+.3f} (allowed {ALLOWED})"
+        f"shuffled rewards: accuracy {base:.3f} -> {final:.3f}, change {final - base:+.3f} "
+        f"(allowed {ALLOWED})"
     )
     return 0 if abs(final - base) <= ALLOWED else 1
 

@@ -144,7 +144,9 @@ def _exact_copy(rng: random.Random, text: str) -> str:
 
 
 def _near_copy(rng: random.Random, text: str) -> str | None:
-    """Words replaced or taken out, as many as the similarity allows; None when not even one can be."""
+    """Words replaced or taken out, as many as the similarity allows; None when not even
+    one can be.
+    """
     words = text.split(" ")
     for _ in range(60):
         i = rng.randrange(len(words))

@@ -35,7 +35,8 @@ def main() -> None:
             )
             rows += [(name, *row) for row in measure(changed)]
     print(
-        f"{'embeddings':>10}  {'temperature':>11}  {'tokens':>7}  {'mean abs gap':>12}  {'largest':>9}"
+        f"{'embeddings':>10}  {'temperature':>11}  {'tokens':>7}  {'mean abs gap':>12}  "
+        f"{'largest':>9}"
     )
     for name, temperature, tokens, mean, largest in rows:
         print(f"{name:>10}  {temperature:11.1f}  {tokens:7d}  {mean:12.2e}  {largest:9.2e}")

@@ -88,7 +88,8 @@ def measure(name: str, repeats: int, changes: list[str]) -> None:
             times.append((stepper.step(), generation.run(), learning.run()))
             step, generated, learned = times[-1]
             print(
-                f"repeat {repeat + 1}: step {step['step']:.3f} s, bare {generated:.3f} + {learned:.3f} s"
+                f"repeat {repeat + 1}: step {step['step']:.3f} s, bare {generated:.3f} + "
+                f"{learned:.3f} s"
             )
         generation.close()
         learning.close()
@@ -229,11 +230,13 @@ def report(
     bare = [t[1] + t[2] for t in times]
     ratios = sorted(t[0]["step"] / b for t, b in zip(times, bare, strict=True))
     print(
-        f"\n{name}: {tokens} response tokens a step; medians of {len(times)} interleaved repeats, seconds"
+        f"\n{name}: {tokens} response tokens a step; medians of {len(times)} interleaved "
+        f"repeats, seconds"
     )
     print(f"  step {steps['step']:.3f} = sample {steps['sample']:.3f} + learn {steps['learn']:.3f} "
           f"+ transfer {steps['transfer']:.3f}")  # fmt: skip
-    print(f"  bare {median(bare):.3f} = generation {median(t[1] for t in times):.3f} (best {generation}) "
+    print(f"  bare {median(bare):.3f} = generation {median(t[1] for t in times):.3f} (best "
+    f"{generation}) "
           f"+ learning {median(t[2] for t in times):.3f} (best {learning})")  # fmt: skip
     print(f"  step / bare: {median(ratios):.3f}  (min {ratios[0]:.3f}, max {ratios[-1]:.3f})\n")
 

@@ -43,7 +43,8 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
         scorer: replaces the recipe's rewards; a control experiment uses that.
 
     Raises:
-        UserError: a model, tokenizer, data set or cluster that cannot be used; found before any step.
+        UserError: a model, tokenizer, data set or cluster that cannot be used; found before any
+            step.
     """
     started = time.perf_counter()
     from grpo.tracking.folder import run_folder
@@ -104,7 +105,8 @@ def load_inputs(
     """Problems, model folder, tokenizer and prompts.
 
     Raises:
-        UserError: any of them cannot be used, or this machine, where nothing but it is asked for, is too small.
+        UserError: any of them cannot be used, or this machine, where nothing but it is asked for,
+            is too small.
     """
     from grpo.algorithm.objectives import OBJECTIVES
     from grpo.learner.model_folder import check_model, end_token_ids, load_tokenizer, model_folder
@@ -145,7 +147,8 @@ def load_inputs(
     }
     if (config.rollout.max_model_len or 0) > context:
         raise UserError(
-            f"rollout.max_model_len={config.rollout.max_model_len}: the context of the model is {context} tokens; "
+            f"rollout.max_model_len={config.rollout.max_model_len}: the context of the model is "
+            f"{context} tokens; "
             "lower it, or leave it null"
         )
     longest = max(len(prompt.token_ids) for prompt in [*prompts, *held_out])

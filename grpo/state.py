@@ -1,4 +1,6 @@
-"""Everything that decides the future of a run, in one object that the loop hands over after each step."""
+"""Everything that decides the future of a run, in one object that the loop hands over after each
+step.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ Evaluations = dict[str, dict[str, float]]  # metrics by way of sampling, `sample
 class TrainState:
     """Where a run stands. The learning rate, all seeds and the schedule are functions of `step`.
 
-    Weights and optimizer moments are partitioned over the learner's ranks and are not in here. A commit of a step is
-    this state with them.
+    Weights and optimizer moments are partitioned over the learner's ranks and are not in here. A
+    commit of a step is this state with them.
     """
 
     stream: PromptStream

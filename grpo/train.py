@@ -2,8 +2,8 @@
 
     python -m grpo.train --config-name tiny trainer.max_steps=5
 
-Everything after the recipe's name is a Hydra override. A recipe that cannot work is refused in under two seconds,
-before torch is imported, with all its problems at once and exit code 78.
+Everything after the recipe's name is a Hydra override. A recipe that cannot work is refused in
+under two seconds, before torch is imported, with all its problems at once and exit code 78.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The loop. Draw, sample, score, learn, hand over the weights, record: GRPO in one page.
 
-A step is a transaction: nothing of it counts before its record is written and its state is committed. Every sample
+A step is a transaction: nothing of it counts before its record is written and its state is
+    committed. Every sample
 carries the version of the weights that made it, and can be made again from its seed.
 """
 
@@ -193,7 +194,8 @@ def token_advantages(
     groups: Sequence[ScoredGroup],
     samples: Sequence[TrainSample],
 ) -> list[Advantage]:
-    """[B] advantages as the learner takes them: one number each, or one a token where rewards score tokens.
+    """[B] advantages as the learner takes them: one number each, or one a token where rewards score
+    tokens.
 
     Token scores, such as a repetition penalty, come on top of what the whole response earned.
     """
@@ -216,7 +218,9 @@ def _evaluation_is_due(config: TrainConfig, step: int) -> bool:
 
 
 def _evaluate(config: TrainConfig, state: TrainState, parts: Parts) -> Evaluations:
-    """Evaluate the present weights, in full before and after the run, with one sample a problem in between."""
+    """Evaluate the present weights, in full before and after the run, with one sample a problem in
+    between.
+    """
     whole = state.step in (0, config.trainer.max_steps)
     prompts = parts.held_out if whole else parts.held_out[: config.evaluation.interim_problems]
     num_samples = config.evaluation.num_samples if whole else 1

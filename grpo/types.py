@@ -1,4 +1,6 @@
-"""What flows through the loop: Problem -> Prompt -> Group(Response ...) -> ScoredGroup -> TrainSample."""
+"""What flows through the loop: Problem -> Prompt -> Group(Response ...) -> ScoredGroup ->
+TrainSample.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class SamplingSettings:
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One response to generate. It depends on nothing but itself, so a lost one can be made again."""
+    """One response to generate. It depends on nothing but itself, so a lost one can be
+    made again.
+    """
 
     key: int  # the caller's index; responses arrive in any order
     prompt_token_ids: list[int]
@@ -99,7 +103,9 @@ class ScoredGroup:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a sample with one author: the prompt, a response, or what a tool or a user put in between."""
+    """A stretch of a sample with one author: the prompt, a response, or what a tool or a user put
+    in between.
+    """
 
     role: str  # "prompt", "response", or any other author
     start: int  # tokens [start, stop) of the sample
@@ -111,12 +117,13 @@ class Segment:
 class TrainSample:
     """A whole sequence that the learner trains on, token by token. T tokens.
 
-    Tokens that the policy did not choose (prompts, tool outputs, forced continuations) have a False mask. They are
-    context and nothing else. Several turns, budget forcing, partial rollouts and process rewards are all
-    combinations of these arrays, so the learner knows none of them.
+    Tokens that the policy did not choose (prompts, tool outputs, forced continuations) have a False
+    mask. They are context and nothing else. Several turns, budget forcing, partial rollouts and
+    process rewards are all combinations of these arrays, so the learner knows none of them.
 
     Raises:
-        ValueError: arrays of different lengths, or a mask on the first token, which nothing predicts.
+        ValueError: arrays of different lengths, or a mask on the first token, which nothing
+            predicts.
     """
 
     token_ids_T: NDArray[np.int32]
@@ -156,8 +163,8 @@ class TrainSample:
     ) -> TrainSample:
         """A sample from its turns in order.
 
-        A `Prompt` is context, a `Response` is trained, and (text, token ids) is context by somebody else, such as
-        the output of a tool.
+        A `Prompt` is context, a `Response` is trained, and (text, token ids) is context by somebody
+        else, such as the output of a tool.
         """
         ids: list[int] = []
         mask: list[bool] = []
@@ -216,7 +223,9 @@ class TrainSample:
         return replace(self, segments=(), metadata={})
 
     def advantage_N(self, advantage: Advantage) -> NDArray[np.float32]:
-        """[N] advantages of the trained tokens: one number is shared by all, [T] numbers are taken at the mask."""
+        """[N] advantages of the trained tokens: one number is shared by all, [T] numbers are taken
+        at the mask.
+        """
         if isinstance(advantage, np.ndarray):
             assert advantage.shape == self.token_ids_T.shape, (
                 "one advantage for every token of the sample"
@@ -227,7 +236,9 @@ class TrainSample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepSettings:
-    """What may change from one step to the next. It travels with each update, so a stage needs no new actors."""
+    """What may change from one step to the next. It travels with each update, so a stage needs no
+    new actors.
+    """
 
     lr: float
     temperature: float  # of sampling: log-probs are those of the distribution that was sampled
@@ -241,7 +252,9 @@ class StepSettings:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Scalars of one sample that the learner measured before the update, for rewards and masks that need them."""
+    """Scalars of one sample that the learner measured before the update, for rewards and masks that
+    need them.
+    """
 
     kl: float | None  # sum over tokens of log policy - log reference; None without a reference
     entropy: float  # mean over trained tokens, nats
@@ -249,6 +262,8 @@ class Measured:
 
 
 def sample_seed(run_seed: int, step: int, problem_id: str, index: int) -> int:
-    """Seed of one sample, in [0, 2^63): a hash of what identifies it, so that it can be made again alone."""
+    """Seed of one sample, in [0, 2^63): a hash of what identifies it, so that it can be made again
+    alone.
+    """
     digest = hashlib.sha256(f"{run_seed}/{step}/{problem_id}/{index}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

@@ -60,7 +60,9 @@ def detection(
 
 @register("grounding", bounded=True, owns_gold=True)
 def grounding(sample: Sample, exact: float = 2.0) -> Reward:
-    """GIoU + 1 of one box with the gold box, `exact` where they are the same (Visual-RFT on LISA)."""
+    """GIoU + 1 of one box with the gold box, `exact` where they are the same (Visual-RFT
+    on LISA).
+    """
     gold = _gold_box(json.loads(sample.gold))
     box = _only_box(_answer(sample))
     if box is None:

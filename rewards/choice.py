@@ -20,7 +20,9 @@ _NUMBER = re.compile(
 
 @register("choice", bounded=True, owns_gold=True)
 def choice(sample: Sample, source: Source = "any", letters: str = "ABCDE") -> Reward:
-    """1 when the answer is the gold letter: `C`, `(c)`, `C.`, `(C) 12`; several letters are wrong."""
+    """1 when the answer is the gold letter: `C`, `(c)`, `C.`, `(C) 12`; several letters
+    are wrong.
+    """
     answer = _answer(sample, source)
     if isinstance(answer, Reward):
         return answer

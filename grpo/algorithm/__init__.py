@@ -1,1 +1,3 @@
-"""Every formula as a pure function with its source. Knows torch and nothing of the project but names."""
+"""Every formula as a pure function with its source. Knows torch and nothing of the project but
+names.
+"""

@@ -1,4 +1,6 @@
-"""Group-relative advantages: how much better a response is than its siblings for the same prompt."""
+"""Group-relative advantages: how much better a response is than its siblings for the same
+prompt.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,18 @@ def group_advantages(
 
     Args:
         rewards_PG: [P, G] one reward per response, a row per prompt.
-        graded_PG: [P, G] bool; a response that could not be graded, through no fault of its own, neither counts in
-            its group's mean and deviation nor gets an advantage. None: all are graded.
-        std: `population` (ddof 0), `sample` (ddof 1, what `torch.std` returns), or `none` (Dr. GRPO,
-            arXiv:2503.20783, which removes the division).
+        graded_PG: [P, G] bool; a response that could not be graded, through no fault of its own,
+            neither counts in its group's mean and deviation nor gets an advantage. None: all are
+            graded.
+        std: `population` (ddof 0), `sample` (ddof 1, what `torch.std` returns), or `none` (Dr.
+            GRPO, arXiv:2503.20783, which removes the division).
         eps: added to the standard deviation.
 
     Returns:
         [P, G] advantages; exactly 0 for a group whose rewards are all equal.
 
-    Source: DeepSeekMath (arXiv:2402.03300), section 4.1.2; DeepSeek-R1 (arXiv:2501.12948), equation 3.
+    Source: DeepSeekMath (arXiv:2402.03300), section 4.1.2; DeepSeek-R1 (arXiv:2501.12948), equation
+        3.
     """
     if graded_PG is not None and not graded_PG.all():
         advantages_PG = torch.zeros_like(rewards_PG)
@@ -40,7 +44,8 @@ def group_advantages(
                 advantage_G[graded_G] = group_advantages(graded, std=std, eps=eps)[0]
         return advantages_PG
     centred_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
-    # The mean of equal numbers is rounded: without this an all-equal group gets noise instead of zeros.
+    # The mean of equal numbers is rounded: without this an all-equal group gets noise instead of
+    # zeros.
     centred_PG = torch.where(zero_variance(rewards_PG)[:, None], 0.0, centred_PG)
     if std == "none":
         return centred_PG

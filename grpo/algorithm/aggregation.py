@@ -14,13 +14,14 @@ def token_weights(lengths_B: Tensor, aggregation: Aggregation, constant: int) ->
     """[B] weight of every token of a response, such that all weights together make the batch mean.
 
     Args:
-        lengths_B: [B] trained tokens of each response of the *global* batch of one update, not of a micro-batch.
-            So neither micro-batches nor the number of ranks can change the gradient.
+        lengths_B: [B] trained tokens of each response of the *global* batch of one update, not of a
+            micro-batch. So neither micro-batches nor the number of ranks can change the gradient.
         aggregation: `seq-mean-token-mean`: mean over tokens, then over responses (GRPO);
             `token-mean`: mean over all tokens (DAPO, arXiv:2503.14476);
             `seq-sum-constant`: sum over tokens by a constant, mean over responses (Dr. GRPO,
             arXiv:2503.20783).
-        constant: the divisor of `seq-sum-constant`, in tokens; the longest response that could be sampled.
+        constant: the divisor of `seq-sum-constant`, in tokens; the longest response that could be
+            sampled.
     """
     num_responses = lengths_B.numel()
     # An empty response has no token that could use its weight.

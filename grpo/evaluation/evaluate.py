@@ -36,7 +36,8 @@ def evaluate(
     """Sample every prompt `num_samples` times at `evaluation.temperature`, and once greedily.
 
     Args:
-        settings: those of training; number, temperature, top_p and length are replaced by those of evaluations.
+        settings: those of training; number, temperature, top_p and length are replaced by those of
+            evaluations.
     """
     ways = {
         "sampled": (num_samples, config.evaluation.temperature, config.evaluation.top_p),

@@ -16,9 +16,9 @@ from rewards import Score, registry
 def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Rewards, accuracy, format and lengths over all responses of some groups.
 
-    `accuracy` is the share of right answers, each by the checker of its own row, and `format` the share of
-    well-formed ones. Both are rates that gating leaves as they are. A component is a mean over the rows that it
-    scores, and only these.
+    `accuracy` is the share of right answers, each by the checker of its own row, and `format` the
+    share of well-formed ones. Both are rates that gating leaves as they are. A component is a mean
+    over the rows that it scores, and only these.
     """
     scores = [score for group in groups for score in group.scores]
     responses = [response for group in groups for response in group.group.responses]
@@ -120,7 +120,9 @@ def rollout_rows(
 
 
 def rollout_arrays(groups: Iterable[ScoredGroup]) -> dict[str, list[Any]]:
-    """Token ids, engine log-probs and weight versions of every sample, row by row as `rollout_rows`."""
+    """Token ids, engine log-probs and weight versions of every sample, row by row as
+    `rollout_rows`.
+    """
     pairs = [(g.group.prompt, response) for g in groups for response in g.group.responses]
     return {
         "prompt_token_ids": [prompt.token_ids for prompt, _ in pairs],

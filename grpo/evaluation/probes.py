@@ -1,6 +1,7 @@
 """Probes: functions that look at the responses of an evaluation and measure behaviour.
 
-A recipe names them in `evaluation.probes`. Their numbers are recorded beside accuracy, under their own names.
+A recipe names them in `evaluation.probes`. Their numbers are recorded beside accuracy, under their
+own names.
 """
 
 from __future__ import annotations

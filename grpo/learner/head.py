@@ -44,7 +44,9 @@ class ChunkedLogProb(torch.autograd.Function):
     def backward(
         ctx: Any, grad_logp_N: Tensor, grad_entropy_N: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """With p = softmax(z / T): d logp_y / dz = (1[y] - p) / T and dH / dz = -p (log p + H) / T."""
+        """With p = softmax(z / T): d logp_y / dz = (1[y] - p) / T and dH / dz = -p (log p
+        + H) / T.
+        """
         hidden_ND, weight_VD, targets_N = ctx.saved_tensors
         grad_hidden_ND = torch.empty_like(hidden_ND)
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32)

@@ -16,7 +16,8 @@ from grpo.common.names import Registry
 if TYPE_CHECKING:
     from grpo.config.schema import ModelConfig
 
-# (options of the recipe, cache folder) -> a Hugging Face folder. It raises ValueError for options that cannot be.
+# (options of the recipe, cache folder) -> a Hugging Face folder. It raises ValueError for options
+# that cannot be.
 Builder = Callable[[Mapping[str, Any], Path], Path]
 BUILDERS: Registry[Builder] = Registry("model builder")
 
@@ -43,7 +44,8 @@ def model_folder(model: ModelConfig, status: Callable[[str], None]) -> Path:
     folder = Path(model.path).expanduser()
     if not folder.is_dir():
         raise UserError(
-            f"model.path={model.path}: no such folder. Name a local Hugging Face folder; for a model of a hub, "
+            f"model.path={model.path}: no such folder. Name a local Hugging Face folder; for a "
+            f"model of a hub, "
             "download it first (hf download MODEL --local-dir FOLDER)"
         )
     for needed, what in (
@@ -71,7 +73,8 @@ def load_tokenizer(folder: Path) -> Any:
         raise UserError(f"the tokenizer in {folder} cannot be loaded: {error}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(
-            f"the tokenizer in {folder} has no end-of-sequence token; set eos_token in its tokenizer_config.json"
+            f"the tokenizer in {folder} has no end-of-sequence token; set eos_token in its "
+            f"tokenizer_config.json"
         )
     return tokenizer
 
@@ -105,7 +108,8 @@ def check_model(folder: Path) -> int:
         changed.append("a bias of the output layer")
     if changed:
         raise UserError(
-            f"model.path={folder}: its logits have {', '.join(changed)}, which the learner does not support"
+            f"model.path={folder}: its logits have {', '.join(changed)}, which the learner does "
+            f"not support"
         )
     return int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
 
@@ -115,7 +119,9 @@ def _changes(config: Any, key: str) -> bool:
 
 
 def end_token_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
-    """All tokens that end a response: the tokenizer's, and those of the model's generation config."""
+    """All tokens that end a response: the tokenizer's, and those of the model's
+    generation config.
+    """
     from transformers import GenerationConfig
 
     ids = {int(tokenizer.eos_token_id)}

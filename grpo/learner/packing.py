@@ -1,4 +1,6 @@
-"""How the samples of an update are dealt to ranks and micro-batches, and how one of those becomes tensors."""
+"""How the samples of an update are dealt to ranks and micro-batches, and how one of those becomes
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,17 @@ from grpo.types import Advantage, TrainSample
 def plan_microbatches(
     lengths: Sequence[int], num_ranks: int, tokens_per_microbatch: int
 ) -> list[list[list[int]]]:
-    """Deal samples to ranks so that all ranks have the same number of micro-batches of similar size.
+    """Deal samples to ranks so that all ranks have the same number of micro-batches of similar
+    size.
 
-    Longest first, because sorted rows need the least padding. Ranks hold neighbours of the sorted order, so they
-    finish together. A rank may get fewer rows, even none, in the last micro-batch.
+    Longest first, because sorted rows need the least padding. Ranks hold neighbours of the sorted
+    order, so they finish together. A rank may get fewer rows, even none, in the last micro-batch.
 
     Args:
         lengths: tokens of each sample, its prompt included.
         num_ranks: R.
-        tokens_per_microbatch: bound on rows x longest row of one rank; a single longer row still goes alone.
+        tokens_per_microbatch: bound on rows x longest row of one rank; a single longer row still
+            goes alone.
 
     Returns:
         `plan[micro_batch][rank]`, the indices into `lengths`.
@@ -41,7 +45,8 @@ def plan_microbatches(
 class MicroBatch:
     """Right-padded rows of whole samples. N counts the trained tokens of all rows, in row order.
 
-    With right padding and causal attention no real token ever sees padding, so no attention mask is needed.
+    With right padding and causal attention no real token ever sees padding, so no attention mask is
+    needed.
     """
 
     rows: list[int]  # indices of the samples in the batch; empty for a dummy row

@@ -41,9 +41,11 @@ class Policy(nn.Module):
 
 
 def load_model(folder: Path, dtype: torch.dtype, gradient_checkpointing: bool) -> PreTrainedModel:
-    """The model of a Hugging Face folder, for training; under an `HfDeepSpeedConfig` it is born partitioned.
+    """The model of a Hugging Face folder, for training; under an `HfDeepSpeedConfig` it is born
+    partitioned.
 
-    It is in training mode, without which Hugging Face models do not checkpoint, and all its dropout is 0: the
+    It is in training mode, without which Hugging Face models do not checkpoint, and all its dropout
+        is 0: the
     log-probs of the learner must be those of the engine.
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")

@@ -1,4 +1,6 @@
-"""What a learner rank must know for life. What changes with the step is in `StepSettings`. Light to import."""
+"""What a learner rank must know for life. What changes with the step is in `StepSettings`. Light to
+import.
+"""
 
 from __future__ import annotations
 

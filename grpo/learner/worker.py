@@ -1,4 +1,6 @@
-"""One learner rank. A batch is prepared, then optimised, then the new weights go out of the partitions."""
+"""One learner rank. A batch is prepared, then optimised, then the new weights go out of the
+partitions.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class _Update:
 
 
 class LearnerWorker:
-    """One rank of the learner. Every method is a collective: call it on all ranks, with the same arguments."""
+    """One rank of the learner. Every method is a collective: call it on all ranks, with the same
+    arguments.
+    """
 
     def __init__(self, spec: LearnerSpec, rank: int) -> None:
         self.spec, self.rank = spec, rank
@@ -50,7 +54,9 @@ class LearnerWorker:
         self._prepared: list[_Update] = []
 
     def rendezvous(self) -> tuple[str, int]:
-        """An address of this machine and a port that is free now: where rank 0 lets the others meet."""
+        """An address of this machine and a port that is free now: where rank 0 lets the others
+        meet.
+        """
         return free_address()
 
     def start(self, address: str, port: int) -> None:
@@ -87,21 +93,22 @@ class LearnerWorker:
             self.reference = zero.wrap(zero.build_policy(settings), settings, optimizer=None)
         gc.freeze()  # what start-up made stays; the collector need not look at it again
 
-    # --- a step: prepare, then optimise -------------------------------------------------------------------------
+    # --- a step: prepare, then optimise -----------------------------------------------------------
 
     def prepare(
         self, samples: Sequence[TrainSample], settings: StepSettings, *, measure: bool = False
     ) -> list[Measured] | None:
         """Plan the batch and compute what its optimisation needs of the policy as it is now.
 
-        Old and reference log-probs stay on the ranks. One update per batch is on-policy, so the old log-probs are
-        the current ones, at no cost.
+        Old and reference log-probs stay on the ranks. One update per batch is on-policy, so the old
+        log-probs are the current ones, at no cost.
 
         Args:
-            samples: the batch, the same on all ranks; split into `settings.num_updates` equal updates, in order.
+            samples: the batch, the same on all ranks; split into `settings.num_updates` equal
+                updates, in order.
             settings: of the step; the same must be given to `optimise`.
-            measure: also return KL, entropy and mismatch of every sample, for rewards, advantages and masks that
-                need log-probs. It costs a forward pass.
+            measure: also return KL, entropy and mismatch of every sample, for rewards, advantages
+                and masks that need log-probs. It costs a forward pass.
         """
         size = len(samples) // settings.num_updates
         self._prepared = []
@@ -249,10 +256,11 @@ class LearnerWorker:
         whole = {i: values for part in everyone for i, values in part.items()}
         return [whole[i] for i in range(len(samples))]
 
-    # --- weights out --------------------------------------------------------------------------------------------
+    # --- weights out ------------------------------------------------------------------------------
 
     def connect(self, client: EngineClient, address: str, port: int, num_workers: int) -> None:
-        """Open the channel to all engine workers; rank 0 sends, the others take part in the gathers.
+        """Open the channel to all engine workers; rank 0 sends, the others take part in the
+        gathers.
 
         Called again, it closes the old channel first. So engines may come and go during a run.
         """
@@ -275,13 +283,17 @@ class LearnerWorker:
         self.sender.send(self.weights, version)
 
     def save(self, folder: str, tokenizer_folder: str) -> str | None:
-        """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights there."""
+        """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights
+        there.
+        """
         return save_pretrained(
             self.policy, self.weights, Path(folder), Path(tokenizer_folder), self.rank
         )
 
     def state_dict(self) -> dict[str, int]:
-        """Counters that decide what comes next. Weights and moments are partitioned and saved elsewhere."""
+        """Counters that decide what comes next. Weights and moments are partitioned and saved
+        elsewhere.
+        """
         return {"num_updates": self.num_updates}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -320,7 +332,9 @@ class _Metrics:
         self.grad_norms: list[float] = []  # already norms over all ranks
 
     def add(self, inputs: LossInputs, found: Loss, learn: bool) -> None:
-        """One micro-batch: what the objective says of itself, entropy, and the distance to the engine."""
+        """One micro-batch: what the objective says of itself, entropy, and the distance to the
+        engine.
+        """
         gap_N = (inputs.old_logp_N - inputs.behaviour_logp_N).abs()
         means = {
             "entropy": masked_mean(inputs.entropy_N, inputs.real_N),
@@ -343,7 +357,9 @@ class _Metrics:
         self.grad_norms.append(grad_norm)
 
     def reduce(self) -> dict[str, float]:
-        """Metrics over all ranks: means per token; the loss and gradient norm as means over updates."""
+        """Metrics over all ranks: means per token; the loss and gradient norm as means over
+        updates.
+        """
         num_updates = max(len(self.grad_norms), 1)
         names, most = sorted(self.sums), sorted(self.maxima)
         sums = torch.stack([self.loss.expand(2), *(self.sums[name] for name in names)])

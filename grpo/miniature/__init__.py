@@ -1,4 +1,5 @@
-"""R1-Zero in miniature: a base model that is pre-trained here, problems, and a probe of how it answers.
+"""R1-Zero in miniature: a base model that is pre-trained here, problems, and a probe of how it
+answers.
 
 Nothing in the core imports it. A recipe makes its parts known with `modules: [grpo.miniature]`.
 """

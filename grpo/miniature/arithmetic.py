@@ -85,7 +85,9 @@ class Expression:
 
 
 def is_held_out(expression: Expression) -> bool:
-    """The split of an expression: a hash of its text, the same on every machine and for every seed."""
+    """The split of an expression: a hash of its text, the same on every machine and for
+    every seed.
+    """
     digest = hashlib.blake2b(expression.text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < HELD_OUT_SHARE * 2**64
 
@@ -101,7 +103,9 @@ def expressions(spec: ArithmeticSpec, split: Split, rng: random.Random) -> Itera
 
 
 def problems(spec: ArithmeticSpec, split: Split, *, seed: int) -> Iterator[Problem]:
-    """An endless stream of problems of one split; repeats occur, and equal problems have equal ids."""
+    """An endless stream of problems of one split; repeats occur, and equal problems have
+    equal ids.
+    """
     for expression in expressions(spec, split, random.Random(f"{split}-{seed}")):
         yield as_problem(expression)
 

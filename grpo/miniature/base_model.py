@@ -42,7 +42,9 @@ Size = Annotated[int, Field(ge=1)]
 
 
 class BaseModelSpec(Settings):
-    """Everything that decides the weights: the text, the architecture, and how it learns the text."""
+    """Everything that decides the weights: the text, the architecture, and how it learns
+    the text.
+    """
 
     problems: ArithmeticSpec = ArithmeticSpec()
     corpus: CorpusSpec = CorpusSpec()
@@ -65,7 +67,8 @@ class BaseModelSpec(Settings):
     def _shapes(self) -> BaseModelSpec:
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 32:
             raise ValueError(
-                f"hidden_size={self.hidden_size} over num_heads={self.num_heads} must give heads of a "
+                f"hidden_size={self.hidden_size} over num_heads={self.num_heads} must give "
+                f"heads of a "
                 "multiple of 32, the sizes that vLLM's CPU attention has"
             )
         if self.vocab_size % 64:
@@ -154,7 +157,9 @@ def train_tokenizer(spec: BaseModelSpec) -> PreTrainedTokenizerBase:
 
 
 def pretrain(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Next-token prediction on the corpus, from random weights; the same weights for the same spec."""
+    """Next-token prediction on the corpus, from random weights; the same weights for the
+    same spec.
+    """
     import torch
 
     _keep_freed_memory()
@@ -260,7 +265,9 @@ def _set_gradients(model: PreTrainedModel, documents: list[list[int]], num_slice
 
 
 def _summed_loss(model: PreTrainedModel, documents: list[list[int]]) -> torch.Tensor:
-    """Cross-entropy summed over all tokens. Padding on the right is out of a causal model's sight."""
+    """Cross-entropy summed over all tokens. Padding on the right is out of a causal
+    model's sight.
+    """
     import torch
     import torch.nn.functional as F
 

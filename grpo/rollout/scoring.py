@@ -1,4 +1,6 @@
-"""Prompts to requests, responses to scored groups. A group is scored while others are still generated."""
+"""Prompts to requests, responses to scored groups. A group is scored while others are still
+generated.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def sample_groups(
 def make_requests(
     prompts: Sequence[Prompt], settings: SamplingSettings, step: int
 ) -> list[SampleRequest]:
-    """G requests for each prompt, never one for all G: a child of such a request cannot be made again alone."""
+    """G requests for each prompt, never one for all G: a child of such a request cannot be made
+    again alone.
+    """
     requests = []
     # A step may draw a problem twice, and its second group must not repeat the first.
     drawn: Counter[str] = Counter()

@@ -1,1 +1,3 @@
-"""Where work runs. The loop sees the two protocols; each implementation is chosen by the recipe's `runtime`."""
+"""Where work runs. The loop sees the two protocols; each implementation is chosen by the recipe's
+`runtime`.
+"""

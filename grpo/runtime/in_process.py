@@ -1,8 +1,9 @@
-"""One engine and one learner rank in this process, without Ray: the second implementation of the protocols.
+"""One engine and one learner rank in this process, without Ray: the second implementation of the
+protocols.
 
-It starts faster than a cluster and can be stepped through with a debugger. The parts are the same: the same vLLM
-engine, the same ZeRO-3 learner, the same weight channel between them. CPU only, since two processes of NCCL cannot
-share a device.
+It starts faster than a cluster and can be stepped through with a debugger. The parts are the same:
+the same vLLM engine, the same ZeRO-3 learner, the same weight channel between them. CPU only, since
+two processes of NCCL cannot share a device.
 """
 
 from __future__ import annotations

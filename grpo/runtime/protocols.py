@@ -1,4 +1,6 @@
-"""What the loop knows of the machines: two protocols. `runtime.ray` and `runtime.in_process` implement them."""
+"""What the loop knows of the machines: two protocols. `runtime.ray` and `runtime.in_process`
+implement them.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ class Rollouts(Protocol):
         """Take requests back, all of them without `keys`.
 
         Returns:
-            What they have so far, as partial responses with the finish reason "abort". Requests that no engine
-            had begun come back empty.
+            What they have so far, as partial responses with the finish reason "abort". Requests
+            that no engine had begun come back empty.
         """
 
     def prompt_logprobs(

@@ -1,7 +1,7 @@
 """The learner's end of the weight channel: gloo for CPU, vLLM's nccl trainer engine for GPU.
 
-A channel opens, sends any number of times, and closes. Membership never changes while it is open: when engines come
-or go, it is closed and another one opened. Every wait has a deadline.
+A channel opens, sends any number of times, and closes. Membership never changes while it is open:
+when engines come or go, it is closed and another one opened. Every wait has a deadline.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from grpo.weights.wire import EngineClient, ParamMeta, WeightSource, pack
 
 
 class WeightSender(Protocol):
-    """One end of the channel on every learner rank; only rank 0 sends, the others take part in the gathers."""
+    """One end of the channel on every learner rank; only rank 0 sends, the others take part in the
+    gathers.
+    """
 
     def open(self, weights: WeightSource, rank: int) -> None:
         """Meet all engine workers."""
@@ -105,7 +107,9 @@ class GlooSender:
 
 
 class NcclSender:
-    """vLLM's own nccl trainer engine, for learner and engines on separate GPUs. Arguments as `GlooSender`."""
+    """vLLM's own nccl trainer engine, for learner and engines on separate GPUs. Arguments as
+    `GlooSender`.
+    """
 
     def __init__(
         self, client: EngineClient, address: str, port: int, num_workers: int, timeout_seconds: int
@@ -134,7 +138,9 @@ class NcclSender:
         )
 
     def send(self, weights: WeightSource, version: int) -> None:
-        """Gather and broadcast, packed by vLLM; `weights` must be the source that was given to `open`."""
+        """Gather and broadcast, packed by vLLM; `weights` must be the source that was given to
+        `open`.
+        """
         if not self.engine.is_sender:
             self.engine.send_weights()
             return

@@ -40,7 +40,9 @@ class WeightSource(Protocol):
 
 
 class EngineClient(Protocol):
-    """The control calls of vLLM's weight transfer, to all engines at once. Blocking, with a deadline."""
+    """The control calls of vLLM's weight transfer, to all engines at once. Blocking, with a
+    deadline.
+    """
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None: ...  # noqa: D102
 
@@ -57,7 +59,9 @@ class EngineClient(Protocol):
         """Go on sampling."""
 
     def set_weight_version(self, version: str) -> None:
-        """Everything has arrived: forget the KV cache of the old weights, report `version` from now on."""
+        """Everything has arrived: forget the KV cache of the old weights, report `version` from now
+        on.
+        """
 
 
 def layer_of(name: str) -> str:

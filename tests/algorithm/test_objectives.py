@@ -168,7 +168,8 @@ def test_the_gradient_of_kl_pulls_towards_the_reference():
     weight, nothing = torch.ones(1), torch.zeros(1)
     values = inputs(logp, logp.detach(), nothing, weight, reference_logp_N=torch.tensor([-0.5]))
     grpo(values, Coefficients(kl_coef=1.0)).loss.backward()
-    # d k3 / d logp = 1 - exp(reference - logp): negative, so that a step down the gradient raises logp
+    # d k3 / d logp = 1 - exp(reference - logp): negative, so that a step down the gradient raises
+    # logp
     assert logp.grad.item() == pytest.approx(1 - math.exp(0.5))
 
 

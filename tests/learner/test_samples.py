@@ -59,7 +59,9 @@ turns = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(turns, min_size=1, max_size=7), st.integers(1, 3), st.integers(4, 60))
 def test_packing_keeps_every_trained_token_with_its_own_numbers(conversations, num_ranks, budget):
-    """Over all ranks and micro-batches each trained token occurs once, with the tokens before it as its context."""
+    """Over all ranks and micro-batches each trained token occurs once, with the tokens before it as
+    its context.
+    """
     samples = []
     for turns in conversations:
         parts = [response(ids) if trained else ("text", ids) for trained, ids in turns]

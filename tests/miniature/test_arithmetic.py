@@ -1,4 +1,6 @@
-"""The arithmetic of the embedded default: splits, solutions, and the styles that the report counts."""
+"""The arithmetic of the embedded default: splits, solutions, and the styles that the
+report counts.
+"""
 
 from __future__ import annotations
 

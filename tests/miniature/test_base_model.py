@@ -1,4 +1,6 @@
-"""The base model's folder: what it holds, that it is cached, and that it depends on its spec alone."""
+"""The base model's folder: what it holds, that it is cached, and that it depends on its
+spec alone.
+"""
 
 from __future__ import annotations
 

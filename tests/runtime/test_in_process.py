@@ -1,4 +1,6 @@
-"""The in-process runtime is the second implementation of the protocols: a run on it equals a run on Ray."""
+"""The in-process runtime is the second implementation of the protocols: a run on it equals a run on
+Ray.
+"""
 
 from __future__ import annotations
 
@@ -36,5 +38,5 @@ def test_a_run_without_ray_samples_and_learns_what_a_run_on_ray_does(tmp_path):
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
     state = json.loads((tmp_path / "local" / "state.json").read_text())
     assert (state["step"], state["weight_version"]) == (2, 2)
-    assert state["stream"]["step"] == 2
+    assert state["stream"]["curriculum"]["step"] == 2
     assert state["learner"] == {"num_updates": 2}

@@ -1,4 +1,6 @@
-"""Runs one learner rank through the cases of test_learner_step.py and prints what came of them as JSON."""
+"""Runs one learner rank through the cases of test_learner_step.py and prints what came of them as
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def batch() -> tuple[list[TrainSample], list[float]]:
 
 
 def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
-    """A started rank on the small model. AdamW's large eps makes its step proportional to lr and gradient."""
+    """A started rank on the small model. AdamW's large eps makes its step proportional to lr and
+    gradient.
+    """
     learner = {"tokens_per_microbatch": 60, **changes.pop("learner", {})}
     spec = LearnerSpec(
         model_folder=model,
@@ -62,7 +66,7 @@ def main() -> None:
     rank = worker(model, kl=0.3)
     found["before"] = rank.logprobs(samples, 0.8)
     full = {"kl_coef": 0.3, "entropy_coef": 0.05, "clip_low": 0.02, "clip_high": 0.05}
-    found["full_stats"] = [step(rank, num_updates=2, lr=2.0, **full) for _ in range(2)]
+    found["full_stats"] = [step(rank, num_updates=2, lr=3e-3, **full) for _ in range(2)]
     found["full"] = rank.logprobs(samples, 0.8)
     measured = rank.prepare(samples, StepSettings(lr=0.0, temperature=0.8), measure=True)
     found["measured"] = [(m.kl, m.entropy, m.mismatch) for m in measured or []]
@@ -76,7 +80,8 @@ def main() -> None:
         rank = worker(model, learner={"gradient_checkpointing": checkpointing})
         calls = []
         layer = rank.policy.model.model.layers[0].mlp
-        layer.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        # Before and not after: the second forward pass ends as soon as it has what backward needs.
+        layer.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         stats = step(rank)
         passes = len(calls) / len(rank._plan(samples, StepSettings(lr=0.0, temperature=0.8)))
         found[f"checkpointing {checkpointing}"] = (passes, stats["grad_norm"])

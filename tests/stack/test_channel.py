@@ -1,4 +1,6 @@
-"""Two engines and two ranks: the weight channel, the prefix cache, aborts, and work that goes where there is room."""
+"""Two engines and two ranks: the weight channel, the prefix cache, aborts, and work that goes where
+there is room.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_both_engines_get_every_new_weight(stack):
 
 
 def test_a_prompt_of_several_kv_blocks_is_computed_anew_under_new_weights(stack):
-    """With blocks of the old weights in the cache the samples would be those of a policy that never was."""
+    """With blocks of the old weights in the cache the samples would be those of a policy that never
+    was.
+    """
     run(stack, requests(4))  # fills the prefix cache
     move(stack, 7)
     stack.learner.push_weights(20)

@@ -1,4 +1,6 @@
-"""A cluster that `ray start` made, protected by a token: a run joins it where RAY_ADDRESS names it."""
+"""A cluster that `ray start` made, protected by a token: a run joins it where RAY_ADDRESS
+names it.
+"""
 
 from __future__ import annotations
 

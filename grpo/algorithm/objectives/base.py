@@ -23,10 +23,11 @@ class Coefficients:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossInputs:
-    """N trained tokens of R whole responses on this rank. Responses are never split over micro-batches.
+    """N trained tokens of R whole responses on this rank. Responses are never split over
+    micro-batches.
 
-    Weights are those of the global batch, so a loss is a plain weighted sum over the tokens here. Ratios of whole
-    sequences (GSPO, sequence importance sampling) use `row_N`.
+    Weights are those of the global batch, so a loss is a plain weighted sum over the tokens here.
+    Ratios of whole sequences (GSPO, sequence importance sampling) use `row_N`.
     """
 
     logp_N: Tensor  # under the policy that is trained; carries the gradient
@@ -41,7 +42,9 @@ class LossInputs:
 
     @property
     def real_N(self) -> Tensor:
-        """Bool: tokens that count. The token of a dummy response, which an idle rank computes, does not."""
+        """Bool: tokens that count. The token of a dummy response, which an idle rank computes, does
+        not.
+        """
         return self.weight_N > 0
 
 
@@ -49,8 +52,8 @@ class LossInputs:
 class Loss:
     """The loss of a micro-batch, and what it says of itself.
 
-    `means` are (sum, count) over tokens or responses, `maxima` are single numbers. They are reduced over
-    micro-batches and ranks by name and carry no gradient. Every call must give the same names.
+    `means` are (sum, count) over tokens or responses, `maxima` are single numbers. They are reduced
+    over micro-batches and ranks by name and carry no gradient. Every call must give the same names.
     """
 
     loss: Tensor  # []
@@ -63,7 +66,9 @@ OBJECTIVES: Registry[Objective] = Registry("objective")
 
 
 def masked_mean(values_N: Tensor, mask_N: Tensor) -> tuple[Tensor, Tensor]:
-    """(sum, count) of the values where the mask is True. Elsewhere they may hold anything, NaN too."""
+    """(sum, count) of the values where the mask is True. Elsewhere they may hold
+    anything, NaN too.
+    """
     return torch.where(mask_N, values_N.detach(), 0.0).sum(), mask_N.sum()
 
 

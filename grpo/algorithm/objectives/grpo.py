@@ -17,9 +17,11 @@ from grpo.algorithm.objectives.base import (
 
 @OBJECTIVES.register("grpo")
 def grpo(inputs: LossInputs, coefficients: Coefficients) -> Loss:
-    """-min(ratio A, clip(ratio) A) + kl_coef KL - entropy_coef H, summed over tokens with their weights.
+    """-min(ratio A, clip(ratio) A) + kl_coef KL - entropy_coef H, summed over tokens with their
+    weights.
 
-    The ratio is per token, between the policy and the policy at the start of the step. KL is the k3 estimate.
+    The ratio is per token, between the policy and the policy at the start of the step. KL is the k3
+    estimate.
     Source: DeepSeekMath (arXiv:2402.03300), equation 3; clip-higher from DAPO (arXiv:2503.14476).
     """
     ratio_N = (inputs.logp_N - inputs.old_logp_N).exp()

@@ -1,4 +1,6 @@
-"""How a step gets its groups. One small file for each strategy; a recipe names it as `rollout.strategy`."""
+"""How a step gets its groups. One small file for each strategy; a recipe names it as
+`rollout.strategy`.
+"""
 
 from grpo.rollout.strategies import plain
 from grpo.rollout.strategies.base import STRATEGIES, Strategy

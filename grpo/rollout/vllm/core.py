@@ -24,7 +24,9 @@ class AsyncInprocClient(InprocClient):
         self._work = asyncio.Event()
 
     async def get_output_async(self) -> Any:
-        """Outputs of the next step; waits while there is no request, or while sampling is paused."""
+        """Outputs of the next step; waits while there is no request, or while sampling is
+        paused.
+        """
         core = self.engine_core
         while not core.scheduler.has_requests() or core.is_scheduler_paused():
             self._work.clear()

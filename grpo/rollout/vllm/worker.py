@@ -45,9 +45,9 @@ def graded_part(
 ) -> tuple[list[int], str]:
     """Tokens that are trained and text that is graded, which are the same thing.
 
-    The text goes without the end token, which is trained. Which of the model's end tokens it is makes no difference.
-    A `cut` string at the end goes from both, with the whole tokens that it touches. A token that a stop string ends
-    in is trained whole, as the policy chose it.
+    The text goes without the end token, which is trained. Which of the model's end tokens it is
+    makes no difference. A `cut` string at the end goes from both, with the whole tokens that it
+    touches. A token that a stop string ends in is trained whole, as the policy chose it.
     """
     kept = list(token_ids)
     if kept and kept[-1] in end_ids:
@@ -62,7 +62,9 @@ def graded_part(
 
 
 class RolloutWorker:
-    """Knows tokens and weights, and nothing of rewards or advantages. All methods are for one event loop."""
+    """Knows tokens and weights, and nothing of rewards or advantages. All methods are for one event
+    loop.
+    """
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -74,7 +76,9 @@ class RolloutWorker:
         self._news = asyncio.Event()
 
     async def start(self) -> None:
-        """Load the model. Separate from construction, because the engine belongs to the running event loop."""
+        """Load the model. Separate from construction, because the engine belongs to the running
+        event loop.
+        """
         self._engine = build_engine(self.spec)
         # Those of the model folder, until others come.
         await self._engine.update_weight_version("0")
@@ -88,9 +92,10 @@ class RolloutWorker:
     async def submit(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> None:
         """Begin to generate; `completed` hands out what is finished.
 
-        Each request is its own: n=1 and its own seed, so that it gives the same tokens alone as in any company.
-        `stop` strings belong to the answer and stay in it, tokens and text alike; `cut` strings end it as well and
-        are taken off, tokens and text alike.
+        Each request is its own: n=1 and its own seed, so that it gives the same tokens alone as in
+            any company.
+        `stop` strings belong to the answer and stay in it, tokens and text alike; `cut` strings end
+        it as well and are taken off, tokens and text alike.
         """
         for request in requests:
             self._ids[request.key] = request_id = self._next_id()
@@ -98,7 +103,8 @@ class RolloutWorker:
             self._tasks[request.key] = task
 
     async def completed(self, wait_seconds: float = 5.0) -> list[Response]:
-        """Responses that were finished since the last call. Waits for the first, and a moment for its neighbours.
+        """Responses that were finished since the last call. Waits for the first, and a moment for
+        its neighbours.
 
         Returns an empty list after `wait_seconds` without any.
 
@@ -122,9 +128,11 @@ class RolloutWorker:
         return ready
 
     async def abort(self, keys: Collection[int] | None = None) -> list[Response]:
-        """Take requests back, all of them without `keys`, and return what they have so far as partial responses.
+        """Take requests back, all of them without `keys`, and return what they have so far as
+        partial responses.
 
-        A partial response has the finish reason "abort". Finished ones are still handed out by `completed`.
+        A partial response has the finish reason "abort". Finished ones are still handed out by
+        `completed`.
         """
         chosen = [key for key in self._tasks if keys is None or key in keys]
         await self.engine.abort([self._ids[key] for key in chosen])
@@ -190,7 +198,7 @@ class RolloutWorker:
             last = output
         return last
 
-    # --- weight transfer: the control calls of vLLM's API -------------------------------------------------------
+    # --- weight transfer: the control calls of vLLM's API -----------------------------------------
 
     async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Meet the sender."""
@@ -222,12 +230,14 @@ class RolloutWorker:
         await self.engine.finish_weight_update()
 
     async def set_weight_version(self, version: str) -> None:
-        """Forget the KV cache of the old weights, and report `version` with every token from now on.
+        """Forget the KV cache of the old weights, and report `version` with every token from now
+        on.
 
         What is in flight computes its cache again under the new weights.
 
         Raises:
-            RuntimeError: the cache could not be dropped, so that tokens of two policies would mix unseen.
+            RuntimeError: the cache could not be dropped, so that tokens of two policies would mix
+                unseen.
         """
         if not await self.engine.reset_prefix_cache(reset_running_requests=True):
             raise RuntimeError(f"vLLM kept KV blocks of older weights at version {version}")

@@ -14,6 +14,7 @@ def has_ray_token() -> bool:
     )
 
 
-# `ray start` protects a cluster with a token; a driver shows its own only if told so before it imports Ray.
+# `ray start` protects a cluster with a token; a driver shows its own only if told so before it
+# imports Ray.
 if has_ray_token():
     os.environ.setdefault("RAY_AUTH_MODE", "token")

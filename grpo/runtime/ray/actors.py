@@ -25,8 +25,8 @@ from grpo.types import (
     TrainSample,
 )
 
-# For CPU actors: large temporaries stay with the process, because handing them back to the system and faulting them
-# in anew costs more than the arithmetic on them.
+# For CPU actors: large temporaries stay with the process, because handing them back to the system
+# and faulting them in anew costs more than the arithmetic on them.
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
@@ -49,8 +49,9 @@ def wait(calls: Any, seconds: float, phase: str) -> Any:
 class RolloutPool:
     """All engines of a run.
 
-    Requests wait here and not in the engines. An engine gets new ones as it finishes others, at most as many as it
-    can run at once, so a fast engine takes work that a slow one would have had, down to the last request.
+    Requests wait here and not in the engines. An engine gets new ones as it finishes others, at
+    most as many as it can run at once, so a fast engine takes work that a slow one would have had,
+    down to the last request.
     """
 
     def __init__(self, cluster: Cluster, spec: EngineSpec, stall_seconds: float) -> None:
@@ -97,12 +98,15 @@ class RolloutPool:
                 yield responses
             elif time.monotonic() - last >= self.stall_seconds:
                 raise StalledError(
-                    f"rollout.stall_timeout_seconds={self.stall_seconds:g}: no response was finished for so long, "
+                    f"rollout.stall_timeout_seconds={self.stall_seconds:g}: no response was "
+                    f"finished for so long, "
                     f"with {sum(map(len, self._running))} in flight"
                 )
 
     def _dispatch(self) -> None:
-        """Hand waiting requests to the engines with the fewest, and listen to all that have some."""
+        """Hand waiting requests to the engines with the fewest, and listen to all that
+        have some.
+        """
         shares: list[list[tuple[SampleRequest, SamplingSettings]]] = [[] for _ in self.engines]
         while self._queue:
             engine = min(range(len(self.engines)), key=lambda i: len(self._running[i]))
@@ -156,7 +160,9 @@ class RolloutPool:
 
 
 class EngineFleet:
-    """The control calls of vLLM's weight transfer to all engines at once. Travels to the learner by pickle."""
+    """The control calls of vLLM's weight transfer to all engines at once. Travels to the learner by
+    pickle.
+    """
 
     def __init__(self, engines: list[Any], workers_per_engine: int, timeout_seconds: float) -> None:
         self.engines, self.workers_per_engine = engines, workers_per_engine

@@ -64,7 +64,8 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
         )
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise UserError(
-            f"{setting}={address}: cannot reach Ray there ({error}); is it running, and is its token that of this user "
+            f"{setting}={address}: cannot reach Ray there ({error}); is it running, and is its "
+            f"token that of this user "
             "(~/.ray/auth_token, or RAY_AUTH_TOKEN)?"
         ) from None
     try:
@@ -103,7 +104,9 @@ Layout = dict[str, tuple[dict[str, float], int]]  # resources of one process and
 
 
 def layout(config: TrainConfig, device: str, *, with_learner: bool) -> Layout:
-    """What the recipe asks for. Engines and ranks are placed apart, so that neither can split the other."""
+    """What the recipe asks for. Engines and ranks are placed apart, so that neither can split the
+    other.
+    """
     rollout, learner = config.rollout, config.learner
     on_gpu = device == "cuda"
     engine = {"CPU": rollout.cpus_per_engine}
@@ -119,8 +122,10 @@ def _place(name: str, bundle: dict[str, float], count: int, strategy: str) -> Ro
     if not group.wait(timeout_seconds=60):
         remove_placement_group(group)
         raise UserError(
-            f"cluster.placement={strategy}: the cluster has not granted {count} x {bundle} for the {name} within "
-            "60 s; something else may hold its resources, or no node is large enough for one of them"
+            f"cluster.placement={strategy}: the cluster has not granted {count} x {bundle} for "
+            f"the {name} within "
+            "60 s; something else may hold its resources, or no node is large enough for one of "
+            "them"
         )
     return Role(name, bundle, count, group)
 
@@ -158,7 +163,8 @@ def check_enough(wanted: Layout, available: Mapping[str, float]) -> None:
         have = available.get(kind, 0.0)
         if need > have + 1e-9:
             raise UserError(
-                f"the recipe asks for {need:g} {kind}s and the cluster has {have:g}: lower rollout.num_engines, "
+                f"the recipe asks for {need:g} {kind}s and the cluster has {have:g}: lower "
+                f"rollout.num_engines, "
                 f"learner.num_ranks, rollout.{engine_key} or learner.{rank_key} "
                 + ("or use the CPU stack (STACK=cpu)" if kind == "GPU" else "or add nodes")
             )
