@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from rewards.extract import Source, extract, final_part
+from rewards.extract import Source, extract, final_part, tagged
 from rewards.maths import (
     IN_PROCESS,
     WORKER,
@@ -148,6 +148,7 @@ def grade(
     candidates, reason, suffix = extract(final, source)
     if not candidates:
         return Reward(0.0, reason)
+    gold = _plain_gold(gold)
     details = {"extracted": candidates[-1][:MAX_SHOWN]}
     if max(map(len, candidates)) > WORKER.max_chars:
         return Reward(0.0, "limit", details | {"limit": "chars"})
@@ -179,3 +180,12 @@ def grade(
     if all(correct):
         return Reward(1.0, "correct", details)
     return Reward(0.0, "several_answers" if len(candidates) > 1 else "wrong", details)
+
+
+def _plain_gold(gold: str) -> str:
+    """The answer in a gold that came with its solution's marks: `... #### 7`, answer tags."""
+    if "####" in gold:
+        gold = gold.rpartition("####")[2]
+    if "<answer>" in gold and (inside := tagged(gold)):
+        gold = inside[-1]
+    return gold
