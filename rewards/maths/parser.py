@@ -377,7 +377,7 @@ class _Parser:
         if token.kind == "run" and _runs_on(token.text):
             self.spell_out(token.text)  # m_pc^2
             token = self.take()
-        if token.kind in ("num", "sym", "word", "run"):
+        if token.kind in ("num", "sym", "word", "run") or token.text in ("min", "max"):
             return token.text
         raise NotMathError("subscript")
 
