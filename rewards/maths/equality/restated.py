@@ -19,10 +19,10 @@ from functools import lru_cache
 from math import gcd, isqrt, log10
 from typing import Any
 
-from rewards.maths.answer import Answer, Assign, Scalar
+from rewards.maths.answer.kinds import Answer, Assign, Scalar
+from rewards.maths.answer.reader import read
+from rewards.maths.expression.node import Node, variables, walk
 from rewards.maths.limits import IN_PROCESS, LimitError, Limits
-from rewards.maths.node import Node, variables, walk
-from rewards.maths.reader import read
 
 _PLAIN = re.compile(r"\s*[-+]?[\d,]*\.?\d+\s*%?\s*|\s*[A-Za-z]\s*", re.ASCII)
 _MARKS = re.compile(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Assign,
     Based,
@@ -20,11 +20,8 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.limits import Budget, Limits, NotMathError
-from rewards.maths.measures import split_unit
-from rewards.maths.node import Node, neg, num, signs, sym
-from rewards.maths.parser import parse_expression
-from rewards.maths.phrases import (
+from rewards.maths.answer.measures import split_unit
+from rewards.maths.answer.phrases import (
     RELATIONS,
     half_of_day,
     hour_of_day,
@@ -32,10 +29,13 @@ from rewards.maths.phrases import (
     split_modulus,
     takes_back,
 )
-from rewards.maths.reals import EVERYTHING, interval
-from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
-from rewards.maths.tokens import Token
-from rewards.maths.units import NUMBER_WORDS, Unit
+from rewards.maths.answer.reals import EVERYTHING, interval
+from rewards.maths.answer.units import NUMBER_WORDS, Unit
+from rewards.maths.expression.node import Node, neg, num, signs, sym
+from rewards.maths.expression.parser import parse_expression
+from rewards.maths.limits import Budget, Limits, NotMathError
+from rewards.maths.text.stretches import Tokens, closing, plain_text, split_at, strip, top_level
+from rewards.maths.text.tokens import Token
 
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
 _ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcases"})

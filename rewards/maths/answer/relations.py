@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Assign,
     Congruence,
@@ -12,13 +12,13 @@ from rewards.maths.answer import (
     Region,
     Scalar,
 )
-from rewards.maths.leaves import Leaves
+from rewards.maths.answer.leaves import Leaves
+from rewards.maths.answer.phrases import RELATIONS, split_modulus, takes_back
+from rewards.maths.answer.reals import EVERYTHING, interval, solved, without
+from rewards.maths.expression.node import Node, neg, signs, sym, variables
+from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import NotMathError
-from rewards.maths.node import Node, neg, signs, sym, variables
-from rewards.maths.parser import parse_expression
-from rewards.maths.phrases import RELATIONS, split_modulus, takes_back
-from rewards.maths.reals import EVERYTHING, interval, solved, without
-from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip
+from rewards.maths.text.stretches import Tokens, closing, plain_text, split_at, strip
 
 ORDER = frozenset({"<", ">", "<=", ">="})
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Assign,
     Based,
@@ -21,13 +21,13 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.identity import INTEGER_LETTERS, constant_ratio, same_value
+from rewards.maths.answer.reader import is_point
+from rewards.maths.answer.reals import as_region, half_lines
+from rewards.maths.answer.units import compatible
+from rewards.maths.equality.regions import same_region
+from rewards.maths.expression.identity import INTEGER_LETTERS, constant_ratio, same_value
+from rewards.maths.expression.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
 from rewards.maths.limits import Budget
-from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
-from rewards.maths.reader import is_point
-from rewards.maths.reals import as_region, half_lines
-from rewards.maths.regions import same_region
-from rewards.maths.units import compatible
 
 
 @dataclass(frozen=True, slots=True)

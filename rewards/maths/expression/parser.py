@@ -4,9 +4,20 @@ evaluated.
 
 from __future__ import annotations
 
+from rewards.maths.expression.node import (
+    DEGREE,
+    HUNDRED,
+    MINUS_ONE,
+    ONE,
+    TWO,
+    Node,
+    call,
+    neg,
+    num,
+    sym,
+)
 from rewards.maths.limits import LimitError, Limits, NotMathError
-from rewards.maths.node import DEGREE, HUNDRED, MINUS_ONE, ONE, TWO, Node, call, neg, num, sym
-from rewards.maths.tokens import Token
+from rewards.maths.text.tokens import Token
 
 _END = Token("end", "")
 _FACTOR_CMDS = frozenset({"frac", "sqrt", "cbrt", "binom", "sum", "prod"})

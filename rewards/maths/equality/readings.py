@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from rewards.maths.answer import Answer, Assign, Congruence, Scalar
+from rewards.maths.answer.kinds import Answer, Assign, Congruence, Scalar
+from rewards.maths.answer.phrases import takes_back
+from rewards.maths.answer.reader import read, read_tokens
+from rewards.maths.answer.units import Unit
+from rewards.maths.expression.node import substitute, sym, variables
+from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import Budget, NotMathError
-from rewards.maths.node import substitute, sym, variables
-from rewards.maths.parser import parse_expression
-from rewards.maths.phrases import takes_back
-from rewards.maths.reader import read, read_tokens
-from rewards.maths.stretches import Tokens
-from rewards.maths.tokens import Token
-from rewards.maths.units import Unit
+from rewards.maths.text.stretches import Tokens
+from rewards.maths.text.tokens import Token
 
 
 class Pair(NamedTuple):
@@ -265,7 +265,42 @@ def _decimal_commas(pair: Pair) -> Readings:
 
 
 _BINDING = frozenset(
-    ["for", "some", "any", "all", "every", "each", "where", "with", "is", "are", "be", "being", "a", "an", "the", "and", "integer", "integers", "real", "reals", "number", "numbers", "constant", "constants", "arbitrary", "in", "n", "k", "m", "positive", "nonnegative", "non", "negative", "natural"]
+    [
+        "for",
+        "some",
+        "any",
+        "all",
+        "every",
+        "each",
+        "where",
+        "with",
+        "is",
+        "are",
+        "be",
+        "being",
+        "a",
+        "an",
+        "the",
+        "and",
+        "integer",
+        "integers",
+        "real",
+        "reals",
+        "number",
+        "numbers",
+        "constant",
+        "constants",
+        "arbitrary",
+        "in",
+        "n",
+        "k",
+        "m",
+        "positive",
+        "nonnegative",
+        "non",
+        "negative",
+        "natural",
+    ]
 )
 _BINDERS = frozenset({"for", "where", "with", "("})
 

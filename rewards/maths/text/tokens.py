@@ -9,8 +9,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from rewards.maths.limits import LimitError, Limits
-from rewards.maths.notation import derivative_at, group_at, usual_notation
-from rewards.maths.symbols import (
+from rewards.maths.text.notation import derivative_at, group_at, usual_notation
+from rewards.maths.text.symbols import (
     ACCENTS,
     BOARD,
     CLOSERS,

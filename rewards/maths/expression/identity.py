@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.maths.functions import Value
+from rewards.maths.expression.functions import Value
+from rewards.maths.expression.node import Node, num, variables, walk
+from rewards.maths.expression.numeric import Evaluator
 from rewards.maths.limits import Budget, LimitError, UndefinedError
-from rewards.maths.node import Node, num, variables, walk
-from rewards.maths.numeric import Evaluator
 
 _DIGITS = 30
 _POINTS_NEEDED, _POINTS_TRIED = 4, 16
