@@ -242,6 +242,10 @@ def _with_primes(tokens: Tokens) -> Tokens:
 def _derivatives(pair: Pair) -> Readings:
     r"""`x'` for `\dot x` and `\frac{dx}{dt}`, unless both sides say by what they derive."""
     texts = (pair.answer_tokens, pair.gold_tokens)
+    if not any(
+        "dot(" in t.text or "/" in t.text for tokens in texts for t in tokens if t.kind == "sym"
+    ):
+        return
     said = [any(_LEIBNIZ.fullmatch(token.text) for token in tokens) for tokens in texts]
     ours, golds = (_with_primes(tokens) for tokens in texts)
     if all(said) or (ours == texts[0] and golds == texts[1]):
