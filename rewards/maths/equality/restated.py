@@ -72,16 +72,17 @@ def restates(answer: str, gold: str, question: str, limits: Limits = IN_PROCESS)
     if any(_form(node) in forms for node in nodes):
         return False
     asked = _words(question)
-    sides = _sides(words)
+    # `m + n = 35` is no echo of "find m + n" and a 35 elsewhere
+    named = any(len(word) == 1 and word.isalpha() for word in words)
+    sides = [words] if named else _sides(words)
     if not all(_stands_in(side, asked) for side in sides):
-        return (
-            bool(nodes)
-            and all(_carries_over(node, question) for node in nodes if not variables(node))
-            and not any(variables(node) for node in nodes)
-        )
+        if not nodes or not gold_nodes or any(variables(node) for node in nodes):
+            return False
+        wants_value = is_worked_out(gold_nodes[0])
+        return wants_value and all(_carries_over(node, question) for node in nodes)
     if not nodes:
         return _BETWEEN.search(answer) is not None and not _is_named_value(words)
-    if len(sides) > 1:
+    if "=" in words:
         return not _is_named_value(words)
     if _REPEATING.search(answer):
         return True
