@@ -276,9 +276,10 @@ def _checked(result: Any, found: Entry, sample: Sample) -> Reward:
     if found.per_token:
         numbers = [_number(value) for value in reward.token_scores or ()]
         tokens = [number for number in numbers if number is not None]
-        if len(tokens) != len(sample.token_ids) or len(tokens) != len(numbers):
-            text = f"it returned {len(tokens)} finite token scores for"
-            return Reward(0.0, "error", {"error": f"{text} {len(sample.token_ids)} tokens"})
+        wanted = sample.num_tokens or len(sample.token_ids)
+        if len(tokens) != wanted or len(tokens) != len(numbers):
+            text = f"it returned {len(tokens)} finite token scores for {wanted} tokens"
+            return Reward(0.0, "error", {"error": text})
     details = plain(dict(reward.details))
     return replace(
         reward, score=score, reason=str(reward.reason), details=details, token_scores=tokens
@@ -287,10 +288,9 @@ def _checked(result: Any, found: Entry, sample: Sample) -> Reward:
 
 def _number(value: Any) -> float | None:
     """A finite number of Python, numpy or torch; None for anything else."""
-    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
-        value = value.item()
     try:
+        value = value.item() if hasattr(value, "item") else value
         finite = isinstance(value, bool | int | float) and math.isfinite(value)
-    except OverflowError:
+    except (ValueError, RuntimeError, OverflowError):  # several numbers, or one beyond a float
         return None
     return float(value) if finite else None

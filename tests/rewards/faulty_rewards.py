@@ -26,6 +26,8 @@ def faulty(sample: Sample) -> Any:
         "nan score": Reward(math.inf, "ok"),
         "none": None,
         "text": "1.0",
+        "array": np.ones(3),
+        "beyond a float": 10**400,
     }[sample.response]
 
 

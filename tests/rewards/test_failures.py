@@ -20,6 +20,8 @@ RETURNED = {
     "nan score": (0.0, "error"),
     "none": (0.0, "error"),
     "text": (0.0, "error"),
+    "array": (0.0, "error"),
+    "beyond a float": (0.0, "error"),
     "raise": (0.0, "error"),
 }
 MODULES = ["tests.rewards.faulty_rewards"]
