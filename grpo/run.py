@@ -109,7 +109,13 @@ def load_inputs(
             is too small.
     """
     from grpo.algorithm.objectives import OBJECTIVES
-    from grpo.learner.model_folder import check_model, end_token_ids, load_tokenizer, model_folder
+    from grpo.learner.model_folder import (
+        check_model,
+        end_token_ids,
+        load_tokenizer,
+        model_folder,
+        pad_token_id,
+    )
     from grpo.rollout.prompts import (
         check_disjoint,
         check_lengths,
@@ -168,9 +174,7 @@ def load_inputs(
             seed=config.seed if config.sampling.seeded else None,
             prompt_opens_think=template.opens_think,
         ),
-        pad_token_id=(
-            tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        ),
+        pad_token_id=pad_token_id(folder, tokenizer),
         end_token_ids=end_token_ids(folder, tokenizer),
         max_model_len=max_model_len,
     )

@@ -112,6 +112,10 @@ def _model_and_data(config: TrainConfig) -> list[str]:
 def _machines(config: TrainConfig) -> list[str]:
     problems = gpu_problems(config) if config.trainer.device == "gpu" else []
     if config.runtime == "in_process":
+        if config.trainer.device == "gpu":
+            problems.append(
+                "trainer.device=gpu: runtime=in_process works on CPU only; use runtime=ray"
+            )
         for key, value in (
             ("rollout.num_engines", config.rollout.num_engines),
             ("learner.num_ranks", config.learner.num_ranks),

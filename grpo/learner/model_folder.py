@@ -55,7 +55,31 @@ def model_folder(model: ModelConfig, status: Callable[[str], None]) -> Path:
     ):
         if not any(folder.glob(needed)):
             raise UserError(f"model.path={model.path}: the folder has no {what} ({needed})")
+    check_weights(folder)
     return folder.resolve()
+
+
+def check_weights(folder: Path) -> None:
+    """Can every weight file be opened? Only their headers are read.
+
+    Raises:
+        UserError: a pointer of Git LFS in place of a file, or a file that is cut off.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            is_pointer = stream.read(40).startswith(b"version https://git-lfs")
+        if is_pointer:
+            raise UserError(
+                f"{file}: is a pointer of Git LFS and not the weights; run `git lfs pull` in "
+                f"its folder"
+            )
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except SafetensorError as error:
+            raise UserError(f"{file}: cannot be read ({error}); download it again") from None
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -76,7 +100,24 @@ def load_tokenizer(folder: Path) -> Any:
             f"the tokenizer in {folder} has no end-of-sequence token; set eos_token in its "
             f"tokenizer_config.json"
         )
+    if tokenizer.encode("1 + 1")[-1:] == [tokenizer.eos_token_id]:
+        raise UserError(
+            f"the tokenizer in {folder} ends every prompt with {tokenizer.eos_token!r}, after "
+            f"which a model "
+            "says nothing; set add_eos_token to false in its tokenizer_config.json"
+        )
     return tokenizer
+
+
+def pad_token_id(folder: Path, tokenizer: Any) -> int:
+    """A token for the right of short rows, where no result depends on it. It must have an
+    embedding.
+    """
+    from transformers import AutoConfig
+
+    rows = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
+    own = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if own is None or own >= rows else own)
 
 
 def check_model(folder: Path) -> int:
