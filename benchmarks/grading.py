@@ -25,6 +25,7 @@ from pathlib import Path
 from rewards import accuracy_reward
 
 ROOT = Path(__file__).resolve().parent.parent
+_FORMULA = re.compile(r"\$([^$]{1,400})\$")
 Grader = Callable[[str, str], bool]
 Case = tuple[str, str, bool]  # response, gold, whether they are equal
 
@@ -96,6 +97,34 @@ def _respelled(gold: str) -> str:
     return re.sub(r"\\frac(?![a-zA-Z])", r"\\dfrac", gold).replace(" ", "  ")
 
 
+def echoes(path: Path, limit: int) -> str:
+    """Formulas of a question as its answer, and golds as answers with the question at hand, which a
+    rule against echoes must not refuse.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = rows[:: max(1, len(rows) // limit) if limit else 1]
+    without = paid = refused = not_values = 0
+    for row in rows:
+        question, gold = row["problem"], row["answer"]
+        formulas = [formula for formula in _FORMULA.findall(question) if len(formula) > 1]
+        answers = [rf"\boxed{{{formula}}}" for formula in formulas]
+        if _FORMULA.sub("", question) and not formulas:
+            answers = [f"<answer>{question}</answer>"]
+        right = [answer for answer in answers if accuracy_reward(answer, gold).score == 1]
+        without += bool(right)
+        paid += any(accuracy_reward(answer, gold, question=question).score for answer in right)
+        answer = rf"\boxed{{{_respelled(gold)}}}"
+        if accuracy_reward(answer, gold).score == 1:
+            refused += accuracy_reward(answer, gold, question=question).score == 0
+            not_values += accuracy_reward(answer, gold, form="evaluated").score == 0
+    total = len(rows)
+    return (
+        f"{path.stem:18} echoes of the question paid {paid} of {total} "
+        f"(without the rule {without}), "
+        f"golds refused {refused} ({100 * refused / total:.3f}%), by form=evaluated {not_values}"
+    )
+
+
 def measure(grader: Grader, cases: Sequence[Case]) -> tuple[Result, list[Case]]:
     """Grade all cases once; the result, and the cases that were judged wrongly."""
     for response, gold, _ in cases[:20]:
@@ -132,7 +161,16 @@ def main() -> None:
         "--peer-limit", type=int, default=300, help="golds per file for math-verify, which is slow"
     )
     parser.add_argument("--show", action="store_true", help="print the cases that we judge wrongly")
+    parser.add_argument(
+        "--echo",
+        action="store_true",
+        help="only answers that copy the question, and golds beside it",
+    )
     args = parser.parse_args()
+    if args.echo:
+        for path in sorted(args.data.glob("*.jsonl")):
+            print(echoes(path, args.limit), flush=True)
+        return
     sys.path.insert(0, str(ROOT))  # for the cases of the tests
     peer = math_verify_grader()
     for name, cases in (("case tables", table_cases()), ("blind cases", blind_cases())):

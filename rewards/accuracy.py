@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from rewards.extract import Source, extract, final_part
-from rewards.maths import IN_PROCESS, WORKER, LimitError, Limits, Rules, same_answer
+from rewards.extract import Source, extract, final_part, tagged
+from rewards.maths import (
+    IN_PROCESS,
+    WORKER,
+    LimitError,
+    Limits,
+    Rules,
+    is_evaluated,
+    restates,
+    same_answer,
+)
 from rewards.registry import register
 from rewards.types import NeedsWorkerError, Reward, Sample
+
+Form = Literal["any", "evaluated"]
 
 MAX_SHOWN = 200  # characters of an extracted answer that go into `details`
 
@@ -21,6 +32,8 @@ def accuracy_reward(
     source: Source = "any",
     rel_tol: float = 0.0,
     programming: bool = False,
+    form: Form = "any",
+    question: str = "",
 ) -> Reward:
     """1 when the answer that follows the last `</think>` equals `gold`, else 0. Never raises for
     any text.
@@ -34,19 +47,30 @@ def accuracy_reward(
             ...".
         rel_tol: numbers may differ by this share of the gold number; 0 is exact.
         programming: read `1e-5`, `2**3` and `np.arcsin(10/13)` as code writes them.
+        form: `evaluated` wants a value where the gold is one, and no sum or product left undone.
+        question: what was asked. An answer that only repeats a part of it does not count.
     """
     rules = Rules(rel_tol=rel_tol, programming=programming)
     try:
         return grade(
-            response, gold, rules, IN_PROCESS, prompt_opens_think=prompt_opens_think, source=source
+            response,
+            gold,
+            rules,
+            IN_PROCESS,
+            prompt_opens_think=prompt_opens_think,
+            source=source,
+            form=form,
+            question=question,
         )
     except NeedsWorkerError:
         from rewards.execution.pool import (
             shared_pool,  # only the few answers that need one start a process
         )
 
-        options = {"source": source, "rel_tol": rel_tol, "programming": programming}
-        sample = Sample(response=response, gold=gold, prompt_opens_think=prompt_opens_think)
+        options = {"source": source, "rel_tol": rel_tol, "programming": programming, "form": form}
+        sample = Sample(
+            response=response, gold=gold, question=question, prompt_opens_think=prompt_opens_think
+        )
         return shared_pool().apply("accuracy", sample, options)
 
 
@@ -66,6 +90,7 @@ def accuracy(
     source: Source = "any",
     rel_tol: float = 0.0,
     programming: bool = False,
+    form: Form = "any",
     per_data_source: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     limits: Limits = IN_PROCESS,
@@ -81,7 +106,12 @@ def accuracy(
     """
     if sample.truncated:
         return Reward(0.0, "truncated")
-    ours: dict[str, Any] = {"source": source, "rel_tol": rel_tol, "programming": programming}
+    ours: dict[str, Any] = {
+        "source": source,
+        "rel_tol": rel_tol,
+        "programming": programming,
+        "form": form,
+    }
     ours |= (per_data_source or {}).get(sample.data_source, {})
     return grade(
         sample.response,
@@ -90,6 +120,8 @@ def accuracy(
         limits,
         prompt_opens_think=sample.prompt_opens_think,
         source=ours["source"],
+        form=ours["form"],
+        question=sample.question,
     )
 
 
@@ -101,6 +133,8 @@ def grade(
     *,
     prompt_opens_think: bool,
     source: Source,
+    form: Form = "any",
+    question: str = "",
 ) -> Reward:
     """The reward of one response under `limits`.
 
@@ -114,6 +148,7 @@ def grade(
     candidates, reason, suffix = extract(final, source)
     if not candidates:
         return Reward(0.0, reason)
+    gold = _plain_gold(gold)
     details = {"extracted": candidates[-1][:MAX_SHOWN]}
     if max(map(len, candidates)) > WORKER.max_chars:
         return Reward(0.0, "limit", details | {"limit": "chars"})
@@ -125,6 +160,11 @@ def grade(
             )
             for text in candidates
         ]
+        if all(correct) and any(restates(text, gold, question, limits) for text in candidates):
+            return Reward(0.0, "restates_question", details)
+        values = form == "any" or all(is_evaluated(text, gold, limits) for text in candidates)
+        if all(correct) and not values:
+            return Reward(0.0, "not_evaluated", details)
     except (LimitError, RecursionError) as error:
         if limits is IN_PROCESS:
             raise NeedsWorkerError from None
@@ -140,3 +180,12 @@ def grade(
     if all(correct):
         return Reward(1.0, "correct", details)
     return Reward(0.0, "several_answers" if len(candidates) > 1 else "wrong", details)
+
+
+def _plain_gold(gold: str) -> str:
+    """The answer in a gold that came with its solution's marks: `... #### 7`, answer tags."""
+    if "####" in gold:
+        gold = gold.rpartition("####")[2]
+    if "<answer>" in gold and (inside := tagged(gold)):
+        gold = inside[-1]
+    return gold

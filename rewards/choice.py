@@ -10,9 +10,14 @@ from rewards.registry import register
 from rewards.types import Reward, Sample
 
 _LETTER = re.compile(
-    r"\s*(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{)*\s*\(?\s*([A-Za-z])\s*(?:[).:}\s]\s*\S[^\n]*|[).:}\s]*)\s*",
-    re.DOTALL,
+    r"(?:option|choice|answer)?\s*\(?\s*([A-Za-z])\s*(?:(?P<mark>\)|[.:])\s*(?P<text>\S[^\n]*)|[).:]*)",
+    re.IGNORECASE,
 )
+_WRAPPERS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{|[*$}]|\\[ ,;]")
+_SECOND_CHOICE = re.compile(
+    r"\s*(?:or|and|,|/|&)\b|\(?\b[A-Z]\b[).:]|\s*(?:is|isn['’]t|not|was|no)\b|[\W\d]*[A-Z]\W*$"
+)
+_FUNCTION_OF = re.compile(r"\w\([A-Z]\)")  # P(A)
 _NUMBER = re.compile(
     r"([+-]?)(\d+(?:,\d{3})+|\d{1,400})?(\.\d{1,400})?(?:[eE]([+-]?\d{1,3}))?", re.ASCII
 )
@@ -20,16 +25,17 @@ _NUMBER = re.compile(
 
 @register("choice", bounded=True, owns_gold=True)
 def choice(sample: Sample, source: Source = "any", letters: str = "ABCDE") -> Reward:
-    """1 when the answer is the gold letter: `C`, `(c)`, `C.`, `(C) 12`; several letters
-    are wrong.
+    """1 when the answer is the gold letter: `C`, `(c)`, `C.`, `(C) 12`, `C: Both A and B`. Several
+    choices are wrong.
     """
     answer = _answer(sample, source)
     if isinstance(answer, Reward):
         return answer
-    match = _LETTER.fullmatch(answer)
+    match = _LETTER.fullmatch(_WRAPPERS.sub(" ", answer).strip())
     letter = match[1].upper() if match else None
-    others = re.findall(r"(?<![A-Za-z\\])[A-Z](?![A-Za-z])", answer)
-    if letter is None or letter not in letters or len({*others, letter} & {*letters}) > 1:
+    text = _FUNCTION_OF.sub("", (match["text"] or "") if match else "")
+    offered = _SECOND_CHOICE.match(text) or re.search(r"\(?\b[A-Z]\b[).:]", text)
+    if letter is None or letter not in letters or offered:
         return Reward(0.0, "no_letter", {"extracted": answer[:200]})
     right = letter == sample.gold.strip().strip("().").upper()
     return Reward(float(right), "correct" if right else "wrong", {"extracted": letter})

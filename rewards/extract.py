@@ -31,8 +31,17 @@ _BRACES = re.compile(
     r"\\{1,2}(?:boxed|fbox)\s{0,8}(?:(?P<box>\{)|(?:\s|(?=\d))(?P<bare>-?[\w.]*\w))|\\.|[{}]",
     re.DOTALL | re.ASCII,
 )
+_MAX_DENIAL = 60  # characters
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|neither|if|unless|suppose|assume|assuming|instead of|rather than)|n['’]t(?: be)?)"
+    r"(?: (?:be|equal to|equal|that))?[\s$({\\\[]{0,8}\\(?:boxed|fbox)\s{0,8}\{$",
+    re.IGNORECASE,
+)
 _PERCENT = re.compile(r"\}?[$\s]{0,3}\\?%")
-_SPECIAL_TOKEN = re.compile(r"<[|｜][\w▁]{3,40}[|｜]>|</s>")
+_SPECIAL_TOKEN = re.compile(
+    r"<[|｜][\w▁]{3,40}[|｜]>|</?s>|<(?:eos|bos|pad|unk|EOD|EOT|start_of_turn|end_of_turn|end_of_text"
+    r"|endoftext|im_end)>|\[/?INST\]|\[EOS\]"
+)
 _CODE = re.compile(r"(`+)(?:\w+\n)?([^`]+)\1")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.ASCII)
 _PLACEHOLDERS = frozenset(
@@ -95,7 +104,12 @@ def boxed(text: str) -> list[str]:
     also
     `\boxed 5`.
     """
-    return [text[start:end] for start, end in _box_spans(text)]
+    return [text[start:end] for start, end in _box_spans(text) if not _is_denied(text, start)]
+
+
+def _is_denied(text: str, start: int) -> bool:
+    """`not \\boxed{5}` and `If \\boxed{5} were the answer` give no answer."""
+    return _DENIED.search(text, max(0, start - _MAX_DENIAL), start) is not None
 
 
 def _box_spans(text: str) -> list[tuple[int, int]]:

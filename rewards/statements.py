@@ -49,7 +49,10 @@ _LEAD_IN = (
     r"|equal to|given by|the number|option|choice|letter)){0,3}(?![^\W_]))"
 )
 _STATED = re.compile(
-    rf"(?:{_HEADING}|{_LEAD_IN}|答案(?:是|为|為|[:：])|####)[*_]*[:：]?\s*"
+    rf"(?:{_HEADING}|{_LEAD_IN}|答案(?:应该|應該|就)?(?:是|为|為|[:：])|故选[:：]?|故選[:：]?|####"
+    r"|(?<!\w)(?:ответ|antwort|r[ée]ponse|respuesta|resposta|risposta|答え|정답|답)(?: (?:final|finale))?[*_]*\s?[:：]"
+    r"|(?<!\w)(?:la |a |die |il )?(?:respuesta|resposta|risposta|antwort|r[ée]ponse)"
+    r"(?: (?:final|finale))? (?:es|é|è|ist|est)(?!\w))[*_]*[:：]?\s*"
     r"(?:(?:the (?:value|result|total|sum)|there) (?:is|are)\s)?",
     re.IGNORECASE | re.MULTILINE,
 )

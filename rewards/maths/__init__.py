@@ -8,6 +8,7 @@ understood is compared as text only.
 from rewards.maths.compare import Rules, same_answer
 from rewards.maths.limits import IN_PROCESS, WORKER, LimitError, Limits
 from rewards.maths.reader import is_set_of_numbers
+from rewards.maths.restated import is_evaluated, restates
 
 __all__ = [
     "IN_PROCESS",
@@ -15,6 +16,8 @@ __all__ = [
     "LimitError",
     "Limits",
     "Rules",
+    "is_evaluated",
     "is_set_of_numbers",
+    "restates",
     "same_answer",
 ]

@@ -23,6 +23,7 @@ from rewards.maths.node import Node, sym, variables, walk
 from rewards.maths.pairs import Comparison, is_choice, is_letter, same
 from rewards.maths.phrases import number_set_at, takes_back
 from rewards.maths.reader import read, read_tokens
+from rewards.maths.readings import Pair, second_readings
 from rewards.maths.stretches import Tokens, plain_text, strip
 from rewards.maths.tokens import ambiguous_commas
 from rewards.maths.units import SPACED_LETTERS, UNITS, Unit
@@ -30,6 +31,7 @@ from rewards.maths.units import SPACED_LETTERS, UNITS, Unit
 Choice = tuple[str, Tokens]  # a letter and the content beside it
 _COORDINATES = frozenset({"x", "y", "z", "r", "theta"})
 _OF_ONE_THING = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "abs"})
+_JUDGING_VERBS = frozenset({"is", "isn", "was", "wasn", "seems", "would", "might", "cannot"})
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _PROGRAMMING = re.compile(r"\b(?:np|numpy|math|cmath)\.(?=[a-z])")
 _SCIENTIFIC = re.compile(r"(\d+\.?\d*|\.\d+)[eE]([+-]?\d{1,4})(?![\w.])", re.ASCII)
@@ -71,7 +73,10 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
             return _texts_agree(tokens, gold_tokens, ignore_case=in_words)
     if same(read_answer, read_gold, comparison):
         return True
-    choices = split_choice(tokens), split_choice(gold_tokens)
+    choices = (
+        split_choice(tokens, in_words=is_choice(read_gold)),
+        split_choice(gold_tokens, in_words=is_choice(read_answer)),
+    )
     if choices != (None, None):
         return _same_choice(*choices, read_answer, read_gold, comparison)
     return _same_otherwise(answer, gold, read_answer, read_gold, (tokens, gold_tokens), comparison)
@@ -163,6 +168,7 @@ def _same_otherwise(
     pairs = itertools.chain(
         _other_answers(answer, read_answer, read_gold, both, comparison.budget),
         _other_golds(gold, read_answer, read_gold, both[1], comparison.budget),
+        second_readings(Pair(answer, gold, *both, read_answer, read_gold, comparison.budget)),
     )
     return any(same(left, right, comparison) for left, right in pairs)
 
@@ -241,9 +247,13 @@ def _is_thing(node: Node) -> bool:
     return product and (len(letters) == 1 or all(letter.isupper() for letter in letters))
 
 
-def split_choice(tokens: Tokens) -> Choice | None:
+def split_choice(tokens: Tokens, *, in_words: bool = False) -> Choice | None:
     """`(C) 12`, `C. 12`, `C: 12` -> C and the rest; None for anything else, and where the rest
     names a choice too.
+
+    Args:
+        in_words: the other side is a letter alone, so that the rest may be a text with capitals in
+            it: `(E) A triangle`, `B: P(A) = 0.5`, `E (24 cm)`.
     """
     texts = [token.text for token in tokens]
     start = 1 if texts[:1] == ["("] else 0
@@ -254,9 +264,19 @@ def split_choice(tokens: Tokens) -> Choice | None:
     ):
         return None
     mark = texts[start + 1]
-    if (start == 1 and mark != ")") or (start == 0 and mark not in (")", ".", ":")):
+    in_brackets = in_words and mark == "(" and tokens[1].spaced and texts[-1] == ")"
+    if (start == 1 and mark != ")") or (
+        start == 0 and mark not in (")", ".", ":") and not in_brackets
+    ):
         return None
     rest = strip(tokens[start + 2 :])
+    denied = rest and (
+        takes_back(rest[:1])
+        or rest[0].text.lower() in _JUDGING_VERBS
+        or (len(rest) < 4 and takes_back(rest))
+    )
+    if in_words and rest and not denied and not _offers_choice(rest):
+        return texts[start], rest
     if (
         not rest
         or takes_back(rest)
@@ -266,6 +286,19 @@ def split_choice(tokens: Tokens) -> Choice | None:
     ):
         return None
     return texts[start], rest
+
+
+def _offers_choice(tokens: Tokens) -> bool:
+    """Is there another choice in what follows a letter: `B) 6`, `(B)`, or letters alone?"""
+    for index, token in enumerate(tokens):
+        if not is_letter(token.text):
+            continue
+        before = [t.text for t in tokens[max(0, index - 2) : index]]
+        after = tokens[index + 1].text if index + 1 < len(tokens) else ""
+        opened = before[-1:] == ["("] and len(before) == 2 and before[0].isalpha()
+        if after in (")", ":") and not opened:
+            return True
+    return not any(len(token.text) > 1 or token.kind == "num" for token in tokens)
 
 
 def _with_letter_unit(tokens: Tokens, limits: Limits) -> Scalar | None:

@@ -177,7 +177,10 @@ class _Parser:
                 return node
             if token.text == "^":
                 self.take()
-                node = Node("pow", (node, self.script()))
+                exponent = self.script()
+                if node.op == "sym" and self.accept("op", "_"):  # v^2_0
+                    node = sym(f"{node.value}_{self.raw_script()}")
+                node = Node("pow", (node, exponent))
             elif token.text == "!":
                 self.take()
                 node = call("factorial2" if self.accept("op", "!") else "factorial", node)
@@ -215,7 +218,10 @@ class _Parser:
         if self.accept("op", "-"):
             return neg(self.script())
         self.accept("op", "+")
-        node = self.atom()
+        if self.peek().kind == "num" and self.peek().value is not None:
+            node = num(self.take().value or 0)  # x^2 \frac{1}{3} is no mixed number
+        else:
+            node = self.atom()
         if self.accept("op", "^"):
             node = Node("pow", (node, self.script()))
         return node
@@ -307,7 +313,11 @@ class _Parser:
         if self.peek().text == "^" and self.peek(1).text == "star":
             self.position += 2
             name += "*"
-        if self.peek().text == "G" and self.peek(1).kind == "open" and self.peek(1).text == "(":
+        if (
+            (self.peek().kind, self.peek().text) == ("open", "G")
+            and self.peek(1).kind == "open"
+            and self.peek(1).text == "("
+        ):
             return self.application_in_braces(name)
         if name == "C" and self.peek().text == "(" and self.peek(2).text == ",":  # C(n, k)
             self.take()
@@ -364,6 +374,9 @@ class _Parser:
                     raise NotMathError("subscript")
                 texts.append(inner.text)
             return "".join(texts)
+        if token.kind == "run" and _runs_on(token.text):
+            self.spell_out(token.text)  # m_pc^2
+            token = self.take()
         if token.kind in ("num", "sym", "word", "run"):
             return token.text
         raise NotMathError("subscript")
@@ -522,6 +535,12 @@ class _Parser:
                 break
             node = Node("mul", (node, self.power()))
         return node
+
+
+def _runs_on(run: str) -> bool:
+    """Does only the first letter belong to the subscript: `k_BT`, but not `v_max`, `a_ij`?"""
+    is_index = set(run) <= set("ijklmn")
+    return not is_index and (len(run) == 2 or not set(run.lower()) & set("aeiou"))
 
 
 def _is_proper(top: Node, bottom: Node) -> bool:

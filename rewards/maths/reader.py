@@ -141,6 +141,8 @@ class _Reader(Relations):
             return None
         if len(tokens) == 1:
             return self.word(tokens[0])
+        if _is_difference_of_products(tokens):
+            return None
         if tokens[0].text.lower() in _ARTICLES:
             tokens = tokens[1:]
         if any(token.text.lower() in ("and", "or") for token in tokens) or len(tokens[0].text) == 1:
@@ -386,6 +388,18 @@ class _Reader(Relations):
             if region is not None and region.variable in ("", name[0].text):
                 return self.within(region._replace(variable=""), domain or region.domain)
         return Tuple("{|", (self.answer(head), self.or_words(condition)), "}")
+
+
+def _is_difference_of_products(tokens: Tokens) -> bool:
+    """`ad - bc`, unlike `tic-tac` and `twenty-one`."""
+    letters = [token for token in tokens if token.text != "-"]
+    return len(letters) < len(tokens) and all(
+        token.kind in ("run", "sym")
+        and (
+            len(token.text) < 3 or (len(token.text) == 3 and list(token.text) == sorted(token.text))
+        )
+        for token in letters
+    )
 
 
 def _each_sign(opener: str, items: list[Answer], closer: str, parts: list[Tokens]) -> Answer:

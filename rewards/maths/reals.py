@@ -194,22 +194,20 @@ def _positive(a: Fraction, b: Fraction, c: Fraction, *, closed: bool) -> tuple[P
 
 
 def without(region: Region, removed: Answer, budget: Budget) -> Region:
-    """The region less finitely many points.
+    """The region less another one.
 
     Raises:
-        NotMathError: more than points shall be removed, or it is not known where they lie.
+        NotMathError: it is not known where what is removed lies.
         LimitError: an end is too costly to evaluate.
     """
-    points = as_region(removed)
-    if points is None or any(
-        piece.low != piece.high or piece.low is None for piece in points.pieces
-    ):
+    taken = as_region(removed)
+    if taken is None or taken.domain:
         raise NotMathError("difference of sets")
-    for point in points.pieces:
-        around = Region(
-            (Piece(None, False, point.low, False), Piece(point.low, False, None, False))
-        )
-        region = intersection(region, around, budget)
+    for piece in taken.pieces:
+        below = Piece(None, False, piece.low, not piece.low_closed)
+        above = Piece(piece.high, not piece.high_closed, None, False)
+        sides = [side for side, end in ((below, piece.low), (above, piece.high)) if end is not None]
+        region = intersection(region, Region(tuple(sides)), budget)
     return region
 
 

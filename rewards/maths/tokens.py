@@ -67,9 +67,9 @@ _FACE = re.compile(r"\\(?:mathbf|boldsymbol|bm|mathrm)(?![A-Za-z])|[{}]")
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
-    r"|(?P<num>\d+\.\d+[eE][+-]?\d{1,4}(?!\w|\.\d)|\d+[eE]\+?\d{1,4}(?!\w|\.\d)|\d+\.\d+|\.\d+|\d+\.(?=/)|\d+)"
+    r"|(?P<num>\d+\.\d+[eE][+-]?\d{1,4}(?!\w|\.\d)|\d+[eE][+-]?\d{1,4}(?!\w|\.\d)|\d+\.\d+|\.\d+|\d+\.(?=/)|\d+)"
     r"|(?P<run>[A-Za-z]+)"
-    r"|(?P<han>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)"
+    r"|(?P<han>[\u0400-\u04ff]{2,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)"
     r"|\\(?P<cmd>[A-Za-z]+)"
     r"|(?P<pair>\\.|<=|>=|!=|==|\*\*|\.\.\.|->|<>|=<|''')"
     r"|(?P<char>.)",
@@ -79,6 +79,16 @@ _PAIRS = {
     "<=": "<=", ">=": ">=", "!=": "!=", "==": "=", "**": "^", "->": "to", "<>": "!=", "=<": "<=", r"\%": "%",
     r"\$": "$", "\\\\": "row", r"\&": "&", r"\|": "|", r"\_": "_", r"\#": "#", r"\=": "=",
 }  # fmt: skip
+_DECIMAL_COMMA = re.compile(r"(?<=\b0)\{,\}(?=\d)|(?<=\d)\{,\}(?=\d{1,2}(?!\d|\{,\}))", re.ASCII)
+_CIRCLED = re.compile("[①-⑳]")
+_BETWEEN_CIRCLED = re.compile(r"[①-⑳\s,，、;；和与及{}$]|\\text|and")
+_DAY = re.compile(r"第\s*(\d+)", re.ASCII)
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣʸᵗᵏᵐ]+")
+_RAISED_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣʸᵗᵏᵐ", "0123456789+-nxytkm")
+_LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙₓₖₘᵢⱼ]+")
+_LOWERED_SIGNS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ₙₓₖₘᵢⱼ", "0123456789+-nxkmij")
+# A word with an accent; letters without one are symbols.
+_GREEK_WORD = re.compile("((?<=\\s)(?=[α-ωά-ώ]*[άέήίόύώϊϋ])[α-ωά-ώϊϋ]{3,40})")
 _BETWEEN_NAMES = frozenset(",;.")
 _CHARS = frozenset("+-*/^_!%'=<>,;:|&.\"?")
 _OPEN, _CLOSE = {"(": "(", "[": "[", "{": "G"}, {")": ")", "]": "]", "}": "G"}
@@ -102,7 +112,7 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
     """
     text = _EDGES.sub("", text)
     if not text.isascii():
-        text = text.translate(UNICODE)
+        text = _from_unicode(text)
     if "\\\\" in text and r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = usual_notation(text)
@@ -115,6 +125,7 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
     if "$" in text:
         text = _dollars(text)
     if "," in text:
+        text = _DECIMAL_COMMA.sub(".", text)
         text = _SURE_COMMA.sub("", text)
         if not comma_lists:
             text = _COMMA_THOUSANDS.sub(lambda match: _join_thousands(text, match), text)
@@ -129,6 +140,22 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
     elif "~" in text:
         text = text.replace("~", " ")
     return text
+
+
+def _from_unicode(text: str) -> str:
+    """Signs in ASCII; runs of small digits as one script, circled numbers as statements."""
+    circled = _CIRCLED.findall(text)
+    if len(circled) > 1 and not _BETWEEN_CIRCLED.sub("", text):
+        numbers = sorted({ord(sign) - ord("①") + 1 for sign in circled})
+        return "".join(f"({number})" for number in numbers)
+    text = _DAY.sub(r"\1", text)
+    text = _RAISED.sub(lambda match: "^{" + match[0].translate(_RAISED_SIGNS) + "}", text)
+    text = _LOWERED.sub(lambda match: "_{" + match[0].translate(_LOWERED_SIGNS) + "}", text)
+    parts = _GREEK_WORD.split(text)
+    return "".join(
+        rf"\text{{{len(part) * 'q'}}}" if index % 2 else part.translate(UNICODE)
+        for index, part in enumerate(parts)
+    )
 
 
 def tokenize(text: str, limits: Limits) -> list[Token]:

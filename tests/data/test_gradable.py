@@ -9,7 +9,6 @@ from data.cleaning.gradable import Gradable, why_not_gradable
 from data.cleaning.guessable import DropChoices
 from tests.data.helpers import SHARED, generate, needs_shared, problem, read_jsonl
 
-# ruff: noqa: E501  (a table)
 GRADABLE = [
     "5", "-3", "0.25", "1,000", r"\frac{1}{2}", "3/4", r"2\sqrt{3}", r"\pi", "50%", r"50\%", r"\$12.50", "x^2 + 1",
     "(1, 2)", "(2, 1), (3, 1), (1, 2), (1, 3)", "1, 2, 3", "1.5, 2.5", "[0, 1)", r"(-\infty, 2) \cup (3, \infty)",

@@ -4,7 +4,6 @@ spec alone.
 
 from __future__ import annotations
 
-import dataclasses
 
 import pytest
 import torch
@@ -83,7 +82,7 @@ def test_equal_specs_give_equal_weights(folder, tmp_path):
 
 def test_another_seed_is_another_model(folder):
     assert cache_key(TINY) == folder.name.removeprefix("base-")
-    assert cache_key(dataclasses.replace(TINY, seed=1)) != cache_key(TINY)
+    assert cache_key(TINY.model_copy(update={"seed": 1})) != cache_key(TINY)
 
 
 def test_a_failed_training_leaves_nothing_behind(tmp_path, monkeypatch):

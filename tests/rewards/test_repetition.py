@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from rewards.repetition import repeated_share
+
+from rewards.shaping.repetition import repeated_share
 
 
 def test_the_repeated_share_is_that_of_n_grams_that_occurred_before():
