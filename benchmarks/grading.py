@@ -2,6 +2,8 @@
 
     python -m benchmarks.grading                        # case tables, then the golds of
     ../shared/data python -m benchmarks.grading --data DIR --limit 500
+    python -m benchmarks.grading --echo        # answers that copy the question
+    python -m benchmarks.grading --ablate      # what each second reading earns
 
 Correctness is measured on the case tables of tests/rewards (both directions of every case), on
 which the grader was tuned, and on blind cases, which were written by somebody who had not seen it;
@@ -125,6 +127,28 @@ def echoes(path: Path, limit: int) -> str:
     )
 
 
+def ablate() -> None:
+    """What each second reading earns: cases of all that we have that are wrong without it."""
+    from rewards.maths.equality.readings import ALL, left_out
+    from tests.rewards.table import blind_with_questions
+
+    cases = [*table_cases(), *blind_cases()]
+    cases += [
+        (case["response"], case["gold"], case["equal"])
+        for case in blind_with_questions()
+        if case["kind"] != "echo"  # these need their question
+    ]
+    with_all, _ = measure(ours, cases)
+    print(f"{'all readings':22} {with_all.line}  ({with_all.cases} cases)", flush=True)
+    for name in ALL:
+        left_out.add(name)
+        without, _ = measure(ours, cases)
+        left_out.discard(name)
+        earned = without.wrongly_wrong - with_all.wrongly_wrong
+        cost = with_all.wrongly_right - without.wrongly_right
+        print(f"{name:22} earns {earned:3d}  wrongly rewards {cost:3d}", flush=True)
+
+
 def measure(grader: Grader, cases: Sequence[Case]) -> tuple[Result, list[Case]]:
     """Grade all cases once; the result, and the cases that were judged wrongly."""
     for response, gold, _ in cases[:20]:
@@ -166,7 +190,13 @@ def main() -> None:
         action="store_true",
         help="only answers that copy the question, and golds beside it",
     )
+    parser.add_argument(
+        "--ablate", action="store_true", help="only what each second reading of an answer earns"
+    )
     args = parser.parse_args()
+    if args.ablate:
+        ablate()
+        return
     if args.echo:
         for path in sorted(args.data.glob("*.jsonl")):
             print(echoes(path, args.limit), flush=True)

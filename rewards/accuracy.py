@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ from rewards.types import NeedsWorkerError, Reward, Sample
 
 Form = Literal["any", "evaluated"]
 
+_ASKS_PERCENT = re.compile(r"\b(?:what|which|by what|how many|in|as a)\s+percent", re.IGNORECASE)
+_PERCENT = re.compile(r"\s*(?:\\?%|percent|\\text\s*\{\s*percent\s*\})\s*(?=\$?$)", re.IGNORECASE)
 MAX_SHOWN = 200  # characters of an extracted answer that go into `details`
 
 
@@ -156,7 +159,9 @@ def grade(
         correct = [
             any(
                 same_answer(reading, gold, rules, limits)
-                for reading in dict.fromkeys((text, text + suffix))
+                for reading in dict.fromkeys(
+                    (text, text + suffix, _percentage(text + suffix, gold, question))
+                )
             )
             for text in candidates
         ]
@@ -180,6 +185,13 @@ def grade(
     if all(correct):
         return Reward(1.0, "correct", details)
     return Reward(0.0, "several_answers" if len(candidates) > 1 else "wrong", details)
+
+
+def _percentage(text: str, gold: str, question: str) -> str:
+    """35 of `35\\%`, where the question asks for a percentage and the gold is a plain number."""
+    if gold[-1:].isdigit() and _ASKS_PERCENT.search(question):
+        return _PERCENT.sub("", text)
+    return text
 
 
 def _plain_gold(gold: str) -> str:

@@ -158,7 +158,8 @@ def bare_response(expression: Expression, slip: int = 0) -> str:
     """A response that keeps to the format but only restates the question before an answer, maybe
     off.
     """
-    return f"<think> {expression.text} </think><answer>{abs(expression.steps()[-1][-1] + slip)}</answer>"
+    stated = abs(expression.steps()[-1][-1] + slip)
+    return f"<think> {expression.text} </think><answer>{stated}</answer>"
 
 
 def untagged_response(expression: Expression, slip: int = 0) -> str:

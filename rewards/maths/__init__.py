@@ -5,10 +5,10 @@ from a fixed list of operations, and the evaluator checks sizes before it comput
 understood is compared as text only.
 """
 
-from rewards.maths.compare import Rules, same_answer
+from rewards.maths.answer.reader import is_set_of_numbers
+from rewards.maths.equality.compare import Rules, same_answer
+from rewards.maths.equality.restated import is_evaluated, restates
 from rewards.maths.limits import IN_PROCESS, WORKER, LimitError, Limits
-from rewards.maths.reader import is_set_of_numbers
-from rewards.maths.restated import is_evaluated, restates
 
 __all__ = [
     "IN_PROCESS",

@@ -53,7 +53,10 @@ def test_every_recipe_loads(recipe):
         ),
         ("data.train.num_problems=0", "data.train.num_problems=0: must be at least 1"),
         ("data.train.arithmetic.lengths=[]", "data.train.arithmetic.lengths=[]: "),
-        ("data.train.arithmetic.max_factor=1", "data.train.arithmetic.max_factor=1: must be at least 2"),
+        (
+            "data.train.arithmetic.max_factor=1",
+            "data.train.arithmetic.max_factor=1: must be at least 2",
+        ),
         ("optimizer.eps=0", "optimizer.eps=0: must be greater than 0"),
         ("optimizer.lr=nan", "must be a finite number"),
         ("algorithm.clip_low=1.5", "algorithm.clip_low=1.5: must be at most 1"),

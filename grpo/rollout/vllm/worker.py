@@ -73,6 +73,7 @@ class RolloutWorker:
         self._tasks: dict[int, asyncio.Task[None]] = {}  # in flight, by the caller's key
         self._ids: dict[int, str] = {}
         self._finished: list[Response] = []
+        self._aborted: dict[int, Response] = {}
         self._news = asyncio.Event()
 
     async def start(self) -> None:
@@ -135,14 +136,15 @@ class RolloutWorker:
         `completed`.
         """
         chosen = [key for key in self._tasks if keys is None or key in keys]
-        await self.engine.abort([self._ids[key] for key in chosen])
         tasks = [self._tasks.pop(key) for key in chosen]
-        await asyncio.gather(*tasks)
-        for key in chosen:
-            del self._ids[key]
-        partials = [r for r in self._finished if r.finish_reason == "abort"]
-        self._finished = [r for r in self._finished if r.finish_reason != "abort"]
-        return partials
+        ids = [self._ids.pop(key) for key in chosen]
+        waiting = asyncio.gather(*tasks)
+        while not waiting.done():
+            # Again and again, because a request that the engine has not seen yet cannot be aborted.
+            await self.engine.abort(ids)
+            await asyncio.wait({waiting}, timeout=0.05)
+        waiting.result()
+        return [self._aborted.pop(key) for key in chosen if key in self._aborted]
 
     async def _generate(
         self, request: SampleRequest, settings: SamplingSettings, request_id: str
@@ -163,19 +165,21 @@ class RolloutWorker:
             )
         steps = zip(token_ids, completion.logprobs or (), strict=False)
         spans = tuple((s.start, s.end, int(s.version)) for s in completion.weight_versions)
-        self._finished.append(
-            Response(
-                key=request.key,
-                token_ids=token_ids,
-                text=text,
-                logprobs=[step[token].logprob for token, step in steps],
-                finish_reason=completion.finish_reason,
-                weight_version=spans[-1][2] if spans else -1,
-                seed=request.seed,
-                version_spans=spans if len(spans) > 1 else (),
-            )
+        response = Response(
+            key=request.key,
+            token_ids=token_ids,
+            text=text,
+            logprobs=[step[token].logprob for token, step in steps],
+            finish_reason=completion.finish_reason,
+            weight_version=spans[-1][2] if spans else -1,
+            seed=request.seed,
+            version_spans=spans if len(spans) > 1 else (),
         )
-        self._news.set()
+        if response.finish_reason == "abort":
+            self._aborted[request.key] = response
+        else:
+            self._finished.append(response)
+            self._news.set()
 
     async def prompt_logprobs(
         self, token_ids: Sequence[int], temperature: float = 1.0

@@ -4,9 +4,20 @@ evaluated.
 
 from __future__ import annotations
 
+from rewards.maths.expression.node import (
+    DEGREE,
+    HUNDRED,
+    MINUS_ONE,
+    ONE,
+    TWO,
+    Node,
+    call,
+    neg,
+    num,
+    sym,
+)
 from rewards.maths.limits import LimitError, Limits, NotMathError
-from rewards.maths.node import DEGREE, HUNDRED, MINUS_ONE, ONE, TWO, Node, call, neg, num, sym
-from rewards.maths.tokens import Token
+from rewards.maths.text.tokens import Token
 
 _END = Token("end", "")
 _FACTOR_CMDS = frozenset({"frac", "sqrt", "cbrt", "binom", "sum", "prod"})
@@ -257,7 +268,9 @@ class _Parser:
         return num(whole)
 
     def proper_fraction(self) -> Node | None:
-        """The fraction part of a mixed number, taken if it is there: positive integers, below one."""
+        """The fraction part of a mixed number, taken if it is there: positive integers,
+        below one.
+        """
         first, second, third = self.peek(), self.peek(1), self.peek(2)
         if first.kind == "cmd" and first.text == "frac":
             start = self.position
@@ -331,7 +344,9 @@ class _Parser:
         return sym(name)
 
     def combinations(self) -> Node | None:
-        r"""`C_{10}^3` and `C_n^k` as binomials, after the C; `C_1^2` is the square of a constant."""
+        r"""`C_{10}^3` and `C_n^k` as binomials, after the C; `C_1^2` is the square of a
+        constant.
+        """
         start = self.position
         try:
             self.take()
@@ -377,7 +392,7 @@ class _Parser:
         if token.kind == "run" and _runs_on(token.text):
             self.spell_out(token.text)  # m_pc^2
             token = self.take()
-        if token.kind in ("num", "sym", "word", "run"):
+        if token.kind in ("num", "sym", "word", "run") or token.text in ("min", "max"):
             return token.text
         raise NotMathError("subscript")
 

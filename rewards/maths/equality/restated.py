@@ -19,18 +19,19 @@ from functools import lru_cache
 from math import gcd, isqrt, log10
 from typing import Any
 
-from rewards.maths.answer import Answer, Assign, Scalar
-from rewards.maths.limits import IN_PROCESS, LimitError, Limits, NotMathError
-from rewards.maths.node import Node, variables, walk
-from rewards.maths.parser import parse_expression
-from rewards.maths.reader import read
-from rewards.maths.tokens import clean, tokenize
+from rewards.maths.answer.kinds import Answer, Assign, Scalar
+from rewards.maths.answer.reader import read
+from rewards.maths.expression.node import Node, variables, walk
+from rewards.maths.limits import IN_PROCESS, LimitError, Limits
 
 _PLAIN = re.compile(r"\s*[-+]?[\d,]*\.?\d+\s*%?\s*|\s*[A-Za-z]\s*", re.ASCII)
 _MARKS = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|quad|qquad|limits|[bB]igg?[lr]?)(?![A-Za-z])"
     r"|\\[,;:! ()\[\]]|[\s${}()\[\]]|\\(?:text|mathrm)(?![A-Za-z])"
 )
+_SHORT_FRACTION = re.compile(r"(\\[dt]?frac)\s*(\d)\s*\{?(\d)", re.ASCII)
+_LITERAL = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\}|,\\!)(?=\d{3})", re.ASCII)
 _WORD = re.compile(r"\\[A-Za-z]+|\d+(?:\.\d+)?|\.\d+|[A-Za-z]|.", re.DOTALL | re.ASCII)
 _SAME_SIGN = {
     r"\cdot": "*", r"\times": "*", r"\div": "/", r"\dfrac": r"\frac", r"\tfrac": r"\frac",
@@ -40,18 +41,14 @@ _SAME_SIGN = {
     r"\bar": r"\overline",
 }  # fmt: skip
 _OPERATOR = re.compile(
-    r"[-+*/^!%=<>|]|\\(?:[dtc]?frac|[dt]?binom|sqrt|overline|dot|bmod|pmod|sum|prod|int|lim|log|ln|exp|sin|cos|tan|cot"
-    r"|sec|csc|arc[a-z]+|lfloor|lceil|gcd|le|ge|det)(?![A-Za-z])"
+    r"[-+*/^!%=<>|:]|\\(?:[dtc]?frac|[dt]?binom|sqrt|overline|dot|bmod|pmod|sum|prod|int|lim|log|ln|exp|sin|cos|tan|cot"
+    r"|sec|csc|arc[a-z]+|lfloor|lceil|gcd|le|ge|det|times|cdot|div)(?![A-Za-z])"
 )
 _BETWEEN = re.compile(
-    r"[+*^=<>]|[\w)}]\s*-|\\(?:[dt]?binom|le|ge)", re.ASCII
+    r"[+*^=<>:]|[\w)}]\s*-|\\(?:[dt]?binom|le|ge)", re.ASCII
 )  # no sign of a number
 _REPEATING = re.compile(r"[\d.]\\(?:overline|bar|dot)|\d\.\d*\(\d+\)")
-_FORMULA = re.compile(
-    r"\$([^$]{1,400})\$|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]|([-+*/^().\d\s×÷·−]{3,400})",
-    re.DOTALL,
-)
-_MAX_FORMULAS = 60  # of one question that are read
+_MIXED = re.compile(r"(\d{1,9})\s?\\[dt]?frac\s?\{?(\d{1,9})\}?\s?\{?(\d{1,9})", re.ASCII)
 _MAX_QUESTION = 20_000  # characters
 _WRITTEN_OUT_DIGITS = 10  # nobody writes a longer power out
 _ONE = Fraction(1)
@@ -75,16 +72,17 @@ def restates(answer: str, gold: str, question: str, limits: Limits = IN_PROCESS)
     if any(_form(node) in forms for node in nodes):
         return False
     asked = _words(question)
-    sides = _sides(words)
+    # `m + n = 35` is no echo of "find m + n" and a 35 elsewhere
+    named = any(len(word) == 1 and word.isalpha() for word in words)
+    sides = [words] if named else _sides(words)
     if not all(_stands_in(side, asked) for side in sides):
-        return (
-            bool(nodes)
-            and all(_carries_over(node, question) for node in nodes if not variables(node))
-            and not any(variables(node) for node in nodes)
-        )
+        if not nodes or not gold_nodes or any(variables(node) for node in nodes):
+            return False
+        wants_value = is_worked_out(gold_nodes[0])
+        return wants_value and all(_carries_over(node, question) for node in nodes)
     if not nodes:
         return _BETWEEN.search(answer) is not None and not _is_named_value(words)
-    if len(sides) > 1:
+    if "=" in words:
         return not _is_named_value(words)
     if _REPEATING.search(answer):
         return True
@@ -142,6 +140,8 @@ def _is_power_kept(node: Node, *, strictly: bool) -> bool:
     base, exponent = node.args
     number, power = _rational(base), _rational(exponent)
     if number is None or power is None:
+        if power is not None and abs(power) != _ONE and (base.op != "sym" or base.value == "i"):
+            return False  # (1+\\sqrt2)^2, i^{2027}
         return is_worked_out(base, strictly=strictly)
     if strictly:
         return False
@@ -239,45 +239,25 @@ def _form(node: Node) -> Any:
 
 
 def _carries_over(node: Node, question: str) -> bool:
-    """Does a number leave an operation on two literals undone that the question has too, in any
-    order: `16+7*2` for `7*2+16`?
+    """Does a number leave a sum, product, quotient or power undone that takes numbers of the
+    question: `16+7*2` for `7*2+16`, `6*7` for "6 times 7"?
     """
-    left = _undone(node)
-    return bool(left & _undone_in(question)) and not is_worked_out(node)
-
-
-def _undone(node: Node) -> frozenset[Any]:
-    """Pairs of neighbouring literals with the operation between them."""
-    found = set()
-    for part in walk(node):
-        if part.op in ("add", "mul"):
-            numbers = [
-                value for arg in _flat(part, part.op) if (value := _rational(arg)) is not None
-            ]
-            numbers = [value for value in numbers if abs(value) != _ONE or part.op == "add"]
-            found |= {
-                (part.op, *sorted((numbers[i], numbers[k])))
-                for i in range(len(numbers))
-                for k in range(i + 1, len(numbers))
-            }
-    return frozenset(found)
+    operations = {part.op for part in walk(node)} - {"num", "sym"}
+    calls = {part.value for part in walk(node) if part.op == "call"}
+    if is_worked_out(node) or not operations or calls - {"mod", "root"}:
+        return False
+    literals = {part.value for part in walk(node) if part.op == "num"}
+    return not literals.isdisjoint(_literals(question))
 
 
 @lru_cache(maxsize=4096)
-def _undone_in(question: str) -> frozenset[Any]:
-    found: frozenset[Any] = frozenset()
-    for count, match in enumerate(_FORMULA.finditer(question)):
-        if count >= _MAX_FORMULAS:
-            break
-        text = next(group for group in match.groups() if group is not None).strip().strip(".=? ")
-        try:
-            tokens = tokenize(clean(text), IN_PROCESS)
-            while tokens and tokens[-1].text in ("=", "?", "."):
-                tokens.pop()
-            found |= _undone(parse_expression(tokens, IN_PROCESS)[0])
-        except (NotMathError, LimitError, RecursionError):
-            continue
-    return found
+def _literals(question: str) -> frozenset[Fraction]:
+    """The numbers of a question, and the sums of its mixed numbers."""
+    found = [Fraction(text) for text in _LITERAL.findall(_THOUSANDS.sub("", question))]
+    mixed = _MIXED.findall(question)
+    return frozenset(found) | {
+        int(whole) + Fraction(int(top), int(bottom)) for whole, top, bottom in mixed if int(bottom)
+    }
 
 
 _UNICODE_SIGNS = str.maketrans(
@@ -288,6 +268,7 @@ _UNICODE_SIGNS = str.maketrans(
 @lru_cache(maxsize=4096)
 def _words(text: str) -> tuple[str, ...]:
     """Numbers, letters, commands and signs in one spelling, without brackets and spacing."""
+    text = _SHORT_FRACTION.sub(r"\1 \2 \3", text)
     text = _MARKS.sub(" ", text.translate(_UNICODE_SIGNS).replace("**", "^"))
     found = [_SAME_SIGN.get(word, word) for word in _WORD.findall(text) if not word.isspace()]
     while found and found[-1] in ("=", "?", ".", ",", ";"):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Assign,
     Based,
@@ -21,13 +21,13 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.identity import INTEGER_LETTERS, constant_ratio, same_value
+from rewards.maths.answer.reader import is_point
+from rewards.maths.answer.reals import as_region, half_lines
+from rewards.maths.answer.units import compatible
+from rewards.maths.equality.regions import same_region
+from rewards.maths.expression.identity import INTEGER_LETTERS, constant_ratio, same_value
+from rewards.maths.expression.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
 from rewards.maths.limits import Budget
-from rewards.maths.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
-from rewards.maths.reader import is_point
-from rewards.maths.reals import as_region, half_lines
-from rewards.maths.regions import same_region
-from rewards.maths.units import compatible
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,7 @@ def _equal(left: Node, right: Node, c: Comparison) -> bool:
 
 
 def same_scalar(answer: Scalar, gold: Scalar, c: Comparison) -> bool:
+    """Are two values equal, units included?"""
     if not compatible(answer.unit, gold.unit):
         return False
     if not _equal(answer.node, gold.node, c):
@@ -413,10 +414,12 @@ def _is_zero(node: Node, c: Comparison) -> bool:
 
 
 def is_letter(text: str) -> bool:
+    """Is this a letter that labels a choice?"""
     return len(text) == 1 and "A" <= text <= "J"
 
 
 def is_choice(answer: Answer) -> bool:
+    """Is this answer the letter of a choice?"""
     return (
         isinstance(answer, Scalar) and answer.node.op == "sym" and is_letter(str(answer.node.value))
     )

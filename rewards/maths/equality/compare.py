@@ -8,31 +8,33 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Equation,
     Listing,
     Scalar,
     Words,
 )
-from rewards.maths.labels import renamed_parameter, values_within
+from rewards.maths.answer.phrases import number_set_at, takes_back
+from rewards.maths.answer.reader import read, read_tokens
+from rewards.maths.answer.units import SPACED_LETTERS, UNITS, Unit
+from rewards.maths.equality.labels import renamed_parameter, values_within
+from rewards.maths.equality.pairs import Comparison, is_choice, is_letter, same
+from rewards.maths.equality.readings import Pair, second_readings
+from rewards.maths.expression.node import Node, sym, variables, walk
 from rewards.maths.limits import Budget, LimitError, Limits
-from rewards.maths.node import Node, sym, variables, walk
-from rewards.maths.pairs import Comparison, is_choice, is_letter, same
-from rewards.maths.phrases import number_set_at, takes_back
-from rewards.maths.reader import read, read_tokens
-from rewards.maths.readings import Pair, second_readings
-from rewards.maths.stretches import Tokens, plain_text, strip
-from rewards.maths.tokens import ambiguous_commas
-from rewards.maths.units import SPACED_LETTERS, UNITS, Unit
+from rewards.maths.text.stretches import Tokens, plain_text, strip
+from rewards.maths.text.tokens import ambiguous_commas
 
 Choice = tuple[str, Tokens]  # a letter and the content beside it
 _COORDINATES = frozenset({"x", "y", "z", "r", "theta"})
 _OF_ONE_THING = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "abs"})
 _JUDGING_VERBS = frozenset({"is", "isn", "was", "wasn", "seems", "would", "might", "cannot"})
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _PROGRAMMING = re.compile(r"\b(?:np|numpy|math|cmath)\.(?=[a-z])")
 _SCIENTIFIC = re.compile(r"(\d+\.?\d*|\.\d+)[eE]([+-]?\d{1,4})(?![\w.])", re.ASCII)
 
@@ -60,11 +62,13 @@ def same_answer(answer: str, gold: str, rules: Rules, limits: Limits) -> bool:
         return bool(answer)
     if not rules.rel_tol and _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
         return int(answer) == int(gold)  # most answers; nothing else needs to be read
+    if not rules.rel_tol and _DECIMAL.fullmatch(answer) and _DECIMAL.fullmatch(gold):
+        return Fraction(answer) == Fraction(gold)
     if len(answer) > limits.max_chars or len(gold) > limits.max_chars:
         raise LimitError("chars")
     comparison = Comparison(Budget(limits), rules.rel_tol)
     read_answer, tokens = _read(answer, rules.programming, limits)
-    read_gold, gold_tokens = _read_gold(gold, rules.programming, limits)
+    read_gold, gold_tokens = _read(gold, rules.programming, limits)
     if _in_other_domains(tokens, gold_tokens):
         return False
     if plain_text(tokens) == plain_text(gold_tokens) != "":
@@ -140,18 +144,12 @@ def _marks_removed(tokens: Tokens) -> Tokens:
     return [token for token in tokens if not (token.kind == "op" and token.text in '."')]
 
 
-def _read(
-    text: str, programming: bool, limits: Limits, *, comma_lists: bool = False
-) -> tuple[Answer, Tokens]:
+@lru_cache(maxsize=16_384)
+def _read(text: str, programming: bool, limits: Limits) -> tuple[Answer, Tokens]:
+    """Golds repeat over the samples of a group, and so do most answers."""
     if programming:
         text = _SCIENTIFIC.sub(r"(\1*10^{\2})", _PROGRAMMING.sub("", text))
-    return read(text, limits, comma_lists=comma_lists)
-
-
-@lru_cache(maxsize=8192)
-def _read_gold(text: str, programming: bool, limits: Limits) -> tuple[Answer, Tokens]:
-    """Golds repeat over the samples of a group."""
-    return _read(text, programming, limits)
+    return read(text, limits)
 
 
 def _same_otherwise(

@@ -12,7 +12,7 @@ from typing import Any
 
 import mpmath
 
-from rewards.maths.functions import (
+from rewards.maths.expression.functions import (
     EXACT,
     MAX_EXPONENT,
     Value,
@@ -23,8 +23,8 @@ from rewards.maths.functions import (
     integer,
     transcendental,
 )
+from rewards.maths.expression.node import Node
 from rewards.maths.limits import Budget, LimitError, UndefinedError
-from rewards.maths.node import Node
 
 _MPMATH_ERRORS = (
     ValueError,

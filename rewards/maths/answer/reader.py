@@ -4,7 +4,7 @@ expression parser.
 
 from __future__ import annotations
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Assign,
     Inequality,
@@ -15,11 +15,9 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.leaves import MAX_ITEMS
-from rewards.maths.limits import LimitError, Limits, NotMathError
-from rewards.maths.measures import with_commas
-from rewards.maths.node import neg, num, sym, variables
-from rewards.maths.phrases import (
+from rewards.maths.answer.leaves import MAX_ITEMS
+from rewards.maths.answer.measures import with_commas
+from rewards.maths.answer.phrases import (
     DOMAINS,
     LABELS,
     RELATIONS,
@@ -34,7 +32,7 @@ from rewards.maths.phrases import (
     without_quantifier,
     without_transpose,
 )
-from rewards.maths.reals import (
+from rewards.maths.answer.reals import (
     EVERYTHING,
     as_region,
     integers_in,
@@ -44,8 +42,11 @@ from rewards.maths.reals import (
     whole_ends,
     without,
 )
-from rewards.maths.relations import ORDER, Relations
-from rewards.maths.stretches import (
+from rewards.maths.answer.relations import ORDER, Relations
+from rewards.maths.answer.units import NUMBER_WORDS
+from rewards.maths.expression.node import neg, num, sym, variables
+from rewards.maths.limits import LimitError, Limits, NotMathError
+from rewards.maths.text.stretches import (
     Tokens,
     closing,
     is_tuple,
@@ -55,9 +56,8 @@ from rewards.maths.stretches import (
     top_level,
     usual_brackets,
 )
-from rewards.maths.symbols import WORDS
-from rewards.maths.tokens import Token, clean, tokenize
-from rewards.maths.units import NUMBER_WORDS
+from rewards.maths.text.symbols import WORDS
+from rewards.maths.text.tokens import Token, clean, tokenize
 
 _CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
 _EMPTY = frozenset(
@@ -98,7 +98,9 @@ def read_tokens(tokens: Tokens, limits: Limits) -> Answer:
 
 
 def is_set_of_numbers(text: str, limits: Limits) -> bool:
-    """Is the text read as a set of numbers, as `all real numbers except 3` and `no solutions` are?"""
+    """Is the text read as a set of numbers, as `all real numbers except 3` and `no
+    solutions` are?
+    """
     try:
         answer, _ = read(text, limits)
     except LimitError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Assign,
     Congruence,
@@ -12,13 +12,13 @@ from rewards.maths.answer import (
     Region,
     Scalar,
 )
-from rewards.maths.leaves import Leaves
+from rewards.maths.answer.leaves import Leaves
+from rewards.maths.answer.phrases import RELATIONS, split_modulus, takes_back
+from rewards.maths.answer.reals import EVERYTHING, interval, solved, without
+from rewards.maths.expression.node import Node, neg, signs, sym, variables
+from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import NotMathError
-from rewards.maths.node import Node, neg, signs, sym, variables
-from rewards.maths.parser import parse_expression
-from rewards.maths.phrases import RELATIONS, split_modulus, takes_back
-from rewards.maths.reals import EVERYTHING, interval, solved, without
-from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip
+from rewards.maths.text.stretches import Tokens, closing, plain_text, split_at, strip
 
 ORDER = frozenset({"<", ">", "<=", ">="})
 
@@ -27,6 +27,7 @@ class Relations(Leaves):
     """Two or more sides, and what stands between them."""
 
     def relation(self, tokens: Tokens, level: list[int]) -> Answer:
+        """An equation, an inequality or a chain of them."""
         cuts = [i for i in level if tokens[i].kind == "op" and tokens[i].text in RELATIONS]
         signs_found = [tokens[i].text for i in cuts]
         parts = split_at(tokens, cuts)
@@ -90,7 +91,9 @@ class Relations(Leaves):
         return Equation(left.node, right.node, right.unit or left.unit)
 
     def chain(self, parts: list[Tokens]) -> Answer:
-        """`2/4 = 1/2`: the last, provided the others are equal to it (checked when it is compared)."""
+        """`2/4 = 1/2`: the last, provided the others are equal to it (checked when it is
+        compared).
+        """
         scalars = [self.scalar(part) for part in parts]
         last = scalars[-1]
         units = [scalar.unit for scalar in scalars if scalar.unit is not None]
@@ -176,6 +179,7 @@ class Relations(Leaves):
         return Listing(tuple(Inequality(a, b, c) for a, b, c in pairs))
 
     def unequal(self, parts: list[Tokens]) -> Answer:
+        """All numbers but some, from `x != a`."""
         for variable, other in ((0, 1), (1, 0)):
             if self.name(parts[variable])[0] and not variables(self.end(parts[other])):
                 points = tuple(Scalar(node) for node in signs(self.end(parts[other])))

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from rewards.maths.answer import Answer, Assign, Inequality, Listing, Piece, Region, Scalar, Tuple
-from rewards.maths.identity import sign
+from rewards.maths.answer.kinds import (
+    Answer,
+    Assign,
+    Inequality,
+    Listing,
+    Piece,
+    Region,
+    Scalar,
+    Tuple,
+)
+from rewards.maths.expression.identity import sign
+from rewards.maths.expression.node import MINUS_ONE, TWO, Node, call, neg, num, sym, variables
+from rewards.maths.expression.numeric import Evaluator
 from rewards.maths.limits import Budget, NotMathError, UndefinedError
-from rewards.maths.node import MINUS_ONE, TWO, Node, call, neg, num, sym, variables
-from rewards.maths.numeric import Evaluator
 
 _MAX_INTEGERS, _MAX_PIECES = 100, 400
 EVERYTHING = Region((Piece(None, False, None, False),))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rewards.maths.answer.units import CURRENCIES, MAGNITUDES, UNITS, Unit, is_unit, unit_of
 from rewards.maths.limits import NotMathError
-from rewards.maths.stretches import Tokens, closing
-from rewards.maths.tokens import Token
-from rewards.maths.units import CURRENCIES, MAGNITUDES, UNITS, Unit, is_unit, unit_of
+from rewards.maths.text.stretches import Tokens, closing
+from rewards.maths.text.tokens import Token
 
 _ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
 _PREFIXES = frozenset({("sym", "mu"), ("word", "k"), ("word", "M")})

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import re
 
-from rewards.maths.doubts import ALTERNATIVES, DENIALS, HEDGES
+from rewards.maths.answer.units import NUMBER_WORDS
 from rewards.maths.limits import NotMathError
-from rewards.maths.stretches import Tokens, closing, is_tuple, opening, plain_text, top_level
-from rewards.maths.tokens import Token
-from rewards.maths.units import NUMBER_WORDS
+from rewards.maths.text.doubts import ALTERNATIVES, DENIALS, HEDGES
+from rewards.maths.text.stretches import Tokens, closing, is_tuple, opening, plain_text, top_level
+from rewards.maths.text.tokens import Token
 
 DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
 _PLAIN_DOMAINS = {"Z": "ZZ", "N": "NN", "Q": "QQ", "R": "RR"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from rewards.maths.limits import NotMathError
-from rewards.maths.tokens import Token
+from rewards.maths.text.tokens import Token
 
 Tokens = list[Token]
 

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.maths.functions import Value
+from rewards.maths.expression.functions import Value
+from rewards.maths.expression.node import Node, num, variables, walk
+from rewards.maths.expression.numeric import Evaluator
 from rewards.maths.limits import Budget, LimitError, UndefinedError
-from rewards.maths.node import Node, num, variables, walk
-from rewards.maths.numeric import Evaluator
 
 _DIGITS = 30
 _POINTS_NEEDED, _POINTS_TRIED = 4, 16
@@ -235,7 +235,8 @@ def _near(name: str, landmark: Fraction, attempt: int, integers: bool) -> Fracti
     size = landmark * _AROUND_LANDMARK[attempt]
     if integers:
         return Fraction(max(1, round(abs(size)) + generator.randint(-1, 2)))
-    return size + Fraction(generator.randint(1, 1_009), 1_009) * (-1) ** attempt
+    sign = -1 if attempt % 2 else 1
+    return size + sign * Fraction(generator.randint(1, 1_009), 1_009)
 
 
 def points(names: frozenset[str], whole: frozenset[str]) -> Iterator[dict[str, Fraction]]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import NamedTuple
 
-from rewards.maths.answer import Answer, Assign, Listing, Scalar
+from rewards.maths.answer.kinds import Answer, Assign, Congruence, Scalar
+from rewards.maths.answer.phrases import takes_back
+from rewards.maths.answer.reader import read, read_tokens
+from rewards.maths.answer.units import Unit
+from rewards.maths.expression.node import substitute, sym, variables
+from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import Budget, NotMathError
-from rewards.maths.node import substitute, sym, variables
-from rewards.maths.parser import parse_expression
-from rewards.maths.phrases import takes_back
-from rewards.maths.reader import read, read_tokens
-from rewards.maths.stretches import Tokens
-from rewards.maths.tokens import Token
-from rewards.maths.units import Unit
+from rewards.maths.text.stretches import Tokens
+from rewards.maths.text.tokens import Token
 
 
 class Pair(NamedTuple):
@@ -145,22 +146,27 @@ def _unit_powers(tokens: Tokens) -> dict[str, int]:
 @_reading
 def _bare_units(pair: Pair) -> Readings:
     """`5 N`, `9.8 m/s^2`: letters after a number as its unit."""
-    if not isinstance(pair.answer, Scalar | Listing) and not isinstance(
-        pair.gold, Scalar | Listing
-    ):
-        if not (
-            _bare_quantity(pair.answer_tokens, pair.budget)
-            or _bare_quantity(pair.gold_tokens, pair.budget)
-        ):
-            return
     ours = _bare_quantity(pair.answer_tokens, pair.budget)
     golds = _bare_quantity(pair.gold_tokens, pair.budget)
     if ours and golds:
         yield ours, golds
-    elif ours and isinstance(pair.gold, Scalar) and not variables(pair.gold.node):
-        yield ours, pair.gold
-    elif golds and isinstance(pair.answer, Scalar) and not variables(pair.answer.node):
-        yield pair.answer, golds
+        return
+    quantity = ours or golds
+    other = _value(pair.gold if ours else pair.answer)
+    if quantity is None or not isinstance(other, Scalar) or variables(other.node):
+        return
+    if other.unit is None and quantity.unit is not None and _is_scaled(quantity.unit):
+        return  # 5 kN is not 5
+    yield quantity, other
+
+
+def _value(answer: Answer) -> Answer:
+    return answer.value if isinstance(answer, Assign) else answer
+
+
+def _is_scaled(unit: Unit) -> bool:
+    """With a prefix that changes the number; electronvolts are usual in all sizes."""
+    return any("-" in name and not name.endswith("electronvolt") for name, _ in unit.known)
 
 
 @_reading
@@ -236,6 +242,10 @@ def _with_primes(tokens: Tokens) -> Tokens:
 def _derivatives(pair: Pair) -> Readings:
     r"""`x'` for `\dot x` and `\frac{dx}{dt}`, unless both sides say by what they derive."""
     texts = (pair.answer_tokens, pair.gold_tokens)
+    if not any(
+        "dot(" in t.text or "/" in t.text for tokens in texts for t in tokens if t.kind == "sym"
+    ):
+        return
     said = [any(_LEIBNIZ.fullmatch(token.text) for token in tokens) for tokens in texts]
     ours, golds = (_with_primes(tokens) for tokens in texts)
     if all(said) or (ours == texts[0] and golds == texts[1]):
@@ -259,7 +269,42 @@ def _decimal_commas(pair: Pair) -> Readings:
 
 
 _BINDING = frozenset(
-    ["for", "some", "any", "all", "every", "each", "where", "with", "is", "are", "be", "being", "a", "an", "the", "and", "integer", "integers", "real", "reals", "number", "numbers", "constant", "constants", "arbitrary", "in", "n", "k", "m", "positive", "nonnegative", "non", "negative", "natural"]
+    [
+        "for",
+        "some",
+        "any",
+        "all",
+        "every",
+        "each",
+        "where",
+        "with",
+        "is",
+        "are",
+        "be",
+        "being",
+        "a",
+        "an",
+        "the",
+        "and",
+        "integer",
+        "integers",
+        "real",
+        "reals",
+        "number",
+        "numbers",
+        "constant",
+        "constants",
+        "arbitrary",
+        "in",
+        "n",
+        "k",
+        "m",
+        "positive",
+        "nonnegative",
+        "non",
+        "negative",
+        "natural",
+    ]
 )
 _BINDERS = frozenset({"for", "where", "with", "("})
 
@@ -299,6 +344,36 @@ def _bound_letters(pair: Pair) -> Readings:
     ):
         return
     if len(ours) < len(pair.answer_tokens):
-        yield read_tokens(ours, limits), pair.gold
+        answer, gold = read_tokens(ours, limits), pair.gold
     else:
-        yield pair.answer, read_tokens(golds, limits)
+        answer, gold = pair.answer, read_tokens(golds, limits)
+    yield answer, gold
+    left, right = _value(answer), _value(gold)
+    if isinstance(left, Scalar) and isinstance(right, Scalar):
+        names, golds_names = variables(left.node), variables(right.node)
+        free, gold_free = names - golds_names, golds_names - names
+        if len(free) == len(gold_free) == 1 and free | gold_free <= _INTEGER_NAMES:
+            renamed = substitute(left.node, {min(free): sym(min(gold_free))})
+            yield Scalar(renamed, left.unit), right
+
+
+_INTEGER_NAMES = frozenset("klmnNt")
+
+
+@_reading
+def _least_residues(pair: Pair) -> Readings:
+    r"""`2^{10} \equiv 4 \pmod 5` as the remainder 4."""
+    for side, other, turned in ((pair.answer, pair.gold, False), (pair.gold, pair.answer, True)):
+        if not isinstance(side, Congruence) or not isinstance(other, Scalar):
+            continue
+        if len(side.residues) != 1 or not isinstance(side.residues[0], Scalar):
+            continue
+        if re.search("[a-z]", side.name) or turned:
+            continue
+        residue, modulus = side.residues[0].node.value, side.modulus.value
+        if (
+            isinstance(residue, Fraction)
+            and isinstance(modulus, Fraction)
+            and 0 <= residue < modulus
+        ):
+            yield side.residues[0], other

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Assign,
     Based,
@@ -23,14 +23,14 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.identity import same_value
+from rewards.maths.answer.phrases import RELATIONS, domain_of, takes_back
+from rewards.maths.answer.reader import read_tokens
+from rewards.maths.equality.vectors import components, plain_basis
+from rewards.maths.expression.identity import same_value
+from rewards.maths.expression.node import MINUS_ONE, Node, variables, walk
+from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import Budget, LimitError, NotMathError
-from rewards.maths.node import MINUS_ONE, Node, variables, walk
-from rewards.maths.parser import parse_expression
-from rewards.maths.phrases import RELATIONS, domain_of, takes_back
-from rewards.maths.reader import read_tokens
-from rewards.maths.stretches import Tokens, is_tuple, split_at, strip, top_level
-from rewards.maths.vectors import components, plain_basis
+from rewards.maths.text.stretches import Tokens, is_tuple, split_at, strip, top_level
 
 _VERBS = frozenset({"is", "are", "equals", "was"})
 _COMMANDS = frozenset(
@@ -45,7 +45,9 @@ _SEPARATORS = frozenset({",", ";", "row", "and", "or", "land", "lor", "?"})
 def values_within(
     tokens: Tokens, answer: Answer, other: Answer, budget: Budget
 ) -> Iterator[Answer]:
-    """What an answer may state, if not what it is as a whole; `other` is what it is compared with."""
+    """What an answer may state, if not what it is as a whole; `other` is what it is
+    compared with.
+    """
     try:
         level = top_level(tokens)
     except NotMathError:

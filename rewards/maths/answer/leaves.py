@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 
-from rewards.maths.answer import (
+from rewards.maths.answer.kinds import (
     Answer,
     Assign,
     Based,
@@ -20,11 +20,8 @@ from rewards.maths.answer import (
     Tuple,
     Words,
 )
-from rewards.maths.limits import Budget, Limits, NotMathError
-from rewards.maths.measures import split_unit
-from rewards.maths.node import Node, neg, num, signs, sym
-from rewards.maths.parser import parse_expression
-from rewards.maths.phrases import (
+from rewards.maths.answer.measures import split_unit
+from rewards.maths.answer.phrases import (
     RELATIONS,
     half_of_day,
     hour_of_day,
@@ -32,10 +29,13 @@ from rewards.maths.phrases import (
     split_modulus,
     takes_back,
 )
-from rewards.maths.reals import EVERYTHING, interval
-from rewards.maths.stretches import Tokens, closing, plain_text, split_at, strip, top_level
-from rewards.maths.tokens import Token
-from rewards.maths.units import NUMBER_WORDS, Unit
+from rewards.maths.answer.reals import EVERYTHING, interval
+from rewards.maths.answer.units import NUMBER_WORDS, Unit
+from rewards.maths.expression.node import Node, neg, num, signs, sym
+from rewards.maths.expression.parser import parse_expression
+from rewards.maths.limits import Budget, Limits, NotMathError
+from rewards.maths.text.stretches import Tokens, closing, plain_text, split_at, strip, top_level
+from rewards.maths.text.tokens import Token
 
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
 _ROWS_ONLY = frozenset({"cases", "aligned", "align", "gathered", "split", "rcases"})
@@ -74,6 +74,7 @@ class Leaves(ABC):
             return Words(plain_text(tokens))
 
     def scalar(self, tokens: Tokens) -> Scalar:
+        """One value with its unit."""
         tokens, unit, factor = split_unit(strip(tokens))
         node, degrees = parse_expression(tokens, self.limits)
         if factor != 1:
@@ -83,6 +84,7 @@ class Leaves(ABC):
         return Scalar(node, unit)
 
     def end(self, tokens: Tokens) -> Node:
+        """One end of an interval or relation: a value without its unit."""
         return self.scalar(tokens).node
 
     def values(self, tokens: Tokens) -> Answer:
@@ -103,6 +105,7 @@ class Leaves(ABC):
         return Congruence("", (self.answer(residues),), self.end(modulus)) if modulus else None
 
     def ratio(self, tokens: Tokens) -> Answer:
+        """Parts of a ratio, such as `2:3` or `2 to 3`."""
         cuts = [
             i
             for i in top_level(tokens)
@@ -157,7 +160,9 @@ class Leaves(ABC):
             raise NotMathError("digit") from None
 
     def matrices(self, tokens: Tokens) -> Answer | None:
-        """A multiple of a matrix, or a sum of such: a line is a point and multiples of a direction."""
+        """A multiple of a matrix, or a sum of such: a line is a point and multiples of a
+        direction.
+        """
         if not any(token.kind == "cmd" and token.text == "begin" for token in tokens):
             return None
         cuts = [i for i in top_level(tokens) if tokens[i].kind == "op" and tokens[i].text in "+-"]
@@ -174,6 +179,7 @@ class Leaves(ABC):
         return total
 
     def scaled_matrix(self, tokens: Tokens) -> Matrix:
+        """A matrix with a factor before or behind it."""
         begin = next(
             (
                 i
@@ -193,6 +199,7 @@ class Leaves(ABC):
         return _scaled(self.end(front), matrix) if front else matrix
 
     def environment(self, tokens: Tokens) -> Answer:
+        """What stands between `\\begin` and `\\end`: a matrix or cases."""
         kind, end = tokens[1].text, closing(tokens, 0)
         if end is None or end != len(tokens) - 2:
             raise NotMathError("environment")
@@ -232,6 +239,7 @@ class Leaves(ABC):
         return pairs
 
     def rows(self, inner: Tokens) -> tuple[tuple[Node, ...], ...]:
+        """Rows of a matrix, all of one length."""
         level = top_level(inner)
         lines = split_at(inner, [i for i in level if inner[i].text == "row"])
         rows = []

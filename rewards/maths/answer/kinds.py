@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rewards.maths.node import Node
-from rewards.maths.units import Unit
+from rewards.maths.answer.units import Unit
+from rewards.maths.expression.node import Node
 
 
 class Scalar(NamedTuple):

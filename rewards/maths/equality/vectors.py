@@ -4,9 +4,9 @@ no number.
 
 from __future__ import annotations
 
-from rewards.maths.identity import same_value
+from rewards.maths.expression.identity import same_value
+from rewards.maths.expression.node import Node, num, substitute, sym, walk
 from rewards.maths.limits import Budget
-from rewards.maths.node import Node, num, substitute, sym, walk
 
 _BASIS = ("i", "j", "k")
 _HATS = {f"hat({letter})": sym(letter) for letter in _BASIS}

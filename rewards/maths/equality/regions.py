@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewards.maths.answer import Piece, Region
-from rewards.maths.identity import same_value
+from rewards.maths.answer.kinds import Piece, Region
+from rewards.maths.expression.identity import same_value
+from rewards.maths.expression.node import Node, variables
+from rewards.maths.expression.numeric import Evaluator
 from rewards.maths.limits import Budget, UndefinedError
-from rewards.maths.node import Node, variables
-from rewards.maths.numeric import Evaluator
 
 _DIGITS = 60
 _INFINITY = float("inf")

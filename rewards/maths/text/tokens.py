@@ -9,8 +9,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from rewards.maths.limits import LimitError, Limits
-from rewards.maths.notation import derivative_at, group_at, usual_notation
-from rewards.maths.symbols import (
+from rewards.maths.text.notation import derivative_at, group_at, usual_notation
+from rewards.maths.text.symbols import (
     ACCENTS,
     BOARD,
     CLOSERS,
@@ -79,6 +79,7 @@ _PAIRS = {
     "<=": "<=", ">=": ">=", "!=": "!=", "==": "=", "**": "^", "->": "to", "<>": "!=", "=<": "<=", r"\%": "%",
     r"\$": "$", "\\\\": "row", r"\&": "&", r"\|": "|", r"\_": "_", r"\#": "#", r"\=": "=",
 }  # fmt: skip
+_FACTORIAL_IS = re.compile(r"(?<=\d)!=", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"(?<=\b0)\{,\}(?=\d)|(?<=\d)\{,\}(?=\d{1,2}(?!\d|\{,\}))", re.ASCII)
 _CIRCLED = re.compile("[①-⑳]")
 _BETWEEN_CIRCLED = re.compile(r"[①-⑳\s,，、;；和与及{}$]|\\text|and")
@@ -115,6 +116,8 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
         text = _from_unicode(text)
     if "\\\\" in text and r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
+    if "!=" in text:
+        text = _FACTORIAL_IS.sub("! =", text)
     text = usual_notation(text)
     if "\\" in text:
         text = text.replace(

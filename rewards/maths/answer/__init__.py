@@ -1,0 +1,1 @@
+"""From tokens to the kinds of answer: lists, sets, intervals, relations, quantities."""

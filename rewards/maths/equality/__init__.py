@@ -1,0 +1,1 @@
+"""Whether two answers are the same, and what else a text may mean."""
