@@ -77,10 +77,11 @@ def try_fault(tree: Path, fault: Fault) -> Outcome:
         return Outcome(fault, "killed", time.monotonic() - start, "timeout")
     finally:
         file.write_text(sound, encoding="utf-8")
-    # 1: a test failed. 2: a test file could not be imported. More: pytest itself could not run.
-    verdict = {0: "survived", 1: "killed", 2: "killed"}.get(done.returncode, "error")
-    detail = "" if verdict == "killed" else done.stdout[-600:] + done.stderr[-300:]
-    return Outcome(fault, verdict, time.monotonic() - start, detail if verdict == "error" else "")
+    # 1: a test failed. Anything else says nothing of the tests: 2 is a file that could not be
+    # imported, 4 a test that does not exist, 5 no test at all. Then the list is at fault.
+    verdict = {0: "survived", 1: "killed"}.get(done.returncode, "error")
+    told = f"pytest ended with {done.returncode}: {done.stdout[-600:]}{done.stderr[-300:]}"
+    return Outcome(fault, verdict, time.monotonic() - start, told if verdict == "error" else "")
 
 
 def copy_tree(target: Path) -> Path:

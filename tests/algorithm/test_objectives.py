@@ -174,10 +174,12 @@ def test_the_gradient_of_kl_pulls_towards_the_reference():
 
 
 def test_clip_widths_are_not_interchangeable():
-    ratio, advantage, weight = torch.tensor([1.25, 0.75]), torch.tensor([1.0, -1.0]), torch.ones(2)
+    ratio, advantage = torch.tensor([1.25, 0.75]), torch.tensor([1.0, -1.0])
+    # With equal weights the two differences would cancel: -1.25 + 0.9 = -1.1 + 0.75.
+    weight = torch.tensor([1.0, 2.0])
     out = policy_loss(ratio.log(), torch.zeros(2), advantage, weight, clip_low=0.1, clip_high=0.3)
     # 1.25 lies below 1.3 and stays; 0.75 lies below 0.9 and is held there
-    assert out.loss.item() == pytest.approx(-1.25 + 0.9)
+    assert out.loss.item() == pytest.approx(-1.25 + 2 * 0.9)
 
 
 def test_an_unknown_objective_names_the_nearest():

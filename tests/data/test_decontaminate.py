@@ -103,6 +103,17 @@ def test_an_evaluation_problem_inside_a_longer_text_is_found() -> None:
     assert match_of(longer.replace("5 guests", "6 guests"), evaluation) is None
 
 
+def test_a_long_overlap_with_another_number_is_another_problem() -> None:
+    words = "a baker fills every tray of his oven with the same loaves and sells all of them on"
+    evaluation = f"{words} the market before noon so how many trays are left of 6"
+    # 30 words, 23 n-grams of 8 words: another last word changes one of them, 22 are shared
+    before, after = "You tutor a class. One exercise is this.", "Explain all of your steps."
+    assert match_of(f"{before} {evaluation} {after}", evaluation) == ("ngram_overlap", 1.0)
+    other = evaluation.replace("6", "9")
+    assert match_of(f"{before} {other} {after}", evaluation) is None
+    assert match_of(f"{before} {other} 6 {after}", evaluation) == ("ngram_overlap", 22 / 23)
+
+
 def test_a_common_opening_is_no_overlap() -> None:
     opening = "Find the number of ordered pairs of positive integers (m, n) such that"
     assert (

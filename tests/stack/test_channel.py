@@ -26,7 +26,7 @@ def stack():
 
 
 def requests(count, length=90):
-    """Prompts of several KV blocks (16 tokens each), the same for all."""
+    """Requests with the same prompt and seeds of their own."""
     prompt = [random.Random(5).randrange(2, 300) for _ in range(length)]
     return [SampleRequest(i, prompt, 100 + i) for i in range(count)]
 
@@ -62,12 +62,13 @@ def test_a_prompt_of_several_kv_blocks_is_computed_anew_under_new_weights(stack)
     """With blocks of the old weights in the cache the samples would be those of a policy that never
     was.
     """
-    run(stack, requests(4))  # fills the prefix cache
+    chosen = requests(4, length=400)  # three whole blocks: vLLM's have 128 tokens on CPU
+    run(stack, chosen)  # fills the prefix cache
     move(stack, 7)
     stack.learner.push_weights(20)
-    cached = run(stack, requests(4))
+    cached = run(stack, chosen)
     samples = [
-        TrainSample.from_tokens(requests(1)[0].prompt_token_ids, r.token_ids, r.logprobs)
+        TrainSample.from_tokens(chosen[0].prompt_token_ids, r.token_ids, r.logprobs)
         for _, r in sorted(cached.items())
     ]
     ours = stack.learner.logprobs(samples, 1.0)

@@ -1,0 +1,74 @@
+"""What the loop makes of groups and recipes before anything reaches the learner."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from data.types import Problem
+from grpo.common.errors import UnhealthyError
+from grpo.config import load_config
+from grpo.state import TrainState
+from grpo.trainer import check_health, make_samples, step_settings, token_advantages
+from grpo.types import Group, Prompt, Response, ScoredGroup
+from rewards import Score
+
+PROMPT = Prompt(Problem(id="p", question="1+1", answer="2", source="s"), "1+1", [1, 2, 3])
+
+
+def group(*responses: Response, token_scores: list[float] | None = None) -> ScoredGroup:
+    return ScoredGroup(
+        Group(PROMPT, list(responses)), [Score(1.0, {}, token_scores) for _ in responses]
+    )
+
+
+def response(version: int, spans: tuple[tuple[int, int, int], ...] = ()) -> Response:
+    return Response(0, [4, 5], "text", [-0.1, -0.2], "stop", version, 7, spans)
+
+
+def test_samples_of_the_weights_of_this_step_are_taken_group_by_group():
+    samples = make_samples([group(response(3), response(3)), group(response(3))], 3)
+    assert [sample.token_ids_T.tolist() for sample in samples] == [[1, 2, 3, 4, 5]] * 3
+
+
+@pytest.mark.parametrize("strange", [response(2), response(4), response(3, ((0, 1, 2), (1, 2, 3)))])
+def test_one_token_of_other_weights_is_refused(strange: Response):
+    with pytest.raises(ValueError, match="on-policy training cannot use it"):
+        make_samples([group(response(3)), group(strange)], 3)
+
+
+def test_token_scores_come_on_top_of_what_the_whole_response_earned():
+    scored = [group(response(0)), group(response(0), token_scores=[0.0, -0.25])]
+    plain, per_token = token_advantages([[1.5], [0.5]], scored, make_samples(scored, 0))
+    assert plain == 1.5
+    assert np.asarray(per_token).tolist() == [0.0, 0.0, 0.0, 0.5, 0.25]  # the prompt has none
+
+
+def test_the_learner_is_told_what_the_recipe_says_of_a_step():
+    config = load_config(
+        "tiny",
+        [
+            "optimizer={lr: 2.0e-3, schedule: linear, warmup_steps: 4}",
+            "algorithm={clip_low: 0.1, clip_high: 0.3, kl_coef: 0.05, entropy_coef: 0.01}",
+            "sampling={temperature: 0.7, max_response_tokens: 37}",
+        ],
+    )
+    settings = step_settings(config, 0)
+    assert settings.lr == pytest.approx(2.0e-3 / 4)  # the first of four steps of warm-up
+    assert (settings.clip_low, settings.clip_high) == (0.1, 0.3)
+    assert (settings.kl_coef, settings.entropy_coef) == (0.05, 0.01)
+    assert settings.temperature == 0.7
+    assert settings.aggregation_constant == 37  # the longest response, in tokens
+
+
+def test_steps_that_are_not_finite_end_the_run_only_in_a_row():
+    config = load_config("tiny", ["health.max_bad_steps=2"])
+    # Neither the data nor the learner has a say in this.
+    state = TrainState(stream=None, learner=None)  # type: ignore[arg-type]
+    for loss in (math.nan, 0.5, math.inf):
+        check_health(config, {"loss": loss}, state)
+    assert state.bad_steps == 1
+    with pytest.raises(UnhealthyError, match="grad_norm=inf; that is bad step 2 in a row"):
+        check_health(config, {"loss": 0.1, "grad_norm": math.inf}, state)
