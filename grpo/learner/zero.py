@@ -37,7 +37,7 @@ class ZeroSettings:
             "gradient_accumulation_steps": 1,
             "gradient_clipping": self.max_grad_norm,
             "bf16": {"enabled": self.dtype is torch.bfloat16},
-            # The default is the model's type: sums of many micro-batches in bf16 are 3% off.
+            # The default is the model's type, and sums of many micro-batches in bf16 lose digits.
             "communication_data_type": "fp32",
             "data_types": {"grad_accum_dtype": "fp32"},
             "zero_optimization": {
