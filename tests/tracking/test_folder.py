@@ -18,6 +18,8 @@ from tests.tracking.conftest import ROOT
 # A run that takes its folder, writes what its second argument names, and waits to be stopped.
 RUN = """
 import signal, sys
+# A job in the background starts with SIGINT ignored, and hands that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from grpo.common.command_line import run
 from grpo.common.files import append_line
