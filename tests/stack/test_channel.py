@@ -5,6 +5,7 @@ there is room.
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -137,3 +138,12 @@ def test_measuring_first_changes_nothing_in_the_update(stack):
     assert stack.learner.optimise(advantages, settings) == first
     assert len(measured) == 16
     assert all(abs(m.mismatch) < 1e-5 and m.kl is None for m in measured)
+
+
+def test_a_request_that_fails_ends_the_wait_with_its_error(stack):
+    """The last test of this stack. An engine that dies must end a run at once, not after a deadline."""
+    too_long = [SampleRequest(0, [5] * 600, 1)]  # the context has 512 tokens
+    start = time.monotonic()
+    with pytest.raises(Exception, match="512"):
+        run(stack, too_long)
+    assert time.monotonic() - start < 20

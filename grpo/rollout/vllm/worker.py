@@ -74,7 +74,6 @@ class RolloutWorker:
         self._ids: dict[int, str] = {}
         self._finished: list[Response] = []
         self._aborted: dict[int, Response] = {}
-        self._news = asyncio.Event()
 
     async def start(self) -> None:
         """Load the model. Separate from construction, because the engine belongs to the running
@@ -113,13 +112,14 @@ class RolloutWorker:
             Exception: whatever a request failed with.
         """
         if not self._finished and self._tasks:
-            self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), wait_seconds)
-            except TimeoutError:
+            # A request that fails is done too. Its error must end the wait.
+            tasks = {*self._tasks.values()}
+            done, _ = await asyncio.wait(
+                tasks, timeout=wait_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
                 return []
         if self._tasks:
-            self._news.clear()
             await asyncio.wait({*self._tasks.values()}, timeout=FLUSH_SECONDS)
         for key, task in list(self._tasks.items()):
             if task.done():
@@ -179,7 +179,6 @@ class RolloutWorker:
             self._aborted[request.key] = response
         else:
             self._finished.append(response)
-            self._news.set()
 
     async def prompt_logprobs(
         self, token_ids: Sequence[int], temperature: float = 1.0
