@@ -27,6 +27,7 @@ from grpo.types import (
     StepSettings,
     TrainSample,
 )
+from grpo.weights.wire import EngineCalls
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ class LocalRollouts:
         self._thread.join(10)
 
 
-class LocalClient:
+class LocalClient(EngineCalls):
     """vLLM's weight-transfer calls to the engine of this process."""
 
     def __init__(self, rollouts: LocalRollouts, timeout_seconds: float) -> None:
@@ -111,33 +112,10 @@ class LocalClient:
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Meet the sender."""
-        self._call("init_weight_transfer_engine", init_info)
+        self.call("init_weight_transfer_engine", init_info)
 
-    def start_weight_update(self) -> None:
-        """New weights are about to come."""
-        self._call("start_weight_update")
-
-    def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Receive them."""
-        self._call("update_weights", update_info)
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Put them to use."""
-        self._call("finish_weight_update")
-
-    def pause(self) -> None:
-        """Stop sampling between two tokens."""
-        self._call("pause")
-
-    def resume(self) -> None:
-        """Go on sampling."""
-        self._call("resume")
-
-    def set_weight_version(self, version: str) -> None:
-        """Forget the KV cache of the old weights, report `version` with every token from now on."""
-        self._call("set_weight_version", version)
-
-    def _call(self, method: str, *args: Any) -> None:
+    def call(self, method: str, *args: Any) -> None:
+        """One call of the worker, within the deadline."""
         coroutine = getattr(self.rollouts.worker, method)(*args)
         self.rollouts.call(coroutine, self.timeout_seconds)
 

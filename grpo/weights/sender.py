@@ -1,7 +1,8 @@
 """The learner's end of the weight channel: gloo for CPU, vLLM's nccl trainer engine for GPU.
 
 A channel opens, sends any number of times, and closes. Membership never changes while it is open:
-when engines come or go, it is closed and another one opened. Every wait has a deadline.
+when engines come or go, it is closed and another one opened. Control calls have a deadline, and so
+has every wait of the gloo group.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ messages.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
@@ -62,6 +63,38 @@ class EngineClient(Protocol):
         """Everything has arrived: forget the KV cache of the old weights, report `version` from now
         on.
         """
+
+
+class EngineCalls(ABC):
+    """The calls of `EngineClient` that are the same however the engines are reached."""
+
+    @abstractmethod
+    def call(self, method: str, *args: Any) -> None:
+        """Call a method of every engine's worker; returns when all have answered."""
+
+    def start_weight_update(self) -> None:
+        """New weights are about to come."""
+        self.call("start_weight_update")
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Receive them; returns when all engines have."""
+        self.call("update_weights", update_info)
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Put them to use."""
+        self.call("finish_weight_update")
+
+    def pause(self) -> None:
+        """Stop sampling between two tokens."""
+        self.call("pause")
+
+    def resume(self) -> None:
+        """Go on sampling."""
+        self.call("resume")
+
+    def set_weight_version(self, version: str) -> None:
+        """Forget the KV cache of the old weights, report `version` with every token from now on."""
+        self.call("set_weight_version", version)
 
 
 def layer_of(name: str) -> str:

@@ -24,6 +24,7 @@ from grpo.types import (
     StepSettings,
     TrainSample,
 )
+from grpo.weights.wire import EngineCalls
 
 # For CPU actors: large temporaries stay with the process, because handing them back to the system
 # and faulting them in anew costs more than the arithmetic on them.
@@ -159,7 +160,7 @@ class RolloutPool:
         return EngineFleet(self.engines, self.spec.num_workers, timeout_seconds)
 
 
-class EngineFleet:
+class EngineFleet(EngineCalls):
     """The control calls of vLLM's weight transfer to all engines at once. Travels to the learner by
     pickle.
     """
@@ -181,31 +182,8 @@ class EngineFleet:
         ]
         wait(calls, self.timeout_seconds, "opening the weight channel")
 
-    def start_weight_update(self) -> None:
-        """New weights are about to come."""
-        self._all("start_weight_update")
-
-    def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Receive them; returns when all engines have."""
-        self._all("update_weights", update_info)
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Put them to use."""
-        self._all("finish_weight_update")
-
-    def pause(self) -> None:
-        """Stop sampling between two tokens."""
-        self._all("pause")
-
-    def resume(self) -> None:
-        """Go on sampling."""
-        self._all("resume")
-
-    def set_weight_version(self, version: str) -> None:
-        """Forget the KV cache of the old weights, report `version` with every token from now on."""
-        self._all("set_weight_version", version)
-
-    def _all(self, method: str, *args: Any) -> None:
+    def call(self, method: str, *args: Any) -> None:
+        """One call of every engine, within the deadline."""
         calls = [getattr(engine, method).remote(*args) for engine in self.engines]
         wait(calls, self.timeout_seconds, f"weight transfer, {method}")
 
