@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from grpo.common.errors import UnhealthyError
 from grpo.config.schema import TrainConfig
 from grpo.evaluation import metrics
 from grpo.evaluation.evaluate import evaluate
+from grpo.rollout.batch_rules import fill_batch
 from grpo.rollout.scoring import GroupScorer
 from grpo.rollout.strategies import STRATEGIES
 from grpo.runtime.protocols import Learner, Rollouts
@@ -65,21 +66,22 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
     while state.step < config.trainer.max_steps:
         clock = _Clock()
         settings = step_settings(config, state.step)
-        collected = sample(
+        batch = fill_batch(
+            config.batch,
+            sample,
             state.stream,
-            config.batch.num_prompts,
             parts.sampling,
             state.step + 1,
             rollouts,
             parts.scorer,
         )
-        clock.add("sample", collected.sample_seconds)
-        clock.add("score", collected.score_seconds)
+        clock.add("sample", batch.sample_seconds)
+        clock.add("score", batch.score_seconds)
 
-        samples = make_samples(collected.groups, state.weight_version)
+        samples = make_samples(batch.groups, state.weight_version, batch.counts_only)
         learner.prepare(samples, settings)
-        advantages_PG = advantages_of(config, collected.groups)
-        advantages = token_advantages(advantages_PG, collected.groups, samples)
+        advantages_PG = advantages_of(config, batch.groups)
+        advantages = token_advantages(advantages_PG, batch.groups, samples)
         stats = learner.optimise(advantages, settings)
         health = check_health(config, stats, state)
         clock.lap("learn")
@@ -88,10 +90,10 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
         clock.lap("transfer")
 
         state.step += 1
-        numbers = metrics.rollout_metrics(collected.groups)
+        numbers = metrics.rollout_metrics(batch.sampled) | batch.numbers
         state.generated_tokens += int(numbers["generated_tokens"])
-        rows = metrics.rollout_rows(state.step, collected.groups, advantages_PG)
-        run.log_rollouts(state.step, rows, metrics.rollout_arrays(collected.groups))
+        rows = metrics.rollout_rows(state.step, batch.groups, advantages_PG)
+        run.log_rollouts(state.step, rows, metrics.rollout_arrays(batch.groups))
         run.log_step(
             {
                 "step": state.step,
@@ -103,7 +105,7 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
                 **clock.report(numbers),
             }
         )
-        state.stream.update(metrics.success_rates(collected.groups))
+        state.stream.update(metrics.success_rates(batch.sampled))
         if _evaluation_is_due(config, state.step):
             state.note_evaluation(_evaluate(config, state, parts))
         parts.commit(state.state_dict())
@@ -154,14 +156,19 @@ def check_health(
     return {"bad_steps": float(state.bad_steps)}
 
 
-def make_samples(groups: Sequence[ScoredGroup], weight_version: int) -> list[TrainSample]:
+def make_samples(
+    groups: Sequence[ScoredGroup], weight_version: int, counts_only: Sequence[bool] | None = None
+) -> list[TrainSample]:
     """One training sample for each response, group by group.
+
+    Args:
+        counts_only: [P] groups that were dropped and still stand in denominators. None: none.
 
     Raises:
         ValueError: a token was made by other weights than those of this step.
     """
     samples = []
-    for scored in groups:
+    for scored, counts in zip(groups, counts_only or [False] * len(groups), strict=True):
         for response in scored.group.responses:
             sample = TrainSample.from_turns([scored.group.prompt, response]).without_texts()
             versions = sample.weight_version_T[sample.loss_mask_T]
@@ -170,7 +177,7 @@ def make_samples(groups: Sequence[ScoredGroup], weight_version: int) -> list[Tra
                     f"a sample of weights {sorted(set(versions.tolist()))} came in step of weights "
                     f"{weight_version}; on-policy training cannot use it"
                 )
-            samples.append(sample)
+            samples.append(replace(sample, counts_only=counts))
     return samples
 
 

@@ -130,6 +130,7 @@ class TrainSample:
     loss_mask_T: NDArray[np.bool_]
     behaviour_logp_T: NDArray[np.float32]  # as the engine reported them; 0 where the mask is False
     weight_version_T: NDArray[np.int32]  # of the weights that made each token; -1 where none did
+    counts_only: bool = False  # its tokens stand in denominators; nothing of it is computed
     segments: tuple[Segment, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 

@@ -61,6 +61,7 @@ def _batch(config: TrainConfig) -> list[str]:
             f"batch.num_updates={batch.num_updates} does not divide "
             f"batch.num_prompts={batch.num_prompts}; groups are never split over updates"
         )
+    problems += _zero_variance(config)
     if batch.num_responses < config.learner.num_ranks * batch.num_updates:
         problems.append(
             f"learner.num_ranks={config.learner.num_ranks}: an update has only "
@@ -78,6 +79,38 @@ def _batch(config: TrainConfig) -> list[str]:
         problems.append(
             f"rollout.max_model_len={context} leaves no room for a prompt beside "
             f"evaluation.max_response_tokens={limit}; raise it or leave it null"
+        )
+    return problems
+
+
+def _zero_variance(config: TrainConfig) -> list[str]:
+    """Settings of one rule that another rule would ignore, and rewards that nobody gives."""
+    batch, problems = config.batch, []
+    defaults = type(batch)()
+    owners = {"count_dropped": "drop", "max_refills": "resample", "prompts_per_draw": "resample"}
+    for key, rule in owners.items():
+        value = getattr(batch, key)
+        if batch.zero_variance != rule and value != getattr(defaults, key):
+            problems.append(
+                f"batch.{key}={value}: only batch.zero_variance={rule} looks at it, and it is "
+                f"{batch.zero_variance}; leave it out or set batch.zero_variance={rule}"
+            )
+    known = ["total", *config.rewards.components]
+    if batch.variance_of not in known:
+        problems.append(
+            f"batch.variance_of={batch.variance_of}: the recipe has no such reward; "
+            f"{hint(batch.variance_of, known)}"
+        )
+    elif batch.zero_variance == "keep" and batch.variance_of != "total":
+        problems.append(
+            f"batch.variance_of={batch.variance_of}: batch.zero_variance=keep looks at no "
+            "variance; leave it out, or set batch.zero_variance=resample"
+        )
+    if batch.zero_variance == "drop" and not batch.count_dropped and batch.num_updates > 1:
+        problems.append(
+            f"batch.num_updates={batch.num_updates}: with batch.zero_variance=drop and "
+            "batch.count_dropped=false the number of groups varies and does not split into equal "
+            "updates; set batch.count_dropped=true, or batch.zero_variance=resample"
         )
     return problems
 

@@ -77,6 +77,22 @@ class BatchConfig(Settings):
     """G, the group whose mean reward is the baseline. A group of one has none: use 2 or more."""
     num_updates: Annotated[Count, Unit("optimizer steps")] = 1
     """Optimizer steps per batch. 1 is strictly on-policy. It must divide `num_prompts`."""
+    zero_variance: Literal["keep", "drop", "resample"] = "keep"
+    """What becomes of groups whose rewards are all equal, which have no policy gradient. `keep`
+    trains on them (KL and entropy terms act), `drop` leaves them out, `resample` draws other
+    prompts in their place (DAPO's dynamic sampling)."""
+    variance_of: Text = "total"
+    """The reward that must differ within a group: `total`, or the name of a component. DAPO looks
+    at accuracy."""
+    count_dropped: bool = True
+    """`drop` only. Dropped groups still count in the denominators of the loss, so that a step with
+    few teaching groups is a small step."""
+    max_refills: Annotated[Count, Unit("rounds")] = 10
+    """`resample` only. After so many further rounds of sampling, groups of equal rewards fill the
+    batch up."""
+    prompts_per_draw: Annotated[int | None, Field(ge=1), Unit("prompts")] = None
+    """`resample` only. Prompts of one round of sampling. DAPO draws three times the batch. Null:
+    `num_prompts`."""
 
     @property
     def num_responses(self) -> int:

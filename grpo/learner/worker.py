@@ -219,11 +219,16 @@ class LearnerWorker:
         return self._deal(samples, weights)
 
     def _deal(self, samples: Sequence[TrainSample], weights: Sequence[float]) -> list[MicroBatch]:
-        lengths = [sample.num_tokens for sample in samples]
+        rows = [i for i, sample in enumerate(samples) if not sample.counts_only]
+        lengths = [samples[i].num_tokens for i in rows]
         budget = self.spec.learner.tokens_per_microbatch
         plan = plan_microbatches(lengths, self.spec.world_size, budget)
+        # Nothing to compute: one micro-batch of dummy rows, so that metrics are the usual ones.
+        plan = plan or [[[]] * self.spec.world_size]
         return [
-            collate(samples, ranks[self.rank], weights, self.spec.pad_token_id).to(self.device)
+            collate(
+                samples, [rows[k] for k in ranks[self.rank]], weights, self.spec.pad_token_id
+            ).to(self.device)
             for ranks in plan
         ]
 
@@ -235,7 +240,9 @@ class LearnerWorker:
     ) -> bool:
         always = bool((settings.kl_coef and self.reference) or settings.entropy_coef)
         return any(
-            sample.num_trained and (always or sample.advantage_N(advantage).any())
+            sample.num_trained
+            and not sample.counts_only
+            and (always or sample.advantage_N(advantage).any())
             for sample, advantage in zip(samples, advantages, strict=True)
         )
 

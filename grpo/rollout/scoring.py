@@ -49,15 +49,20 @@ def sample_groups(
     step: int,
     rollouts: Rollouts,
     scorer: GroupScorer,
+    drawn: Counter[str] | None = None,
 ) -> Collected:
     """Sample G responses to every prompt and score each group as soon as it is complete.
 
     The result depends on seeds and weights alone, not on the order in which responses arrive.
+
+    Args:
+        drawn: groups that this step already has of a problem, by its id; brought up to date. A
+            refill passes it on, so that a problem which comes again gets other samples.
     """
     start, scoring = time.perf_counter(), 0.0
     arrived: list[list[Response]] = [[] for _ in prompts]
     done: dict[int, ScoredGroup] = {}
-    rollouts.submit(make_requests(prompts, settings, step), settings)
+    rollouts.submit(make_requests(prompts, settings, step, drawn), settings)
     for responses in rollouts.completed():
         began = time.perf_counter()
         complete = []
@@ -78,14 +83,17 @@ def sample_groups(
 
 
 def make_requests(
-    prompts: Sequence[Prompt], settings: SamplingSettings, step: int
+    prompts: Sequence[Prompt],
+    settings: SamplingSettings,
+    step: int,
+    drawn: Counter[str] | None = None,
 ) -> list[SampleRequest]:
     """G requests for each prompt, never one for all G: a child of such a request cannot be made
     again alone.
     """
     requests = []
     # A step may draw a problem twice, and its second group must not repeat the first.
-    drawn: Counter[str] = Counter()
+    drawn = Counter() if drawn is None else drawn
     for i, prompt in enumerate(prompts):
         name = prompt.problem.id
         first = drawn[name] * settings.num_samples

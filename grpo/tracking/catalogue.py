@@ -69,6 +69,19 @@ METRICS = (
         "share",
         "groups whose rewards are all equal: they have no policy gradient",
     ),
+    _metric("groups_sampled", "reward/groups_sampled", "groups", "groups that the step sampled"),
+    _metric(
+        "groups_trained",
+        "reward/groups_trained",
+        "groups",
+        "groups that the update computed; `batch.zero_variance` decides",
+    ),
+    _metric(
+        "refills",
+        "reward/refills",
+        "rounds",
+        "rounds of sampling after the first, until enough groups teach something",
+    ),
     _metric(
         "entropy",
         "policy/entropy",

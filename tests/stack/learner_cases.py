@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from dataclasses import replace
 
 from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
 from grpo.learner.spec import LearnerSpec
@@ -49,9 +50,10 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
     return rank
 
 
-def step(rank: LearnerWorker, **settings) -> dict[str, float]:
-    """One batch."""
+def step(rank: LearnerWorker, drop: tuple[int, ...] = (), **settings) -> dict[str, float]:
+    """One batch. Samples to drop count in denominators, and their advantages must not matter."""
     samples, advantages = batch()
+    samples = [replace(s, counts_only=i in drop) for i, s in enumerate(samples)]
     chosen = StepSettings(**{"lr": 1e-3, "temperature": 0.8, **settings})
     rank.prepare(samples, chosen)
     return rank.optimise(advantages, chosen)
@@ -75,6 +77,11 @@ def main() -> None:
         rank = worker(model)
         step(rank, lr=lr)
         found[f"lr {lr}"] = rank.logprobs(samples, 0.8)
+
+    for name, drop in (("half dropped", (0, 3, 4, 6)), ("all dropped", tuple(range(8)))):
+        rank = worker(model, kl=0.3)
+        stats = [step(rank, drop, num_updates=2, kl_coef=0.3, lr=3e-3) for _ in range(2)]
+        found[name] = (stats, rank.logprobs(samples, 0.8))
 
     for checkpointing in (False, True):
         rank = worker(model, learner={"gradient_checkpointing": checkpointing})

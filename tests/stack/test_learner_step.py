@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
@@ -42,7 +43,7 @@ def token_logp(model, sample):
     return distributions(model, sample).gather(1, targets[:, None])[:, 0]
 
 
-def reference_steps(num_steps, lr, kl_coef, entropy_coef, clip_low, clip_high):
+def reference_steps(num_steps, lr, kl_coef, entropy_coef, clip_low, clip_high, dropped=()):
     """What two updates a batch with KL, entropy and unequal clips do, written out with autograd."""
     model = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.float32)
     frozen = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.float32)
@@ -53,7 +54,7 @@ def reference_steps(num_steps, lr, kl_coef, entropy_coef, clip_low, clip_high):
             old = [token_logp(model, sample) for sample in samples]
         for first in (0, 4):
             loss = torch.zeros(())
-            for i in range(first, first + 4):
+            for i in set(range(first, first + 4)) - set(dropped):
                 all_logp = distributions(model, samples[i])
                 logp = token_logp(model, samples[i])
                 with torch.no_grad():
@@ -86,6 +87,24 @@ def test_two_updates_with_kl_entropy_and_unequal_clips_equal_autograd_on_whole_l
     assert moved > 0.1
     assert distance(found["full"], wanted) < 2e-3 * moved
     assert found["full_stats"][0]["clip_share"] > 0  # the second update of the batch was clipped
+
+
+def test_dropped_samples_stand_in_the_denominator_and_nowhere_else(found):
+    """KL would act on them; their advantages are not 0. Neither reaches the weights."""
+    stats, after = found["half dropped"]
+    wanted = reference_steps(
+        2, lr=3e-3, kl_coef=0.3, entropy_coef=0, clip_low=0.2, clip_high=0.2, dropped=(0, 3, 4, 6)
+    )
+    moved = distance(wanted, found["before"])
+    assert moved > 0.05
+    assert distance(after, wanted) < 2e-3 * moved
+    assert stats[1]["kl"] > 0
+
+
+def test_a_batch_of_dropped_samples_alone_is_finite_and_moves_nothing(found):
+    stats, after = found["all dropped"]
+    assert after == found["before"]
+    assert all(math.isfinite(value) for step in stats for value in step.values())
 
 
 def test_measured_scalars_are_those_of_whole_logits(found):

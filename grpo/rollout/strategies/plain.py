@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from grpo.rollout.prompts import PromptStream
 from grpo.rollout.scoring import Collected, GroupScorer, sample_groups
 from grpo.rollout.strategies.base import STRATEGIES
@@ -17,6 +19,7 @@ def plain(
     step: int,
     rollouts: Rollouts,
     scorer: GroupScorer,
+    drawn: Counter[str],
 ) -> Collected:
     """Draw, sample all, score all."""
-    return sample_groups(stream.next(num_prompts), settings, step, rollouts, scorer)
+    return sample_groups(stream.next(num_prompts), settings, step, rollouts, scorer, drawn)

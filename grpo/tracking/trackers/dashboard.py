@@ -76,6 +76,11 @@ LAYOUT = (
                 unit="share",
                 share=True,
             ),
+            LinePanel(
+                title="Groups",
+                lines=("reward/groups_sampled", "reward/groups_trained", "reward/refills"),
+                unit="groups, rounds",
+            ),
         ),
     ),
     Section(
