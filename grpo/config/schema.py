@@ -291,6 +291,11 @@ class HealthConfig(Settings):
 
     max_bad_steps: Annotated[Count, Unit("steps")] = 3
     """Steps in a row with a loss or gradient that is not finite. So many end the run."""
+    weight_check_every: Annotated[Index, Unit("steps")] = 50
+    """Steps between proofs that the engines compute with the learner's weights: a content hash of
+    every tensor on both sides, after the hand-over. The first hand-over is always proven. A
+    difference ends the run. It costs about ten passes over the weights in integer arithmetic on
+    rank 0 and on each engine, which samples nothing meanwhile, and no copy of the model. 0: off."""
 
 
 class WandbConfig(Settings):

@@ -26,6 +26,15 @@ class Policy(nn.Module):
             LogProbHead(model.get_output_embeddings().weight, head_chunk_tokens)
         )
 
+    @property
+    def tied_names(self) -> dict[str, str]:
+        """Weights of a checkpoint that are the same parameter as another one."""
+        if not self.tied:
+            return {}
+        embedding = self.model.get_input_embeddings().weight
+        names = [name for name, p in self.model.named_parameters() if p is embedding]
+        return {"lm_head.weight": names[0]}
+
     def forward(
         self, input_ids_BT: Tensor, predicts_BT: Tensor, targets_N: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:

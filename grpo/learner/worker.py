@@ -24,8 +24,9 @@ from grpo.learner.export import save_pretrained
 from grpo.learner.packing import MicroBatch, advantages_of, collate, plan_microbatches
 from grpo.learner.spec import LearnerSpec
 from grpo.types import Advantage, Measured, StepSettings, TrainSample
+from grpo.weights.hashes import HashedSource, WeightReport, compare
 from grpo.weights.sender import GlooSender, NcclSender, WeightSender
-from grpo.weights.wire import EngineClient
+from grpo.weights.wire import EngineClient, announcement
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class LearnerWorker:
             weight_decay=spec.optimizer.weight_decay,
         )
         self.engine = zero.wrap(self.policy, settings, self.optimizer)
-        self.weights = zero.GatheredWeights(self.policy)
+        self.weights = HashedSource(zero.GatheredWeights(self.policy))
         self.reference = None
         if spec.with_reference:
             self.reference = zero.wrap(zero.build_policy(settings), settings, optimizer=None)
@@ -265,6 +266,7 @@ class LearnerWorker:
         Called again, it closes the old channel first. So engines may come and go during a run.
         """
         self.disconnect()
+        self.client = client
         kind = GlooSender if self.spec.device == "cpu" else NcclSender
         timeout = self.spec.transfer_timeout_seconds
         sender: WeightSender = kind(client, address, port, num_workers, timeout)
@@ -277,10 +279,28 @@ class LearnerWorker:
             self.sender.close()
         self.sender = None
 
-    def push_weights(self, version: int) -> None:
-        """Hand the current weights to all engines, which from then on report `version`."""
+    def push_weights(self, version: int, check: bool = False) -> WeightReport | None:
+        """Hand the current weights to all engines, which from then on report `version`.
+
+        Args:
+            version: of these weights.
+            check: hash each tensor as it is gathered and sent, then compare with what the engines
+                compute with.
+
+        Returns:
+            The comparison, on rank 0 and with `check` only.
+        """
         assert self.sender is not None, "connect() comes first"
+        self.weights.active = check and self.rank == 0
         self.sender.send(self.weights, version)
+        if not self.weights.active:
+            return None
+        metadata = self.weights.metadata()
+        held = self.client.weight_hashes(announcement(metadata))
+        report = compare(version, metadata, self.weights.hashes(), held, self.policy.tied_names)
+        bad = sorted(self.weights.not_finite())
+        report.differing.extend(f"{name} at version {version} is not finite" for name in bad)
+        return report
 
     def save(self, folder: str, tokenizer_folder: str) -> str | None:
         """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights

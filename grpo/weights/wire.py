@@ -29,6 +29,15 @@ class ParamMeta(NamedTuple):
         return math.prod(self.shape)
 
 
+def announcement(metadata: Sequence[ParamMeta]) -> dict[str, Any]:
+    """`names`, `dtype_names` and `shapes` of tensors, as plain types that any call can carry."""
+    return {
+        "names": [meta.name for meta in metadata],
+        "dtype_names": [str(meta.dtype).removeprefix("torch.") for meta in metadata],
+        "shapes": [list(meta.shape) for meta in metadata],
+    }
+
+
 class WeightSource(Protocol):
     """A stream of whole weights. Iterating is a collective of the learner ranks; a tensor lives
     until the next.
@@ -64,13 +73,16 @@ class EngineClient(Protocol):
         on.
         """
 
+    def weight_hashes(self, announced: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """For each engine, what each of its workers computes with: `weights.inspection`."""
+
 
 class EngineCalls(ABC):
     """The calls of `EngineClient` that are the same however the engines are reached."""
 
     @abstractmethod
-    def call(self, method: str, *args: Any) -> None:
-        """Call a method of every engine's worker; returns when all have answered."""
+    def call(self, method: str, *args: Any) -> list[Any]:
+        """Call a method of every engine's worker; their answers, when all have come."""
 
     def start_weight_update(self) -> None:
         """New weights are about to come."""
@@ -95,6 +107,10 @@ class EngineCalls(ABC):
     def set_weight_version(self, version: str) -> None:
         """Forget the KV cache of the old weights, report `version` with every token from now on."""
         self.call("set_weight_version", version)
+
+    def weight_hashes(self, announced: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """For each engine, what each of its workers computes with."""
+        return self.call("weight_hashes", announced)
 
 
 def layer_of(name: str) -> str:

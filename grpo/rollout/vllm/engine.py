@@ -92,6 +92,7 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
         # Inside a placement group vLLM would pick Ray and look for bundles of its own.
         "distributed_executor_backend": "mp" if spec.tensor_parallel > 1 else None,
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND if on_cpu else "nccl"),
+        "worker_extension_cls": "grpo.weights.inspection.WeightInspector",
         # sampling defaults hidden in a checkpoint must not touch training
         "generation_config": "vllm",
         "seed": 0,
