@@ -47,6 +47,9 @@ class ModelConfig(Settings):
     """Options of that builder. The builder checks them."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights. `auto` is float32 on CPU and bfloat16 on GPU."""
+    float32_head: Literal["auto", True, False] = "auto"
+    """Logits in float32 although the weights are bfloat16, in learner and engines alike. `auto` is
+    true. False rounds every logit to 8 bits, differently on the two sides."""
 
 
 class DataConfig(Settings):

@@ -18,12 +18,14 @@ class Policy(nn.Module):
     of a checkpoint.
     """
 
-    def __init__(self, model: PreTrainedModel, head_chunk_tokens: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, head_chunk_tokens: int, float32_head: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         model.set_output_embeddings(
-            LogProbHead(model.get_output_embeddings().weight, head_chunk_tokens)
+            LogProbHead(model.get_output_embeddings().weight, head_chunk_tokens, float32_head)
         )
 
     @property

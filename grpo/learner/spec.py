@@ -17,6 +17,7 @@ class LearnerSpec:
     device: str  # "cpu" or "cuda"
     dtype: str  # "float32" or "bfloat16"
     world_size: int
+    float32_head: bool = False  # logits in float32 although the weights are not
     pad_token_id: int
     modules: tuple[str, ...]  # of the operator, which register objectives
     objective: str  # its registered name

@@ -77,6 +77,7 @@ class LearnerWorker:
             max_grad_norm=spec.optimizer.max_grad_norm,
             param_persistence_threshold=spec.learner.param_persistence_threshold,
             head_chunk_tokens=spec.learner.head_chunk_tokens,
+            float32_head=spec.float32_head,
             gradient_checkpointing=spec.learner.gradient_checkpointing,
         )
         self.policy = zero.build_policy(settings)

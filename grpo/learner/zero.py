@@ -26,6 +26,7 @@ class ZeroSettings:
     max_grad_norm: float
     param_persistence_threshold: int
     head_chunk_tokens: int
+    float32_head: bool
     gradient_checkpointing: bool
 
     def deepspeed_config(self) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def build_policy(settings: ZeroSettings) -> Policy:
     alive = HfDeepSpeedConfig(settings.deepspeed_config())  # from_pretrained looks for a living one
     model = load_model(settings.folder, settings.dtype, settings.gradient_checkpointing)
     del alive
-    return Policy(model, settings.head_chunk_tokens)
+    return Policy(model, settings.head_chunk_tokens, settings.float32_head)
 
 
 def wrap(policy: Policy, settings: ZeroSettings, optimizer: torch.optim.Optimizer | None) -> Any:
