@@ -12,8 +12,7 @@ from grpo.common.errors import UnhealthyError, UserError
 from grpo.config import load_config
 from grpo.state import TrainState
 from grpo.trainer import check_health, hand_over, make_samples, step_settings, token_advantages
-from grpo.types import Group, Prompt, Response, ScoredGroup
-from grpo.weights.hashes import WeightReport
+from grpo.types import Group, Prompt, Response, ScoredGroup, WeightReport
 from rewards import Score
 
 PROMPT = Prompt(Problem(id="p", question="1+1", answer="2", source="s"), "1+1", [1, 2, 3])

@@ -23,8 +23,8 @@ from grpo.learner import zero
 from grpo.learner.export import save_pretrained
 from grpo.learner.packing import MicroBatch, advantages_of, collate, plan_microbatches
 from grpo.learner.spec import LearnerSpec
-from grpo.types import Advantage, Measured, StepSettings, TrainSample
-from grpo.weights.hashes import HashedSource, WeightReport, compare
+from grpo.types import Advantage, Measured, StepSettings, TrainSample, WeightReport
+from grpo.weights.hashes import HashedSource, compare
 from grpo.weights.sender import GlooSender, NcclSender, WeightSender
 from grpo.weights.wire import EngineClient, announcement
 

@@ -26,8 +26,8 @@ from grpo.types import (
     SamplingSettings,
     StepSettings,
     TrainSample,
+    WeightReport,
 )
-from grpo.weights.hashes import WeightReport
 from grpo.weights.wire import EngineCalls
 
 T = TypeVar("T")

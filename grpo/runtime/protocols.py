@@ -15,8 +15,8 @@ from grpo.types import (
     SamplingSettings,
     StepSettings,
     TrainSample,
+    WeightReport,
 )
-from grpo.weights.hashes import WeightReport
 
 
 class Rollouts(Protocol):

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from grpo.types import WeightReport
 from grpo.weights.wire import ParamMeta, WeightSource
 
 CHUNK = 2**22  # elements that are hashed at one time: about 100 MB of integers
@@ -137,16 +138,6 @@ class HashedSource:
     def not_finite(self) -> set[str]:
         """Tensors of the last pass with a NaN or an infinity."""
         return {name for name, (_, finite) in self._found.items() if not finite}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WeightReport:
-    """What a comparison of engines with the learner came to. Each text names tensor and engine."""
-
-    version: int
-    hashes: dict[str, int]  # of the learner's tensors, by checkpoint name
-    differing: list[str] = field(default_factory=list)
-    unproven: list[str] = field(default_factory=list)  # what cannot be compared, and why
 
 
 def compare(

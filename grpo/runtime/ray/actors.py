@@ -23,8 +23,8 @@ from grpo.types import (
     SamplingSettings,
     StepSettings,
     TrainSample,
+    WeightReport,
 )
-from grpo.weights.hashes import WeightReport
 from grpo.weights.wire import EngineCalls
 
 # For CPU actors: large temporaries stay with the process, because handing them back to the system
