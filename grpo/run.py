@@ -273,6 +273,7 @@ def learner_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
         optimizer=config.optimizer,
         learner=config.learner,
         transfer_timeout_seconds=config.cluster.transfer_timeout_seconds,
+        transfer_buffer_bytes=config.cluster.transfer_buffer_mib * 2**20,
     )
 
 

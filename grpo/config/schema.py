@@ -285,6 +285,9 @@ class ClusterConfig(Settings):
     """All actors must be ready after this time."""
     transfer_timeout_seconds: Seconds = 300
     """New weights must have arrived in all engines after this time."""
+    transfer_buffer_mib: Annotated[Count, Unit("MiB")] = 256
+    """Size of a message of weights between GPUs, up to one more tensor. Rank 0 has one and each
+    engine two. GPU only."""
     learn_timeout_seconds: Seconds = 3600
     """An update of the learner must be finished after this time."""
 

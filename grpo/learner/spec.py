@@ -25,6 +25,7 @@ class LearnerSpec:
     optimizer: OptimizerConfig
     learner: LearnerConfig
     transfer_timeout_seconds: int
+    transfer_buffer_bytes: int = 256 * 2**20  # GPU only
 
     @property
     def with_reference(self) -> bool:

@@ -268,9 +268,13 @@ class LearnerWorker:
         """
         self.disconnect()
         self.client = client
-        kind = GlooSender if self.spec.device == "cpu" else NcclSender
         timeout = self.spec.transfer_timeout_seconds
-        sender: WeightSender = kind(client, address, port, num_workers, timeout)
+        sender: WeightSender
+        if self.spec.device == "cpu":
+            sender = GlooSender(client, address, port, num_workers, timeout)
+        else:
+            size = self.spec.transfer_buffer_bytes
+            sender = NcclSender(client, address, port, num_workers, timeout, size)
         sender.open(self.weights, self.rank)
         self.sender = sender
 

@@ -113,6 +113,18 @@ class EngineCalls(ABC):
         return self.call("weight_hashes", announced)
 
 
+def current_stream(tensor: Tensor) -> Any:
+    """The stream on which work on a GPU tensor is queued now; None for a tensor on CPU."""
+    return torch.cuda.current_stream(tensor.device) if tensor.is_cuda else None
+
+
+def settle(tensor: Tensor) -> None:
+    """Wait until all work that is queued on the current stream of a GPU tensor is done."""
+    stream = current_stream(tensor)
+    if stream is not None:
+        stream.synchronize()
+
+
 def layer_of(name: str) -> str:
     """The unit in which weights are gathered and sent: a decoder layer, or a parameter outside of
     them.
@@ -150,6 +162,52 @@ def pack(metadata: Sequence[ParamMeta], weights: Iterable[tuple[str, Tensor]]) -
                 flat = tensor.new_empty(sum(m.numel for m in group))
             flat[offset : offset + meta.numel].copy_(tensor.reshape(-1))
             offset += meta.numel
+        assert flat is not None
+        yield flat
+    for name, _ in stream:  # runs the source to its end, so that it can leave its last gather
+        raise AssertionError(f"{name} was not announced")
+
+
+def chunks(metadata: Sequence[ParamMeta], limit: int) -> list[list[ParamMeta]]:
+    """Consecutive parameters that travel as one message of bytes over NCCL.
+
+    A chunk ends with the parameter that makes it larger than `limit` bytes. That is how vLLM's
+    receiver cuts the stream, and both ends must cut it alike.
+    """
+    cut: list[list[ParamMeta]] = []
+    size = limit + 1
+    for meta in metadata:
+        if size > limit:
+            cut.append([])
+            size = 0
+        cut[-1].append(meta)
+        size += meta.numel * meta.dtype.itemsize
+    return cut
+
+
+def pack_bytes(
+    metadata: Sequence[ParamMeta], weights: Iterable[tuple[str, Tensor]], limit: int
+) -> Iterator[Tensor]:
+    """uint8 messages, in the order of `chunks`. Each tensor is copied as soon as it comes.
+
+    Messages hold more than one layer, and a tensor is gone when the source goes on to the next
+    layer. vLLM's own packer keeps references until a message is full.
+    """
+    stream = iter(weights)
+    for group in chunks(metadata, limit):
+        flat: Tensor | None = None
+        offset = 0
+        for meta in group:
+            name, tensor = next(stream)
+            assert (name, tensor.dtype, tuple(tensor.shape)) == meta, (
+                f"{name} came in place of {meta.name}"
+            )
+            if flat is None:
+                size = sum(m.numel * m.dtype.itemsize for m in group)
+                flat = torch.empty(size, dtype=torch.uint8, device=tensor.device)
+            part = tensor.contiguous().view(-1).view(torch.uint8)
+            flat[offset : offset + part.numel()].copy_(part)
+            offset += part.numel()
         assert flat is not None
         yield flat
     for name, _ in stream:  # runs the source to its end, so that it can leave its last gather
