@@ -23,7 +23,7 @@ LIMIT = 100  # bytes
 def tensors():
     """Twelve tensors of two types and 4 to 240 bytes; most chunks hold parts of two layers."""
     torch.manual_seed(0)
-    sizes = [1, 30, 5, 60, 2, 8, 11, 2, 24, 4, 40, 10]
+    sizes = [1, 30, 9, 60, 2, 8, 11, 2, 24, 4, 40, 10]
     kinds = [torch.float32, torch.bfloat16]
     return {
         f"model.layers.{i // 3}.p{i}": torch.randn(size).to(kinds[i % 2])
@@ -105,7 +105,7 @@ class Client:
         if self.error is not None:
             raise self.error
         if self.hang is not None:
-            self.hang.wait(20)
+            self.hang.wait(5)
 
 
 class Group:
@@ -118,7 +118,7 @@ class Group:
         assert (src, stream) == (0, None)
         self.sent.append(message.clone())
         if self.dead:
-            self.destroyed.wait(20)
+            self.destroyed.wait(5)
 
     def destroy(self):
         self.destroyed.set()
