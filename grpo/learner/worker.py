@@ -296,9 +296,11 @@ class LearnerWorker:
             The comparison, on rank 0 and with `check` only.
         """
         assert self.sender is not None, "connect() comes first"
-        self.weights.active = check and self.rank == 0
+        comparing = check and self.rank == 0
+        self.weights.active = comparing
         self.sender.send(self.weights, version)
-        if not self.weights.active:
+        self.weights.active = False
+        if not comparing:
             return None
         metadata = self.weights.metadata()
         held = self.client.weight_hashes(announcement(metadata))

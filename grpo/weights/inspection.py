@@ -21,11 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from vllm.model_executor.model_loader.reload.layerwise import (
-    _get_original_loader,
-    get_layerwise_info,
-)
-from vllm.model_executor.model_loader.reload.meta import restore_layer_on_meta
 
 from grpo.weights.hashes import View, content_hash
 
@@ -90,6 +85,13 @@ class _Copies(TorchDispatchMode):
 @contextmanager
 def _without_memory(model: nn.Module) -> Iterator[None]:
     """The model as its loader wants it, with parameters that have a shape and no memory."""
+    # Here and not above: an engine that is never checked needs none of this.
+    from vllm.model_executor.model_loader.reload.layerwise import (
+        _get_original_loader,
+        get_layerwise_info,
+    )
+    from vllm.model_executor.model_loader.reload.meta import restore_layer_on_meta
+
     kept = [
         (layer, dict(layer._parameters), dict(layer._buffers), {*layer._non_persistent_buffers_set})
         for layer in model.modules()
@@ -203,9 +205,19 @@ class WeightInspector:
 
 def weight_hashes(model: nn.Module, announced: dict[str, Any]) -> dict[str, Any]:
     """As `WeightInspector.weight_hashes`, of a model."""
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+
     held, unmapped = layout(model, announced)
     parts: list[Any] = []
     for one in held:
+        method = getattr(one.module, "quant_method", None)
+        if not (
+            method is None or type(method) in (UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
+        ):
+            # It may scale, pad or permute numbers in place, and equal shapes would hide that.
+            unmapped.append(f"{one.where} was changed by {type(method).__name__} after loading")
+            continue
         readings = 0
         for where, tensor in one.readings():
             readings += 1
