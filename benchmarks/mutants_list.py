@@ -32,6 +32,10 @@ CLEAN = ("tests/data/test_decontaminate.py",)
 SEEDS = ("tests/rollout/test_data_flow.py",)
 STEP = ("tests/stack/test_learner_step.py",)
 CHANNEL = "tests/stack/test_channel.py::"
+HASHES = ("tests/weights/test_hashes.py",)
+NCCL = ("tests/weights/test_nccl.py",)
+WEIGHTS = ("tests/stack/test_weight_check.py",)
+HEADS = ("tests/stack/test_float32_head.py",)
 
 FAULTS = [
     # advantages, aggregation, learning rate
@@ -104,6 +108,36 @@ FAULTS = [
     Fault("the end token is cut off and never trained", "grpo/rollout",
           "return kept, text.removesuffix(tokenizer.decode(kept[-1:]))",
           "return kept[:-1], text.removesuffix(tokenizer.decode(kept[-1:]))", SEEDS),
+    # weights: hashes, their comparison, the sender for GPUs
+    Fault("a hash does not see where a number lies", "grpo/weights", "_mix((index << 32) | bits)",
+          "_mix(bits)", HASHES),
+    Fault("a hash is computed and never compared", "grpo/weights",
+          "for found, where in places[0] if found != wanted]",
+          "for found, where in places[0] if False]", HASHES),
+    Fault("sums of sharded tensors are never compared", "grpo/weights",
+          "& MASK != wanted:", "& MASK != wanted and False:",
+          ("tests/stack/test_weight_check.py::test_another_value_in_a_sharded_tensor_is_seen",)),
+    Fault("a tensor that no engine holds passes", "grpo/weights",
+          "if meta.name not in tied:", "if False:", HASHES),
+    Fault("unequal weights end no run", "grpo/trainer.py", "    if report.differing:\n",
+          "    if False:\n", TRAINER),
+    Fault("weights that cannot be compared pass", "grpo/trainer.py",
+          "    if report.unproven:\n", "    if False:\n", TRAINER),
+    Fault("only the first hand-over is proven", "grpo/trainer.py",
+          "(first or version % every == 0)", "first", TRAINER),
+    Fault("messages over NCCL are cut unlike vLLM's", "grpo/weights", "if size > limit:",
+          "if size >= limit:", NCCL),
+    Fault("a dead engine hangs the sender for ever", "grpo/weights", "    timer.start()\n",
+          "", NCCL),
+    Fault("engines sample on after a transfer that failed", "grpo/weights",
+          "    client.pause()\n    yield\n    client.resume()",
+          "    client.pause()\n    try:\n        yield\n    finally:\n        client.resume()",
+          NCCL),
+    Fault("a self-test overlooks log-probs that moved", "grpo/commands",
+          "all(difference == 0 for difference in engines)", "True",
+          ("tests/commands/test_self_test.py",)),
+    Fault("a float32 head of the learner rounds its logits", "grpo/learner",
+          "return left.float() @ right.float()", "return left @ right", HEAD),
     # rewards
     Fault("weights of rewards ignored", "rewards", "weight = self.components[name].weight",
           "weight = 1.0", SCORER),
@@ -166,6 +200,12 @@ FAULTS = [
           '"data_types": {"grad_accum_dtype": "fp32"}',
           '"data_types": {"grad_accum_dtype": "bf16" if self.dtype is torch.bfloat16 else "fp32"}',
           ("tests/learner/test_zero.py",)),
+    Fault("only the learner has a float32 head", "grpo/rollout",
+          'args["hf_overrides"] = {"head_dtype": "float32"}', "pass", HEADS),
+    Fault("only the engines have a float32 head", "grpo/learner",
+          "float32_head=spec.float32_head", "float32_head=False", HEADS),
+    Fault("repacked layers are taken on trust", "grpo/weights",
+          'yield f"{self.where} as repacked", self._multiplied(parameter.dtype)', "pass", WEIGHTS),
     Fault("gradients are averaged over ranks", "grpo/learner",
           "found.loss * self.spec.world_size", "found.loss",
           ("tests/stack/test_learner_invariance.py",)),

@@ -251,6 +251,7 @@ def engine_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
         gpu_memory_share=rollout.gpu_memory_share,
         tensor_parallel=max(1, int(rollout.gpus_per_engine)) if device == "cuda" else 1,
         enforce_eager=rollout.is_eager(device),
+        float32_head=with_float32_head(config, device),
         end_token_ids=inputs.end_token_ids,
     )
 
@@ -263,6 +264,7 @@ def learner_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
         model_folder=inputs.model_folder,
         device=device,
         dtype=dtype_of(config, device),
+        float32_head=with_float32_head(config, device),
         world_size=1 if config.runtime == "in_process" else config.learner.num_ranks,
         pad_token_id=inputs.pad_token_id,
         modules=tuple(config.modules),
@@ -271,6 +273,7 @@ def learner_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
         optimizer=config.optimizer,
         learner=config.learner,
         transfer_timeout_seconds=config.cluster.transfer_timeout_seconds,
+        transfer_buffer_bytes=config.cluster.transfer_buffer_mib * 2**20,
     )
 
 
@@ -279,6 +282,13 @@ def dtype_of(config: TrainConfig, device: str) -> str:
     if config.model.dtype != "auto":
         return config.model.dtype
     return "float32" if device == "cpu" else "bfloat16"
+
+
+def with_float32_head(config: TrainConfig, device: str) -> bool:
+    """`model.float32_head`, resolved for the device. With float32 weights the output layer is
+    float32 anyhow, and neither side does anything of its own.
+    """
+    return dtype_of(config, device) != "float32" and config.model.float32_head is not False
 
 
 def summary(outcome: Outcome, wall_seconds: float, weights_sha256: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch
 
 from grpo.algorithm.advantages import group_advantages
 from grpo.algorithm.learning_rate import learning_rate
-from grpo.common.errors import UnhealthyError
+from grpo.common.errors import UnhealthyError, UserError
 from grpo.config.schema import TrainConfig
 from grpo.evaluation import metrics
 from grpo.evaluation.evaluate import evaluate
@@ -59,7 +59,7 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
     learner, rollouts, run = parts.learner, parts.rollouts, parts.run
     sample = STRATEGIES[config.rollout.strategy]
     learner.connect(rollouts)
-    learner.push_weights(state.weight_version)
+    hand_over(config, learner, state.weight_version, first=True)
     if not state.base:
         state.note_evaluation(_evaluate(config, state, parts))
 
@@ -86,7 +86,7 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
         health = check_health(config, stats, state)
         clock.lap("learn")
         sampled_by, state.weight_version = state.weight_version, state.weight_version + 1
-        learner.push_weights(state.weight_version)
+        hand_over(config, learner, state.weight_version)
         clock.lap("transfer")
 
         state.step += 1
@@ -112,6 +112,40 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
 
     final = _evaluate(config, state, parts)
     return Outcome(state.base, final, state.step, state.generated_tokens)
+
+
+def hand_over(config: TrainConfig, learner: Learner, version: int, *, first: bool = False) -> None:
+    """Push the weights, and prove every so often that the engines compute with them.
+
+    The first hand-over of a run is always proven, so that a model that cannot be is refused at the
+    start.
+
+    Raises:
+        UserError: `health.weight_check_every` asks for a proof that this model or layout has none
+            of.
+        UnhealthyError: an engine holds other weights than the learner. Nothing is saved then.
+    """
+    every = config.health.weight_check_every
+    report = learner.push_weights(version, check=bool(every) and (first or version % every == 0))
+    if report is None:
+        return
+    if report.differing:
+        raise UnhealthyError(
+            f"engines hold other weights than the learner: {shown(report.differing)}. Every "
+            "sample from here on would be of a policy that nobody trains"
+        )
+    if report.unproven:
+        raise UserError(
+            f"health.weight_check_every={every}: the weights of this model cannot be compared "
+            f"between learner and engine: {shown(report.unproven)}. Set it to 0 to run without "
+            "the check"
+        )
+
+
+def shown(texts: Sequence[str], limit: int = 5) -> str:
+    """The first of some texts, and how many more there are."""
+    more = f"; and {len(texts) - limit} more" if len(texts) > limit else ""
+    return "; ".join(texts[:limit]) + more
 
 
 def step_settings(config: TrainConfig, step: int) -> StepSettings:

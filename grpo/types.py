@@ -262,6 +262,16 @@ class Measured:
     mismatch: float  # mean of log policy - log behaviour over trained tokens
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightReport:
+    """What a comparison of engines with the learner came to. Each text names tensor and engine."""
+
+    version: int
+    hashes: dict[str, int]  # of the learner's tensors, by checkpoint name
+    differing: list[str] = field(default_factory=list)
+    unproven: list[str] = field(default_factory=list)  # what cannot be compared, and why
+
+
 def sample_seed(run_seed: int, step: int, problem_id: str, index: int) -> int:
     """Seed of one sample, in [0, 2^63): a hash of what identifies it, so that it can be made again
     alone.

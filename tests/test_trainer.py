@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from data.types import Problem
-from grpo.common.errors import UnhealthyError
+from grpo.common.errors import UnhealthyError, UserError
 from grpo.config import load_config
 from grpo.state import TrainState
-from grpo.trainer import check_health, make_samples, step_settings, token_advantages
-from grpo.types import Group, Prompt, Response, ScoredGroup
+from grpo.trainer import check_health, hand_over, make_samples, step_settings, token_advantages
+from grpo.types import Group, Prompt, Response, ScoredGroup, WeightReport
 from rewards import Score
 
 PROMPT = Prompt(Problem(id="p", question="1+1", answer="2", source="s"), "1+1", [1, 2, 3])
@@ -72,3 +72,44 @@ def test_steps_that_are_not_finite_end_the_run_only_in_a_row():
     assert state.bad_steps == 1
     with pytest.raises(UnhealthyError, match="grad_norm=inf; that is bad step 2 in a row"):
         check_health(config, {"loss": 0.1, "grad_norm": math.inf}, state)
+
+
+class Pushes:
+    """A learner that notes what it is asked to hand over and finds what it is told to find."""
+
+    def __init__(self, differing=(), unproven=()):
+        self.checked: list[tuple[int, bool]] = []
+        self.found = list(differing), list(unproven)
+
+    def push_weights(self, version, *, check=False):
+        self.checked.append((version, check))
+        if not check:
+            return None
+        differing, unproven = self.found
+        return WeightReport(version=version, hashes={}, differing=differing, unproven=unproven)
+
+
+def test_the_first_hand_over_and_every_kth_are_proven():
+    config = load_config("tiny", ["health.weight_check_every=3"])
+    learner = Pushes()
+    hand_over(config, learner, 4, first=True)  # type: ignore[arg-type]
+    for version in (5, 6, 7, 8, 9):
+        hand_over(config, learner, version)  # type: ignore[arg-type]
+    assert [version for version, check in learner.checked if check] == [4, 6, 9]
+    off = Pushes(differing=["never asked"])
+    config = load_config("tiny", ["health.weight_check_every=0"])
+    hand_over(config, off, 0, first=True)  # type: ignore[arg-type]
+    assert off.checked == [(0, False)]
+
+
+def test_an_engine_with_other_weights_ends_the_run_and_is_named():
+    config = load_config("tiny", [])
+    learner = Pushes(differing=["lm_head.weight at version 0 in engine 1, lm_head.weight"])
+    with pytest.raises(UnhealthyError, match=r"lm_head.weight at version 0 in engine 1"):
+        hand_over(config, learner, 0, first=True)  # type: ignore[arg-type]
+
+
+def test_weights_that_cannot_be_compared_are_refused_with_the_setting():
+    learner = Pushes(unproven=["engine 0: experts.w13 is kept as int8"])
+    with pytest.raises(UserError, match=r"health.weight_check_every=50.*experts.w13.*Set it to 0"):
+        hand_over(load_config("tiny", []), learner, 0, first=True)  # type: ignore[arg-type]

@@ -1,4 +1,7 @@
-"""`grpo doctor`: what this machine has and lacks against the tested set, and how to get it."""
+"""`grpo doctor`: what this machine has and lacks against the tested set, and how to get it.
+
+With `--self-test --config-name RECIPE` it runs the recipe's stack instead: `commands.self_test`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from grpo.common.command_line import Parser, run
-from grpo.common.errors import UserError
+from grpo.common.command_line import Parser, add_recipe, run
+from grpo.common.errors import EXIT_UNHEALTHY, UserError
 from grpo.runtime.ray import has_ray_token, preflight
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements"
@@ -45,12 +48,35 @@ class Finding:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the report; 0 when a run can start, 78 when something must be mended first."""
+    """Print the report; 0 when a run can start, 78 when something must be mended first.
+
+    A self-test ends with 0, or with 70 when weights or log-probs moved that must not.
+    """
     return run(_main, argv)
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    Parser("grpo doctor", "What this machine has, what is missing, how to get it.").parse(argv)
+    parser = Parser("grpo doctor", "What this machine has, what is missing, how to get it.")
+    parser.add_argument(
+        "--self-test",
+        action="store_true",
+        help="run two steps of a recipe with learning rate 0; nothing may move",
+    )
+    add_recipe(parser, required=False)
+    args = parser.parse(argv)
+    if args.self_test != (args.config_name is not None):
+        raise UserError(
+            "--self-test runs a recipe, and only it takes one: "
+            "grpo doctor --self-test --config-name RECIPE [key=value ...]"
+        )
+    if args.self_test:
+        from grpo.commands import self_test
+        from grpo.config import load_config
+
+        config = load_config(args.config_name, args.overrides, args.config_dir)
+        checks = self_test.run_self_test(config)
+        self_test.show(checks)
+        return 0 if all(check.ok for check in checks) else EXIT_UNHEALTHY
     findings = examine()
     show(findings)
     return 78 if any(finding.state == "bad" for finding in findings) else 0

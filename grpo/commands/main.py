@@ -36,11 +36,13 @@ VERBS = {
     ),
     "plots": Verb("grpo.tracking.plots", "RUN_DIR", "draw the plots of a run"),
     "doctor": Verb(
-        "grpo.commands.doctor", "", "what this machine has, what is missing, how to get it"
+        "grpo.commands.doctor",
+        "[--self-test --config-name RECIPE [key=value ...]]",
+        "what this machine has and lacks, or whether the stack of a recipe is exact",
     ),
 }
-_ENDS = """`grpo VERB --help` says more. Exit codes: 0 done; 1 an internal error; 78 something for
-you to mend; 130 and 143 stopped by Ctrl-C or SIGTERM."""
+_ENDS = """`grpo VERB --help` says more. Exit codes: 0 done; 1 an internal error; 70 the numbers of
+training went wrong; 78 something for you to mend; 130 and 143 stopped by Ctrl-C or SIGTERM."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

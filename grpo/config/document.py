@@ -96,7 +96,7 @@ def _type(annotation: Any) -> str:
     for part in _parts(annotation):
         origin, arguments = typing.get_origin(part), typing.get_args(part)
         if origin is Literal:
-            words += [f"`{choice}`" for choice in arguments]
+            words += [f"`{str(c).lower() if isinstance(c, bool) else c}`" for c in arguments]
         elif origin in (tuple, list):
             words.append(f"list of {_type(arguments[0])}")
         else:

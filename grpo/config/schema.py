@@ -47,6 +47,9 @@ class ModelConfig(Settings):
     """Options of that builder. The builder checks them."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights. `auto` is float32 on CPU and bfloat16 on GPU."""
+    float32_head: Literal["auto", True, False] = "auto"
+    """Logits in float32 although the weights are bfloat16, in learner and engines alike. `auto` is
+    true. False rounds every logit to 8 bits, differently on the two sides."""
 
 
 class DataConfig(Settings):
@@ -298,6 +301,9 @@ class ClusterConfig(Settings):
     """All actors must be ready after this time."""
     transfer_timeout_seconds: Seconds = 300
     """New weights must have arrived in all engines after this time."""
+    transfer_buffer_mib: Annotated[Count, Unit("MiB")] = 256
+    """Size of a message of weights between GPUs, up to one more tensor. Rank 0 has one and each
+    engine two. GPU only."""
     learn_timeout_seconds: Seconds = 3600
     """An update of the learner must be finished after this time."""
 
@@ -307,6 +313,11 @@ class HealthConfig(Settings):
 
     max_bad_steps: Annotated[Count, Unit("steps")] = 3
     """Steps in a row with a loss or gradient that is not finite. So many end the run."""
+    weight_check_every: Annotated[Index, Unit("steps")] = 50
+    """Steps between proofs that the engines compute with the learner's weights: a content hash of
+    every tensor on both sides, after the hand-over. The first hand-over is always proven. A
+    difference ends the run. It costs about ten passes over the weights in integer arithmetic on
+    rank 0 and on each engine, which samples nothing meanwhile, and no copy of the model. 0: off."""
 
 
 class WandbConfig(Settings):

@@ -26,18 +26,22 @@ class ChunkedLogProb(torch.autograd.Function):
         targets_N: Tensor,
         temperature: float,
         chunk: int,
+        float32: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """N tokens of width D against V rows of the output weight; `chunk` tokens at a time."""
+        """N tokens of width D against V rows of the output weight; `chunk` tokens at a time.
+
+        With `float32` the products of low-precision numbers are summed and kept in float32.
+        """
         logp_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=torch.float32)
         entropy_N = torch.empty_like(logp_N)
         for rows in _chunks(hidden_ND.shape[0], chunk):
-            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, temperature)
+            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, temperature, float32)
             logp_N[rows] = logp_CV.gather(1, targets_N[rows, None]).squeeze(1)
             entropy_N[rows] = -(logp_CV.exp() * logp_CV).sum(dim=1)
         # The parameter itself is saved, never a view: ZeRO-3 swaps its storage between forward and
         # backward.
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
-        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.temperature, ctx.chunk, ctx.float32 = temperature, chunk, float32
         return logp_N, entropy_N
 
     @staticmethod
@@ -54,7 +58,7 @@ class ChunkedLogProb(torch.autograd.Function):
         # work is skipped.
         with_entropy = bool(grad_entropy_N.any())
         for rows in _chunks(hidden_ND.shape[0], ctx.chunk):
-            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, ctx.temperature)
+            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, ctx.temperature, ctx.float32)
             p_CV = logp_CV.exp()
             grad_logits_CV = p_CV * -grad_logp_N[rows, None]
             if with_entropy:
@@ -62,12 +66,12 @@ class ChunkedLogProb(torch.autograd.Function):
                 grad_logits_CV -= p_CV * (logp_CV + entropy_C1) * grad_entropy_N[rows, None]
             grad_logits_CV.scatter_add_(1, targets_N[rows, None], grad_logp_N[rows, None])
             grad_logits_CV = (grad_logits_CV / ctx.temperature).to(hidden_ND.dtype)
-            grad_hidden_ND[rows] = grad_logits_CV @ weight_VD
+            grad_hidden_ND[rows] = _product(grad_logits_CV, weight_VD, ctx.float32)
             if grad_logits_CV.dtype is torch.float32:
                 grad_weight_VD.addmm_(grad_logits_CV.T, hidden_ND[rows])  # without a [V, D] product
             else:
-                grad_weight_VD += grad_logits_CV.T @ hidden_ND[rows]
-        return grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype), None, None, None
+                grad_weight_VD += _product(grad_logits_CV.T, hidden_ND[rows], ctx.float32)
+        return grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype), None, None, None, None
 
 
 class LogProbHead(nn.Module):
@@ -78,8 +82,9 @@ class LogProbHead(nn.Module):
     the forward and backward of the module that owns it.
     """
 
-    def __init__(self, weight_VD: nn.Parameter, chunk_tokens: int) -> None:
+    def __init__(self, weight_VD: nn.Parameter, chunk_tokens: int, float32: bool = False) -> None:
         super().__init__()
+        self.float32 = float32  # as the engines do it: `EngineSpec.float32_head`
         self.weight = weight_VD
         self.chunk = chunk_tokens  # tokens whose logits exist at one time
 
@@ -90,7 +95,7 @@ class LogProbHead(nn.Module):
         temperature).
         """
         logp_N, entropy_N = ChunkedLogProb.apply(
-            hidden_ND, self.weight, targets_N, temperature, self.chunk
+            hidden_ND, self.weight, targets_N, temperature, self.chunk, self.float32
         )
         return logp_N, entropy_N
 
@@ -99,6 +104,22 @@ def _chunks(total: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def _log_softmax(hidden_CD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
-    logits_CV = (hidden_CD @ weight_VD.T).float()
+def _product(left: Tensor, right: Tensor, float32: bool) -> Tensor:
+    """A matrix product in the type of its factors, or summed and kept in float32.
+
+    A product of two bfloat16 numbers has no rounding in float32. So the widened factors and the
+    GPU's own sum in float32, which needs no wide copy of the weight, differ only in the order of
+    the sum. vLLM does the same on either kind of device.
+    """
+    if not float32 or left.dtype in (torch.float32, torch.float64):
+        return left @ right
+    if left.is_cuda:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
+
+
+def _log_softmax(
+    hidden_CD: Tensor, weight_VD: Tensor, temperature: float, float32: bool = False
+) -> Tensor:
+    logits_CV = _product(hidden_CD, weight_VD.T, float32).float()
     return torch.log_softmax(logits_CV / temperature if temperature != 1.0 else logits_CV, dim=1)

@@ -18,13 +18,24 @@ class Policy(nn.Module):
     of a checkpoint.
     """
 
-    def __init__(self, model: PreTrainedModel, head_chunk_tokens: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, head_chunk_tokens: int, float32_head: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         model.set_output_embeddings(
-            LogProbHead(model.get_output_embeddings().weight, head_chunk_tokens)
+            LogProbHead(model.get_output_embeddings().weight, head_chunk_tokens, float32_head)
         )
+
+    @property
+    def tied_names(self) -> dict[str, str]:
+        """Weights of a checkpoint that are the same parameter as another one."""
+        if not self.tied:
+            return {}
+        embedding = self.model.get_input_embeddings().weight
+        names = [name for name, p in self.model.named_parameters() if p is embedding]
+        return {"lm_head.weight": names[0]}
 
     def forward(
         self, input_ids_BT: Tensor, predicts_BT: Tensor, targets_N: Tensor, temperature: float

@@ -17,6 +17,7 @@ class LearnerSpec:
     device: str  # "cpu" or "cuda"
     dtype: str  # "float32" or "bfloat16"
     world_size: int
+    float32_head: bool = False  # logits in float32 although the weights are not
     pad_token_id: int
     modules: tuple[str, ...]  # of the operator, which register objectives
     objective: str  # its registered name
@@ -24,6 +25,7 @@ class LearnerSpec:
     optimizer: OptimizerConfig
     learner: LearnerConfig
     transfer_timeout_seconds: int
+    transfer_buffer_bytes: int = 256 * 2**20  # GPU only
 
     @property
     def with_reference(self) -> bool:

@@ -23,9 +23,10 @@ from grpo.learner import zero
 from grpo.learner.export import save_pretrained
 from grpo.learner.packing import MicroBatch, advantages_of, collate, plan_microbatches
 from grpo.learner.spec import LearnerSpec
-from grpo.types import Advantage, Measured, StepSettings, TrainSample
+from grpo.types import Advantage, Measured, StepSettings, TrainSample, WeightReport
+from grpo.weights.hashes import HashedSource, compare
 from grpo.weights.sender import GlooSender, NcclSender, WeightSender
-from grpo.weights.wire import EngineClient
+from grpo.weights.wire import EngineClient, announcement
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class LearnerWorker:
             max_grad_norm=spec.optimizer.max_grad_norm,
             param_persistence_threshold=spec.learner.param_persistence_threshold,
             head_chunk_tokens=spec.learner.head_chunk_tokens,
+            float32_head=spec.float32_head,
             gradient_checkpointing=spec.learner.gradient_checkpointing,
         )
         self.policy = zero.build_policy(settings)
@@ -87,7 +89,7 @@ class LearnerWorker:
             weight_decay=spec.optimizer.weight_decay,
         )
         self.engine = zero.wrap(self.policy, settings, self.optimizer)
-        self.weights = zero.GatheredWeights(self.policy)
+        self.weights = HashedSource(zero.GatheredWeights(self.policy))
         self.reference = None
         if spec.with_reference:
             self.reference = zero.wrap(zero.build_policy(settings), settings, optimizer=None)
@@ -272,9 +274,14 @@ class LearnerWorker:
         Called again, it closes the old channel first. So engines may come and go during a run.
         """
         self.disconnect()
-        kind = GlooSender if self.spec.device == "cpu" else NcclSender
+        self.client = client
         timeout = self.spec.transfer_timeout_seconds
-        sender: WeightSender = kind(client, address, port, num_workers, timeout)
+        sender: WeightSender
+        if self.spec.device == "cpu":
+            sender = GlooSender(client, address, port, num_workers, timeout)
+        else:
+            size = self.spec.transfer_buffer_bytes
+            sender = NcclSender(client, address, port, num_workers, timeout, size)
         sender.open(self.weights, self.rank)
         self.sender = sender
 
@@ -284,10 +291,30 @@ class LearnerWorker:
             self.sender.close()
         self.sender = None
 
-    def push_weights(self, version: int) -> None:
-        """Hand the current weights to all engines, which from then on report `version`."""
+    def push_weights(self, version: int, check: bool = False) -> WeightReport | None:
+        """Hand the current weights to all engines, which from then on report `version`.
+
+        Args:
+            version: of these weights.
+            check: hash each tensor as it is gathered and sent, then compare with what the engines
+                compute with.
+
+        Returns:
+            The comparison, on rank 0 and with `check` only.
+        """
         assert self.sender is not None, "connect() comes first"
+        comparing = check and self.rank == 0
+        self.weights.active = comparing
         self.sender.send(self.weights, version)
+        self.weights.active = False
+        if not comparing:
+            return None
+        metadata = self.weights.metadata()
+        held = self.client.weight_hashes(announcement(metadata))
+        report = compare(version, metadata, self.weights.hashes(), held, self.policy.tied_names)
+        bad = sorted(self.weights.not_finite())
+        report.differing.extend(f"{name} at version {version} is not finite" for name in bad)
+        return report
 
     def save(self, folder: str, tokenizer_folder: str) -> str | None:
         """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights

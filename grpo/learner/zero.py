@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from grpo.learner.policy import Policy, load_model
-from grpo.weights.wire import ParamMeta, layer_of
+from grpo.weights.wire import ParamMeta, layer_of, settle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +26,7 @@ class ZeroSettings:
     max_grad_norm: float
     param_persistence_threshold: int
     head_chunk_tokens: int
+    float32_head: bool
     gradient_checkpointing: bool
 
     def deepspeed_config(self) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def build_policy(settings: ZeroSettings) -> Policy:
     alive = HfDeepSpeedConfig(settings.deepspeed_config())  # from_pretrained looks for a living one
     model = load_model(settings.folder, settings.dtype, settings.gradient_checkpointing)
     del alive
-    return Policy(model, settings.head_chunk_tokens)
+    return Policy(model, settings.head_chunk_tokens, settings.float32_head)
 
 
 def wrap(policy: Policy, settings: ZeroSettings, optimizer: torch.optim.Optimizer | None) -> Any:
@@ -106,6 +107,10 @@ class GatheredWeights:
     Iterating is a collective: every rank must do it, and every rank sees every tensor. A tensor is
     only valid until the next one is asked for. Tied output weights are listed under both names,
     because an engine may keep a repacked copy of its own.
+
+    On a GPU a tensor is whole when it is yielded, for a reader on any stream. A layer is let go
+    when the reader's stream has done all its work on it. That is one wait for the device at either
+    end of a layer.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -124,8 +129,10 @@ class GatheredWeights:
         for _, group in groupby(self._params, key=lambda item: layer_of(item[0])):
             layer = list(group)
             with GatheredParameters([p for _, p in layer]):
+                settle(layer[0][1].data)
                 for name, p in layer:
                     yield name, p.data
+                settle(layer[0][1].data)
 
 
 def partition_report(policy: nn.Module) -> dict[str, float]:

@@ -26,6 +26,7 @@ from grpo.types import (
     SamplingSettings,
     StepSettings,
     TrainSample,
+    WeightReport,
 )
 from grpo.weights.wire import EngineCalls
 
@@ -114,10 +115,10 @@ class LocalClient(EngineCalls):
         """Meet the sender."""
         self.call("init_weight_transfer_engine", init_info)
 
-    def call(self, method: str, *args: Any) -> None:
+    def call(self, method: str, *args: Any) -> list[Any]:
         """One call of the worker, within the deadline."""
         coroutine = getattr(self.rollouts.worker, method)(*args)
-        self.rollouts.call(coroutine, self.timeout_seconds)
+        return [self.rollouts.call(coroutine, self.timeout_seconds)]
 
 
 class LocalLearner:
@@ -138,9 +139,9 @@ class LocalLearner:
         client = rollouts.client(self.spec.transfer_timeout_seconds)
         self.rank.connect(client, "127.0.0.1", self._free_address()[1], rollouts.num_workers)
 
-    def push_weights(self, version: int) -> None:
+    def push_weights(self, version: int, *, check: bool = False) -> WeightReport | None:
         """Hand the current weights to the engine."""
-        self.rank.push_weights(version)
+        return self.rank.push_weights(version, check)
 
     def prepare(
         self, samples: Sequence[TrainSample], settings: StepSettings, *, measure: bool = False

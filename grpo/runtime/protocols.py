@@ -15,6 +15,7 @@ from grpo.types import (
     SamplingSettings,
     StepSettings,
     TrainSample,
+    WeightReport,
 )
 
 
@@ -54,8 +55,12 @@ class Learner(Protocol):
     def connect(self, rollouts: Any) -> None:
         """Open the weight channel to all engines; an open one is closed first."""
 
-    def push_weights(self, version: int) -> None:
-        """Hand the current weights to all engines, which from then on report `version`."""
+    def push_weights(self, version: int, *, check: bool = False) -> WeightReport | None:
+        """Hand the current weights to all engines, which from then on report `version`.
+
+        Returns:
+            With `check`, how the weights that the engines compute with compare to the learner's.
+        """
 
     def prepare(
         self, samples: Sequence[TrainSample], settings: StepSettings, *, measure: bool = False

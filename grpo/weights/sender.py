@@ -1,4 +1,4 @@
-"""The learner's end of the weight channel: gloo for CPU, vLLM's nccl trainer engine for GPU.
+"""The learner's end of the weight channel: gloo for CPU, NCCL for GPU.
 
 A channel opens, sends any number of times, and closes. Membership never changes while it is open:
 when engines come or go, it is closed and another one opened. Control calls have a deadline, and so
@@ -7,15 +7,27 @@ has every wait of the gloo group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import torch
 import torch.distributed as dist
 
+from grpo.common.errors import StalledError
 from grpo.weights import gloo
-from grpo.weights.wire import EngineClient, ParamMeta, WeightSource, pack
+from grpo.weights.wire import (
+    EngineClient,
+    ParamMeta,
+    WeightSource,
+    announcement,
+    current_stream,
+    pack,
+    pack_bytes,
+    settle,
+)
 
 
 class WeightSender(Protocol):
@@ -35,12 +47,13 @@ class WeightSender(Protocol):
 
 @contextmanager
 def paused(client: EngineClient) -> Iterator[None]:
-    """Engines do not sample inside the block: no token may be made by half-replaced weights."""
+    """Engines do not sample inside the block: no token may be made by half-replaced weights.
+
+    Nor do they after a block that failed. What they hold then is of no version.
+    """
     client.pause()
-    try:
-        yield
-    finally:
-        client.resume()
+    yield
+    client.resume()
 
 
 class GlooSender:
@@ -86,11 +99,7 @@ class GlooSender:
             for _ in weights:
                 pass
             return
-        update_info = {
-            "names": [meta.name for meta in self.metadata],
-            "dtype_names": [str(meta.dtype).removeprefix("torch.") for meta in self.metadata],
-            "shapes": [list(meta.shape) for meta in self.metadata],
-        }
+        update_info = announcement(self.metadata)
         with paused(self.client):
             self.client.start_weight_update()
             thread = ThreadPoolExecutor(1)
@@ -108,47 +117,150 @@ class GlooSender:
 
 
 class NcclSender:
-    """vLLM's own nccl trainer engine, for learner and engines on separate GPUs. Arguments as
-    `GlooSender`.
+    """Broadcasts bytes over vLLM's NCCL communicator, for learner and engines on separate GPUs.
+
+    The receiving end is vLLM's `NCCLWeightTransferEngine` as it comes. All work of this end is on
+    one stream, that of the gather, so nothing is read before it is there or after it is gone.
+    NCCL waits for ever for a dead engine. So every wait here has a deadline, at which the
+    communicator is aborted. That ends its kernels and calls.
+
+    Args:
+        client: the engines' control calls; used on rank 0.
+        address, port: of the sender, reachable from all engines.
+        num_workers: engine workers over all engines.
+        timeout_seconds: longest wait for a member, and for a whole transfer.
+        buffer_bytes: a message is closed by the tensor that makes it larger than this.
     """
 
     def __init__(
-        self, client: EngineClient, address: str, port: int, num_workers: int, timeout_seconds: int
+        self,
+        client: EngineClient,
+        address: str,
+        port: int,
+        num_workers: int,
+        timeout_seconds: int,
+        buffer_bytes: int,
     ) -> None:
         self.client, self.address, self.port = client, address, port
-        self.world_size = num_workers + 1
-        self.engine: Any = None
+        self.world_size, self.timeout_seconds = num_workers + 1, timeout_seconds
+        self.buffer_bytes = buffer_bytes
+        self.group: Any = None  # vLLM's PyNcclCommunicator
+        self.metadata: list[ParamMeta] = []
 
     def open(self, weights: WeightSource, rank: int) -> None:
         """Meet all engine workers in one NCCL communicator."""
-        from vllm.distributed.weight_transfer.nccl_engine import (
-            NCCLTrainerInitInfo,
-            NCCLTrainerWeightTransferEngine,
-        )
+        self.metadata = weights.metadata()
+        if rank != 0:
+            return
+        from vllm.distributed.weight_transfer.nccl_common import trainer_init
 
-        init_info = NCCLTrainerInitInfo(
-            master_address=self.address,
-            master_port=self.port,
-            world_size=self.world_size,
-            rank=rank,
+        place = {
+            "master_address": self.address,
+            "master_port": self.port,
+            "world_size": self.world_size,
+        }
+        init_info = {
+            **place,
+            "rank_offset": 1,
+            "packed": True,
+            "packed_buffer_size_bytes": self.buffer_bytes,
+            "packed_num_buffers": 2,
+        }
+        device = torch.accelerator.current_device_index()
+
+        def meet() -> Any:
+            torch.accelerator.set_device_index(device)  # the current device belongs to a thread
+            return trainer_init(place)
+
+        # Both block until all have met.
+        engines = in_background(lambda: self.client.init_weight_transfer_engine(init_info))
+        own = in_background(meet)
+        finished, open_calls = wait(
+            [engines, own], self.timeout_seconds, return_when=FIRST_EXCEPTION
         )
-        self.engine = NCCLTrainerWeightTransferEngine.trainer_init(
-            init_info,
-            client=self.client,
-            source=weights,  # type: ignore[arg-type]  # satisfied by its methods
-        )
+        for call in finished:
+            call.result()
+        if open_calls:
+            raise StalledError(
+                f"opening the weight channel: not all engines came in {self.timeout_seconds} s"
+            )
+        self.group = own.result()
 
     def send(self, weights: WeightSource, version: int) -> None:
-        """Gather and broadcast, packed by vLLM; `weights` must be the source that was given to
-        `open`.
+        """Gather and broadcast, message by message.
+
+        Raises:
+            StalledError: not all engines have received everything in time. The channel is closed.
         """
-        if not self.engine.is_sender:
-            self.engine.send_weights()
+        group = self.group
+        if group is None:
+            for _ in weights:
+                pass
             return
+        update_info = announcement(self.metadata)
         with paused(self.client):
-            self.engine.send_weights()
+            self.client.start_weight_update()
+            received = in_background(lambda: self.client.update_weights(update_info))
+            # An engine that has failed takes part in no broadcast any more.
+            received.add_done_callback(lambda call: self.close() if call.exception() else None)
+            try:
+                with abort_after(self.timeout_seconds, self.close, "sending weights"):
+                    for message in pack_bytes(self.metadata, weights, self.buffer_bytes):
+                        if self.group is None:
+                            break  # aborted
+                        group.broadcast(message, src=0, stream=current_stream(message))
+                        settle(message)
+            except Exception:
+                if received.done():
+                    received.result()  # the cause, where an engine has failed
+                raise
+            received.result(self.timeout_seconds)
+            self.client.finish_weight_update()
             self.client.set_weight_version(str(version))
 
     def close(self) -> None:
-        """Leave the communicator."""
-        self.engine = None
+        """Leave the communicator, and end what it still has under way."""
+        group, self.group = self.group, None
+        if group is not None:
+            group.destroy()
+
+
+def in_background(call: Callable[[], Any]) -> Future[Any]:
+    """Begin a call in a thread that does not keep the process alive."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+@contextmanager
+def abort_after(seconds: float, abort: Callable[[], None], phase: str) -> Iterator[None]:
+    """Call `abort` from another thread if the block takes longer.
+
+    Raises:
+        StalledError: it did, whatever the block ended with.
+    """
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        abort()
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception:
+        if not expired.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if expired.is_set():
+        raise StalledError(f"{phase}: not finished in {seconds:g} s; an engine may be dead")

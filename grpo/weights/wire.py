@@ -29,6 +29,15 @@ class ParamMeta(NamedTuple):
         return math.prod(self.shape)
 
 
+def announcement(metadata: Sequence[ParamMeta]) -> dict[str, Any]:
+    """`names`, `dtype_names` and `shapes` of tensors, as plain types that any call can carry."""
+    return {
+        "names": [meta.name for meta in metadata],
+        "dtype_names": [str(meta.dtype).removeprefix("torch.") for meta in metadata],
+        "shapes": [list(meta.shape) for meta in metadata],
+    }
+
+
 class WeightSource(Protocol):
     """A stream of whole weights. Iterating is a collective of the learner ranks; a tensor lives
     until the next.
@@ -64,13 +73,16 @@ class EngineClient(Protocol):
         on.
         """
 
+    def weight_hashes(self, announced: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """For each engine, what each of its workers computes with: `weights.inspection`."""
+
 
 class EngineCalls(ABC):
     """The calls of `EngineClient` that are the same however the engines are reached."""
 
     @abstractmethod
-    def call(self, method: str, *args: Any) -> None:
-        """Call a method of every engine's worker; returns when all have answered."""
+    def call(self, method: str, *args: Any) -> list[Any]:
+        """Call a method of every engine's worker; their answers, when all have come."""
 
     def start_weight_update(self) -> None:
         """New weights are about to come."""
@@ -95,6 +107,22 @@ class EngineCalls(ABC):
     def set_weight_version(self, version: str) -> None:
         """Forget the KV cache of the old weights, report `version` with every token from now on."""
         self.call("set_weight_version", version)
+
+    def weight_hashes(self, announced: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """For each engine, what each of its workers computes with."""
+        return self.call("weight_hashes", announced)
+
+
+def current_stream(tensor: Tensor) -> Any:
+    """The stream on which work on a GPU tensor is queued now; None for a tensor on CPU."""
+    return torch.cuda.current_stream(tensor.device) if tensor.is_cuda else None
+
+
+def settle(tensor: Tensor) -> None:
+    """Wait until all work that is queued on the current stream of a GPU tensor is done."""
+    stream = current_stream(tensor)
+    if stream is not None:
+        stream.synchronize()
 
 
 def layer_of(name: str) -> str:
@@ -134,6 +162,52 @@ def pack(metadata: Sequence[ParamMeta], weights: Iterable[tuple[str, Tensor]]) -
                 flat = tensor.new_empty(sum(m.numel for m in group))
             flat[offset : offset + meta.numel].copy_(tensor.reshape(-1))
             offset += meta.numel
+        assert flat is not None
+        yield flat
+    for name, _ in stream:  # runs the source to its end, so that it can leave its last gather
+        raise AssertionError(f"{name} was not announced")
+
+
+def chunks(metadata: Sequence[ParamMeta], limit: int) -> list[list[ParamMeta]]:
+    """Consecutive parameters that travel as one message of bytes over NCCL.
+
+    A chunk ends with the parameter that makes it larger than `limit` bytes. That is how vLLM's
+    receiver cuts the stream, and both ends must cut it alike.
+    """
+    cut: list[list[ParamMeta]] = []
+    size = limit + 1
+    for meta in metadata:
+        if size > limit:
+            cut.append([])
+            size = 0
+        cut[-1].append(meta)
+        size += meta.numel * meta.dtype.itemsize
+    return cut
+
+
+def pack_bytes(
+    metadata: Sequence[ParamMeta], weights: Iterable[tuple[str, Tensor]], limit: int
+) -> Iterator[Tensor]:
+    """uint8 messages, in the order of `chunks`. Each tensor is copied as soon as it comes.
+
+    Messages hold more than one layer, and a tensor is gone when the source goes on to the next
+    layer. vLLM's own packer keeps references until a message is full.
+    """
+    stream = iter(weights)
+    for group in chunks(metadata, limit):
+        flat: Tensor | None = None
+        offset = 0
+        for meta in group:
+            name, tensor = next(stream)
+            assert (name, tensor.dtype, tuple(tensor.shape)) == meta, (
+                f"{name} came in place of {meta.name}"
+            )
+            if flat is None:
+                size = sum(m.numel * m.dtype.itemsize for m in group)
+                flat = torch.empty(size, dtype=torch.uint8, device=tensor.device)
+            part = tensor.contiguous().view(-1).view(torch.uint8)
+            flat[offset : offset + part.numel()].copy_(part)
+            offset += part.numel()
         assert flat is not None
         yield flat
     for name, _ in stream:  # runs the source to its end, so that it can leave its last gather

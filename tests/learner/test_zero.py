@@ -18,6 +18,7 @@ def test_gradients_are_summed_and_reduced_in_float32_whatever_the_model(dtype):
         max_grad_norm=1.0,
         param_persistence_threshold=0,
         head_chunk_tokens=8,
+        float32_head=True,
         gradient_checkpointing=False,
     )
     config = settings.deepspeed_config()

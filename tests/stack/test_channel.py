@@ -59,6 +59,16 @@ def test_both_engines_get_every_new_weight(stack):
         assert first == pytest.approx(ours, abs=1e-4)
 
 
+def test_the_weights_of_both_engines_are_proven(stack):
+    first = stack.learner.push_weights(3, check=True)
+    move(stack, 3)
+    second = stack.learner.push_weights(4, check=True)
+    for report in (first, second):
+        assert (report.differing, report.unproven) == ([], [])
+    moved = [name for name in first.hashes if first.hashes[name] != second.hashes[name]]
+    assert moved == list(first.hashes)  # an update with this learning rate moves every tensor
+
+
 def test_a_prompt_of_several_kv_blocks_is_computed_anew_under_new_weights(stack):
     """With blocks of the old weights in the cache the samples would be those of a policy that never
     was.

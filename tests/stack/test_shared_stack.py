@@ -98,7 +98,9 @@ def test_an_update_reaches_the_engine_whole_and_with_its_version(stack):
     stats = update(stack.learner, samples, [1.0, -1.0] * 16)
     assert stats["grad_norm"] > 0
     assert gap(stack, 1.0) > 1e-4  # the learner has moved on, the engine has not
-    stack.learner.push_weights(5)
+    report = stack.learner.push_weights(5, check=True)
+    assert (report.differing, report.unproven) == ([], [])
+    assert len(report.hashes) == 27  # both names of a tied weight
     assert gap(stack, 1.0) < 1e-4
     assert_partitioned(stack)  # gathering whole weights for the engine leaves none behind
     assert stack.rollouts.prompt_logprobs(text)[0] != before

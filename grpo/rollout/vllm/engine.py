@@ -31,6 +31,7 @@ class EngineSpec:
     gpu_memory_share: float
     tensor_parallel: int
     enforce_eager: bool
+    float32_head: bool = False  # logits in float32 although the weights are not
     end_token_ids: tuple[
         int, ...
     ] = ()  # all tokens that end a response, of tokenizer and generation_config
@@ -92,10 +93,13 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
         # Inside a placement group vLLM would pick Ray and look for bundles of its own.
         "distributed_executor_backend": "mp" if spec.tensor_parallel > 1 else None,
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND if on_cpu else "nccl"),
+        "worker_extension_cls": "grpo.weights.inspection.WeightInspector",
         # sampling defaults hidden in a checkpoint must not touch training
         "generation_config": "vllm",
         "seed": 0,
     }
+    if spec.float32_head:
+        args["hf_overrides"] = {"head_dtype": "float32"}
     if on_cpu:
         args["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
         # Seeded requests and chunked prefill do not go together on CPU (vLLM 0.32).
@@ -103,7 +107,14 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
         args["max_num_batched_tokens"] = max(spec.max_model_len, 8192)
     else:
         args["gpu_memory_utilization"] = spec.gpu_memory_share
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+    head = str(engine.vllm_config.model_config.head_dtype).removeprefix("torch.")
+    if spec.float32_head and head != "float32":  # vLLM falls back with no more than a warning
+        raise RuntimeError(
+            f"model.float32_head: vLLM computes the output layer of this model in {head} here, and "
+            "the learner must not differ from it; set model.float32_head=false"
+        )
+    return engine
 
 
 def _skip_text_of_logprobs() -> None:

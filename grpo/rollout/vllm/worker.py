@@ -246,6 +246,11 @@ class RolloutWorker:
             raise RuntimeError(f"vLLM kept KV blocks of older weights at version {version}")
         await self.engine.update_weight_version(version)
 
+    async def weight_hashes(self, announced: dict[str, Any]) -> list[dict[str, Any]]:
+        """What each vLLM worker of the engine computes with: `grpo.weights.inspection`."""
+        found = await self.engine.collective_rpc("weight_hashes", args=(announced,))
+        return list(found)
+
     async def shutdown(self) -> None:
         """Stop the engine."""
         if self._engine is not None:

@@ -23,6 +23,7 @@ from grpo.types import (
     SamplingSettings,
     StepSettings,
     TrainSample,
+    WeightReport,
 )
 from grpo.weights.wire import EngineCalls
 
@@ -182,10 +183,11 @@ class EngineFleet(EngineCalls):
         ]
         wait(calls, self.timeout_seconds, "opening the weight channel")
 
-    def call(self, method: str, *args: Any) -> None:
+    def call(self, method: str, *args: Any) -> list[Any]:
         """One call of every engine, within the deadline."""
         calls = [getattr(engine, method).remote(*args) for engine in self.engines]
-        wait(calls, self.timeout_seconds, f"weight transfer, {method}")
+        found: list[Any] = wait(calls, self.timeout_seconds, f"weight transfer, {method}")
+        return found
 
 
 class LearnerGroup:
@@ -216,9 +218,10 @@ class LearnerGroup:
         client = rollouts.client(self.spec.transfer_timeout_seconds)
         self._all("connect", client, address, port, rollouts.num_workers)
 
-    def push_weights(self, version: int) -> None:
+    def push_weights(self, version: int, *, check: bool = False) -> WeightReport | None:
         """Hand the current weights to all engines, which from then on report `version`."""
-        self._all("push_weights", version)
+        report: WeightReport | None = self._all("push_weights", version, check)[0]
+        return report
 
     def prepare(
         self, samples: Sequence[TrainSample], settings: StepSettings, *, measure: bool = False
