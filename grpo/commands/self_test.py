@@ -9,6 +9,7 @@ steps, in the last bit too, was changed on its way through the stack.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -66,7 +67,13 @@ def run_self_test(config: TrainConfig, status: Callable[[str], None] = say) -> l
         for step in range(NUM_STEPS):
             status(f"step {step + 1} of {NUM_STEPS} with learning rate 0")
             collected = STRATEGIES[config.rollout.strategy](
-                stream, config.batch.num_prompts, inputs.sampling, step + 1, rollouts, scorer
+                stream,
+                config.batch.num_prompts,
+                inputs.sampling,
+                step + 1,
+                rollouts,
+                scorer,
+                Counter(),
             )
             samples = make_samples(collected.groups, step)
             if not texts:
