@@ -249,6 +249,7 @@ class StepSettings:
     entropy_coef: float = 0.0
     aggregation_constant: int = 1  # tokens; the longest response that could be sampled
     num_updates: int = 1  # optimizer steps for the batch
+    group_size: int = 1  # G; responses of a prompt are neighbours
 
 
 @dataclass(frozen=True, slots=True)

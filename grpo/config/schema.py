@@ -162,11 +162,31 @@ class RewardsConfig(Settings):
         return Scorer(self.scorer_components(), modules=self.modules, num_workers=self.num_workers)
 
 
+class MismatchConfig(Settings):
+    """Correction for the engine's probabilities, which differ a little from the learner's."""
+
+    correction: Literal["none", "truncate", "mask"] = "none"
+    """`truncate` weighs a term with min(ratio, high): truncated importance sampling (TIS). `mask`
+    weighs it with the ratio inside [low, high] and drops it outside (MIS, IcePop)."""
+    level: Literal["token", "sequence", "geometric"] = "token"
+    """The ratio of a token, the product over a response, or the geometric mean over it."""
+    low: NotNegative = 0.0
+    """`mask` only. The smallest ratio that is kept."""
+    high: Positive = 2.0
+    """The largest weight, or the largest ratio that is kept."""
+
+
 class AlgorithmConfig(Settings):
-    """GRPO (DeepSeekMath, arXiv:2402.03300, section 4) and its published variants."""
+    """GRPO (DeepSeekMath, arXiv:2402.03300, section 4) and its published variants.
+
+    docs/algorithms.md has the formulas and papers.
+    """
 
     objective: Text = "grpo"
-    """The registered loss."""
+    """The registered loss: `grpo`, `gspo`, `cispo`, `reinforce`, `kimi`, or your own."""
+    advantage: Text = "grpo"
+    """The registered advantage: `grpo`, `rloo`, `reinforce_pp`, `reinforce_pp_baseline`,
+    `batch_std`, `gdpo`, `reference_accuracy`, or your own."""
     advantage_std: Literal["population", "sample", "none"] = "population"
     """Divisor of the group-relative advantage: ddof 0, ddof 1, or none as in Dr. GRPO."""
     advantage_eps: NotNegative = 1e-6
@@ -175,14 +195,47 @@ class AlgorithmConfig(Settings):
     """The ratio is clipped below at 1 - clip_low. A ratio cannot fall below 0."""
     clip_high: NotNegative = 0.2
     """The ratio is clipped above at 1 + clip_high. Larger than `clip_low` is DAPO's clip-higher."""
+    dual_clip: Annotated[float | None, Field(gt=1, allow_inf_nan=False)] = None
+    """Bounds the loss of a token with a negative advantage at this times the advantage."""
+    mirror_tau: Positive = 0.1
+    """Strength of the pull to the policy of the step's start. Objective `kimi` only."""
     kl_coef: NotNegative = 0.0
-    """Weight of the k3 estimate of KL(policy, reference) in the loss. 0 keeps no reference."""
+    """Weight of KL(policy, reference). 0 keeps no reference and costs no memory."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """`reward` takes kl_coef times the KL of the whole response off its reward (k1)."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """Estimate of the KL. In the loss k2 or k3, in the reward k1."""
+    kl_target: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """The coefficient follows this KL, in nats per token. Null keeps it."""
+    kl_horizon: Annotated[Count, Unit("responses")] = 10_000
+    """Responses in which the coefficient can move by a fifth towards `kl_target`."""
+    reference_refresh_every: Annotated[Index, Unit("steps")] = 0
+    """Steps after which the reference becomes the policy of that moment. 0: never."""
     entropy_coef: Number = 0.0
     """Weight of the entropy bonus. A negative one lowers the entropy."""
-    aggregation: Literal["seq-mean-token-mean", "token-mean", "seq-sum-constant"] = (
+    entropy_target: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """The coefficient rises while the entropy is below this, in nats per token, and falls above."""
+    entropy_coef_step: Positive = 1e-4
+    """Change of the coefficient in a step, with `entropy_target`."""
+    entropy_coef_max: Positive = 5e-3
+    """Bound of the coefficient, with `entropy_target`."""
+    aggregation: Literal["seq-mean-token-mean", "token-mean", "seq-sum-constant", "prompt-mean"] = (
         "seq-mean-token-mean"
     )
-    """How token losses become one number: GRPO, DAPO, Dr. GRPO."""
+    """How token losses become one number: GRPO, DAPO, Dr. GRPO, ScaleRL."""
+    mask_truncated: bool = False
+    """Truncated responses leave the loss (DAPO's overlong filtering). They still count as
+    responses, and in the baseline of their group; their tokens do not count."""
+    token_discount: Share = 0.0
+    """Discount of rewards per token, such as `token_repetition`, over earlier tokens. 0 charges the
+    token alone."""
+    mismatch: MismatchConfig = MismatchConfig()
+    """Correction for the engine's probabilities."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Does the learner keep a reference policy?"""
+        return bool(self.kl_coef)
 
 
 class OptimizerConfig(Settings):
@@ -313,6 +366,15 @@ class HealthConfig(Settings):
 
     max_bad_steps: Annotated[Count, Unit("steps")] = 3
     """Steps in a row with a loss or gradient that is not finite. So many end the run."""
+    max_logprob_gap: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """A larger mean gap between engine and learner, in nats per token, ends the run. Published
+    limits: 0.0104 (SkyRL). Null: no limit."""
+    max_mismatch_kl: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """A larger KL(engine, learner), in nats per token, ends the run. Published limits: 5e-4
+    (prime-rl, NeMo-RL). Null: no limit."""
+    min_effective_share: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
+    """A smaller effective share of samples under the correction of the mismatch ends the run.
+    Null: no limit."""
     weight_check_every: Annotated[Index, Unit("steps")] = 50
     """Steps between proofs that the engines compute with the learner's weights: a content hash of
     every tensor on both sides, after the hand-over. The first hand-over is always proven. A

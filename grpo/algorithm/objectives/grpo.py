@@ -1,39 +1,36 @@
-"""GRPO: the clipped surrogate of PPO per token, with KL and entropy terms in the loss."""
+"""GRPO: the clipped surrogate of PPO per token, which DAPO and Dr. GRPO share."""
 
 from __future__ import annotations
 
 import torch
 
-from grpo.algorithm.kl import k3
 from grpo.algorithm.objectives.base import (
-    OBJECTIVES,
     Coefficients,
-    Loss,
     LossInputs,
-    masked_max,
+    TokenLoss,
     masked_mean,
+    policy_term,
 )
 
 
-@OBJECTIVES.register("grpo")
-def grpo(inputs: LossInputs, coefficients: Coefficients) -> Loss:
-    """-min(ratio A, clip(ratio) A) + kl_coef KL - entropy_coef H, summed over tokens with their
-    weights.
+@policy_term("grpo", uses=("clip_low", "clip_high", "dual_clip"))
+def grpo(inputs: LossInputs, coefficients: Coefficients) -> TokenLoss:
+    """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A), the ratio per token.
 
-    The ratio is per token, between the policy and the policy at the start of the step. KL is the k3
-    estimate.
-    Source: DeepSeekMath (arXiv:2402.03300), equation 3; clip-higher from DAPO (arXiv:2503.14476).
+    The ratio is between the policy and the policy at the start of the step. With `dual_clip` c the
+    loss of a token with A < 0 is at most -c A: a token that became much likelier is no longer
+    pushed without bound.
+    Source: DeepSeekMath (arXiv:2402.03300), equation 3; clip-higher from DAPO (arXiv:2503.14476);
+        dual clip from arXiv:1912.09729.
     """
-    ratio_N = (inputs.logp_N - inputs.old_logp_N).exp()
+    ratio_N = inputs.log_ratio_N.exp()
     clipped_N = ratio_N.clamp(1 - coefficients.clip_low, 1 + coefficients.clip_high)
     plain_N, bounded_N = ratio_N * inputs.advantage_N, clipped_N * inputs.advantage_N
-    loss = -(torch.minimum(plain_N, bounded_N) * inputs.weight_N).sum()
+    gain_N = torch.minimum(plain_N, bounded_N)
     means = {"clip_share": masked_mean((bounded_N < plain_N).float(), inputs.real_N)}
-    if inputs.reference_logp_N is not None:
-        kl_N = k3(inputs.logp_N, inputs.reference_logp_N)
-        loss = loss + coefficients.kl_coef * (kl_N * inputs.weight_N).sum()
-        means["kl"] = masked_mean(kl_N, inputs.real_N)
-    if coefficients.entropy_coef:
-        bonus = (inputs.entropy_N * inputs.weight_N).sum()
-        loss = loss - coefficients.entropy_coef * bonus
-    return Loss(loss, means, {"ratio_max": masked_max(ratio_N, inputs.real_N)})
+    if coefficients.dual_clip is not None:
+        floor_N = coefficients.dual_clip * inputs.advantage_N
+        held_N = (inputs.advantage_N < 0) & (gain_N < floor_N)
+        gain_N = torch.where(held_N, floor_N, gain_N)
+        means["dual_clip_share"] = masked_mean(held_N.float(), inputs.real_N)
+    return TokenLoss(-gain_N, means)
