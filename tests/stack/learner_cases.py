@@ -49,9 +49,19 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
     return rank
 
 
-def step(rank: LearnerWorker, **settings) -> dict[str, float]:
-    """One batch."""
+def step(rank: LearnerWorker, case: str = "whole", **settings) -> dict[str, float]:
+    """One batch, whole or changed."""
     samples, advantages = batch()
+    if case == "half":
+        samples, advantages = samples[:4], advantages[:4]
+    elif case == "still":
+        advantages[4:] = [0.0] * 4
+    elif case in ("empty", "partly"):
+        first = 4 if case == "empty" else 5
+        samples[first:] = [
+            TrainSample.from_tokens(s.token_ids_T[~s.loss_mask_T].tolist(), [], [])
+            for s in samples[first:]
+        ]
     chosen = StepSettings(**{"lr": 1e-3, "temperature": 0.8, **settings})
     rank.prepare(samples, chosen)
     return rank.optimise(advantages, chosen)
@@ -76,6 +86,11 @@ def main() -> None:
         step(rank, lr=lr)
         found[f"lr {lr}"] = rank.logprobs(samples, 0.8)
 
+    for case, updates in (("half", 1), ("still", 2), ("empty", 2), ("partly", 1)):
+        rank = worker(model, learner={"tokens_per_microbatch": 40})
+        stats = [step(rank, case, num_updates=updates) for _ in range(2)]
+        found[case] = {"stats": stats, "logprobs": rank.logprobs(samples, 0.8)}
+
     for checkpointing in (False, True):
         rank = worker(model, learner={"gradient_checkpointing": checkpointing})
         calls = []
@@ -83,7 +98,7 @@ def main() -> None:
         # Before and not after: the second forward pass ends as soon as it has what backward needs.
         layer.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         stats = step(rank)
-        passes = len(calls) / len(rank._plan(samples, StepSettings(lr=0.0, temperature=0.8)))
+        passes = len(calls) / len(rank._plan(samples, range(len(samples))))
         found[f"checkpointing {checkpointing}"] = (passes, stats["grad_norm"])
 
     for tokens in (10_000, 40):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.closeness import close
 from tests.models import SMALL_MODEL
 from tests.stack.learner_cases import batch
 
@@ -86,6 +87,29 @@ def test_two_updates_with_kl_entropy_and_unequal_clips_equal_autograd_on_whole_l
     assert moved > 0.1
     assert distance(found["full"], wanted) < 2e-3 * moved
     assert found["full_stats"][0]["clip_share"] > 0  # the second update of the batch was clipped
+
+
+def test_a_reference_measures_the_way_from_it_and_later_updates_are_off_policy(found):
+    first, second = found["full_stats"]
+    assert first["kl"] < second["kl"]
+    assert first["ratio_max"] > 1.001
+
+
+@pytest.mark.parametrize("case", ["still", "empty"])
+def test_an_update_with_nothing_to_learn_leaves_weights_and_momentum_alone(found, case):
+    """Half of the batch has no advantages, or no response tokens: what is left is as if the other
+    half were all.
+    """
+    both, half = found[case], found["half"]
+    for mine, reference in zip(both["logprobs"], half["logprobs"], strict=True):
+        assert mine == close(reference)
+    assert both["stats"][1]["grad_norm"] == pytest.approx(half["stats"][1]["grad_norm"], rel=1e-4)
+
+
+def test_empty_responses_among_others_count_and_do_not_harm(found):
+    for stats in found["partly"]["stats"]:
+        assert 0 < stats["grad_norm"] < 1e3
+        assert stats["ratio_max"] == 1.0
 
 
 def test_measured_scalars_are_those_of_whole_logits(found):
