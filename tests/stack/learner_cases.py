@@ -8,10 +8,14 @@ import json
 import random
 import sys
 
+import torch
+
 from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
 from grpo.learner.spec import LearnerSpec
 from grpo.learner.worker import LearnerWorker, free_address
 from grpo.types import StepSettings, TrainSample
+
+SMALL_LR = 2e-5  # a tenth of what most weights of 0.1 need to reach their next bfloat16 number
 
 
 def batch() -> tuple[list[TrainSample], list[float]]:
@@ -40,13 +44,18 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
         modules=(),
         objective="grpo",
         algorithm=AlgorithmConfig(kl_coef=kl),
-        optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=1.0),
+        optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=changes.pop("eps", 1.0)),
         learner=LearnerConfig(num_ranks=1, param_persistence_threshold=0, **learner),
         transfer_timeout_seconds=60,
     )
     rank = LearnerWorker(spec, 0)
     rank.start("127.0.0.1", free_address()[1])
     return rank
+
+
+def weights(rank: LearnerWorker) -> dict[str, torch.Tensor]:
+    """The matrices, whole."""
+    return {name: w.float().clone() for name, w in rank.weights if w.ndim == 2}
 
 
 def step(rank: LearnerWorker, case: str = "whole", **settings) -> dict[str, float]:
@@ -69,7 +78,7 @@ def step(rank: LearnerWorker, case: str = "whole", **settings) -> dict[str, floa
 
 def main() -> None:
     """All cases, one after the other in one process."""
-    model = sys.argv[1]
+    model, rounded = sys.argv[1:]
     samples, _ = batch()
     found: dict[str, object] = {}
 
@@ -104,6 +113,23 @@ def main() -> None:
     for tokens in (10_000, 40):
         rank = worker(model, dtype="bfloat16", learner={"tokens_per_microbatch": tokens})
         found[f"bf16 {tokens}"] = step(rank)["grad_norm"]
+
+    # One direction for many steps: AdamW moves each weight by about lr a step.
+    for name, dtype, stage in [("float32", "float32", 3)] + [
+        (f"bfloat16 {stage}", "bfloat16", stage) for stage in (1, 2, 3)
+    ]:
+        changes = {"learner": {"tokens_per_microbatch": 10_000, "zero_stage": stage}}
+        rank = worker(rounded, dtype=dtype, eps=1e-8, **changes)
+        start = weights(rank)
+        step(rank, lr=SMALL_LR)
+        first = weights(rank)
+        for _ in range(99):
+            step(rank, lr=SMALL_LR)
+        last = weights(rank)
+        found[f"drift {name}"] = {
+            "stayed": {k: float((first[k] == start[k]).double().mean()) for k in start},
+            "moved": {k: float((last[k] - start[k]).abs().mean()) for k in start},
+        }
     print(json.dumps(found))
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.closeness import close
 from tests.models import SMALL_MODEL
-from tests.stack.learner_cases import batch
+from tests.stack.learner_cases import SMALL_LR, batch
 
 pytestmark = pytest.mark.stack
 
@@ -20,9 +20,12 @@ TEMPERATURE = 0.8
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(tmp_path_factory):
+    rounded = tmp_path_factory.mktemp("bfloat16")
+    model = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.bfloat16)
+    model.save_pretrained(rounded)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.stack.learner_cases", str(SMALL_MODEL)],
+        [sys.executable, "-m", "tests.stack.learner_cases", str(SMALL_MODEL), str(rounded)],
         capture_output=True,
         text=True,
         timeout=400,
@@ -148,3 +151,15 @@ def test_in_bf16_many_micro_batches_give_the_gradient_of_one(found):
     # bf16 keeps 8 bits of a number. The norm of so small a model hides how sums were made, so
     # tests/learner/test_zero.py checks what DeepSpeed is told.
     assert found["bf16 40"] == pytest.approx(found["bf16 10000"], rel=2**-8)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_small_updates_of_a_bf16_checkpoint_add_up_in_float32(found, stage):
+    """One step moves few bf16 weights, because the next number is too far. A hundred steps end
+    where float32 does, up to the last rounding.
+    """
+    wanted, drift = found["drift float32"], found[f"drift bfloat16 {stage}"]
+    for name, distance in wanted["moved"].items():
+        assert distance > 40 * SMALL_LR
+        assert drift["stayed"][name] > 0.8, name
+        assert drift["moved"][name] == pytest.approx(distance, rel=0.15), name
