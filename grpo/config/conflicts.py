@@ -144,6 +144,9 @@ def _model_and_data(config: TrainConfig) -> list[str]:
 
 def _machines(config: TrainConfig) -> list[str]:
     problems = gpu_problems(config) if config.trainer.device == "gpu" else []
+    # Where the device is "auto", the learner asks again as soon as it is known.
+    device = {"cpu": "cpu", "gpu": "cuda"}.get(config.trainer.device)
+    problems += config.learner.problems(device, config.model.dtype)
     if config.runtime == "in_process":
         if config.trainer.device == "gpu":
             problems.append(

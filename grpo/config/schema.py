@@ -252,7 +252,7 @@ class OptimizerConfig(Settings):
     """Added to the root of the second moment. Far above the size of the gradients it turns AdamW
     into SGD with momentum."""
     weight_decay: NotNegative = 0.0
-    """Decoupled weight decay."""
+    """Decoupled weight decay of the matrices. Norms and biases do not decay."""
     max_grad_norm: Positive = 1.0
     """Gradients of a larger norm are scaled down to this one."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -323,7 +323,7 @@ class RolloutConfig(Settings):
 
 
 class LearnerConfig(Settings):
-    """The DeepSpeed ZeRO-3 ranks. Nothing here changes the gradient."""
+    """The DeepSpeed ZeRO ranks. Nothing here changes the gradient."""
 
     num_ranks: Annotated[Count, Unit("ranks")] = 2
     """Processes that share the weights, the gradients and the optimizer state."""
@@ -335,12 +335,44 @@ class LearnerConfig(Settings):
     """Threads of torch in a rank."""
     tokens_per_microbatch: Tokens = 16_384
     """Padded tokens per rank and micro-batch. It sets the use of memory."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 3
+    """What the ranks share: 1 the optimizer state, 2 the gradients too, 3 the weights too. 0 shares
+    nothing and needs float32."""
+    offload_optimizer: bool = False
+    """Keeps optimizer state in CPU memory. GPU only: less GPU memory, slower steps."""
+    offload_parameters: bool = False
+    """Keeps the rank's share of the weights in CPU memory too. GPU and `zero_stage: 3` only."""
     param_persistence_threshold: Annotated[Index, Unit("elements")] = 100_000
     """Smaller parameters stay whole on every rank. 0: none."""
     head_chunk_tokens: Tokens = 1024
     """Tokens whose logits exist at one time."""
     gradient_checkpointing: bool = False
     """Computes activations again in the backward pass: less memory, about a third more time."""
+
+    def problems(self, device: str | None, dtype: str | None) -> list[str]:
+        """What DeepSpeed cannot do; `device` is "cpu" or "cuda", None where it is not known yet."""
+        found = []
+        if self.offload_parameters and self.zero_stage < 3:
+            found.append(
+                f"learner.offload_parameters=true: learner.zero_stage={self.zero_stage} keeps the "
+                "weights whole on every rank; use learner.zero_stage=3"
+            )
+        if self.offload_optimizer and self.zero_stage == 0:
+            found.append(
+                "learner.offload_optimizer=true: learner.zero_stage=0 has no state to move; use "
+                "learner.zero_stage=1 or more"
+            )
+        if self.zero_stage == 0 and dtype == "bfloat16":
+            found.append(
+                "learner.zero_stage=0: there DeepSpeed keeps no float32 copy of bfloat16 weights, "
+                "so small updates would be lost; use learner.zero_stage=1 or model.dtype=float32"
+            )
+        for key in ("offload_optimizer", "offload_parameters"):
+            if getattr(self, key) and device == "cpu":
+                found.append(
+                    f"learner.{key}=true: on CPU everything is in CPU memory already; leave it out"
+                )
+        return found
 
 
 class ClusterConfig(Settings):

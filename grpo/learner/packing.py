@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from grpo.types import Advantage, TrainSample
@@ -111,3 +112,15 @@ def advantages_of(
         return torch.zeros_like(microbatch.weight_N)
     values = [samples[i].advantage_N(advantages[i]) for i in microbatch.rows]
     return torch.from_numpy(np.concatenate(values)).to(microbatch.weight_N.device)
+
+
+def values_of(
+    microbatch: MicroBatch, values: Sequence[NDArray[np.float32]], dummy_N: Tensor
+) -> Tensor:
+    """[N] numbers of the trained tokens of a micro-batch, from [N] numbers of every sample.
+
+    The token of a dummy row has no number of its own; it gets that of `dummy_N`.
+    """
+    if not microbatch.rows:
+        return dummy_N
+    return torch.from_numpy(np.concatenate([values[i] for i in microbatch.rows])).to(dummy_N.device)

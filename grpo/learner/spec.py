@@ -6,12 +6,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from grpo.common.errors import UserError
 from grpo.config.schema import AlgorithmConfig, LearnerConfig, OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerSpec:
-    """Everything that a learner rank must know, apart from its rank and the settings of a step."""
+    """Everything that a learner rank must know, apart from its rank and the settings of a step.
+
+    Raises:
+        UserError: settings that DeepSpeed cannot follow on this device.
+    """
 
     model_folder: str
     device: str  # "cpu" or "cuda"
@@ -26,6 +31,10 @@ class LearnerSpec:
     learner: LearnerConfig
     transfer_timeout_seconds: int
     transfer_buffer_bytes: int = 256 * 2**20  # GPU only
+
+    def __post_init__(self) -> None:
+        if problems := self.learner.problems(self.device, self.dtype):
+            raise UserError("\n".join(problems))
 
     @property
     def with_reference(self) -> bool:

@@ -5,14 +5,17 @@ partitions.
 from __future__ import annotations
 
 import gc
+import math
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from grpo.algorithm.aggregation import token_weights
@@ -21,7 +24,13 @@ from grpo.algorithm.objectives.base import masked_max, masked_mean
 from grpo.common.names import import_modules
 from grpo.learner import zero
 from grpo.learner.export import save_pretrained
-from grpo.learner.packing import MicroBatch, advantages_of, collate, plan_microbatches
+from grpo.learner.packing import (
+    MicroBatch,
+    advantages_of,
+    collate,
+    plan_microbatches,
+    values_of,
+)
 from grpo.learner.spec import LearnerSpec
 from grpo.types import Advantage, Measured, StepSettings, TrainSample, WeightReport
 from grpo.weights.hashes import HashedSource, compare
@@ -31,15 +40,17 @@ from grpo.weights.wire import EngineClient, announcement
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """This rank's share of one optimizer step, with what `prepare` found out about it."""
+    """One optimizer step of a batch, with what `prepare` found out about it; whole on every rank.
+
+    Log-probs are [N] arrays, one for each sample. They belong to samples and not to micro-batches,
+    because the samples are dealt again as soon as their advantages are known.
+    """
 
     first: int  # index of its first sample in the batch
     samples: Sequence[TrainSample]
-    microbatches: list[MicroBatch]
-    old_logp: (
-        list[Tensor] | None
-    )  # [N] for each micro-batch; None: the policy itself, which is on-policy
-    reference_logp: list[Tensor] | None
+    weights: list[float]  # of every trained token of a sample, in the whole update
+    old_logp: list[NDArray[np.float32]] | None  # None: the policy itself, which is on-policy
+    reference_logp: list[NDArray[np.float32]] | None
 
 
 class LearnerWorker:
@@ -79,15 +90,12 @@ class LearnerWorker:
             head_chunk_tokens=spec.learner.head_chunk_tokens,
             float32_head=spec.float32_head,
             gradient_checkpointing=spec.learner.gradient_checkpointing,
+            stage=spec.learner.zero_stage,
+            offload_optimizer=spec.learner.offload_optimizer,
+            offload_parameters=spec.learner.offload_parameters,
         )
         self.policy = zero.build_policy(settings)
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(),
-            lr=spec.optimizer.lr,
-            betas=(spec.optimizer.betas[0], spec.optimizer.betas[1]),
-            eps=spec.optimizer.eps,
-            weight_decay=spec.optimizer.weight_decay,
-        )
+        self.optimizer = zero.adamw(self.policy, spec.optimizer)
         self.engine = zero.wrap(self.policy, settings, self.optimizer)
         self.weights = HashedSource(zero.GatheredWeights(self.policy))
         self.reference = None
@@ -100,10 +108,9 @@ class LearnerWorker:
     def prepare(
         self, samples: Sequence[TrainSample], settings: StepSettings, *, measure: bool = False
     ) -> list[Measured] | None:
-        """Plan the batch and compute what its optimisation needs of the policy as it is now.
+        """Compute what the optimisation of a batch needs of the policy as it is now.
 
-        Old and reference log-probs stay on the ranks. One update per batch is on-policy, so the old
-        log-probs are the current ones, at no cost.
+        The first update is on-policy, so its old log-probs are the current ones, at no cost.
 
         Args:
             samples: the batch, the same on all ranks; split into `settings.num_updates` equal
@@ -114,42 +121,38 @@ class LearnerWorker:
         """
         size = len(samples) // settings.num_updates
         self._prepared = []
-        mine: dict[int, Measured] = {}
+        everyone: list[Measured] = []
         for first in range(0, size * settings.num_updates, size):
             chunk = samples[first : first + size]
-            microbatches = self._plan(chunk, settings)
-            old: list[Tensor] | None = None
-            reference: list[Tensor] | None = None
-            if settings.num_updates > 1 or measure:
-                passes = [
-                    self._forward(self.engine, mb, settings.temperature) for mb in microbatches
-                ]
-                old = [logp_N for logp_N, _ in passes]
+            trained_B = torch.tensor([sample.num_trained for sample in chunk])
+            aggregation = self.spec.algorithm.aggregation
+            weights = token_weights(trained_B, aggregation, settings.aggregation_constant).tolist()
+            old = entropy = reference = None
+            if first > 0 or measure:
+                old, entropy = self._measure(self.engine, chunk, settings.temperature)
             if self.reference is not None:
-                reference = [
-                    self._forward(self.reference, mb, settings.temperature)[0]
-                    for mb in microbatches
-                ]
+                reference, _ = self._measure(self.reference, chunk, settings.temperature)
             if measure:
-                assert old is not None
-                for i, mb in enumerate(microbatches):
-                    kl_N = None if reference is None else old[i] - reference[i]
-                    found = _measure(mb, old[i], passes[i][1], kl_N)
-                    mine |= {first + row: measured for row, measured in found.items()}
-            if settings.num_updates == 1:
-                old = None  # bit-equal to the current ones, and it frees their memory
-            self._prepared.append(_Update(first, chunk, microbatches, old, reference))
-        if not measure:
-            return None
-        everyone: list[Any] = [None] * self.spec.world_size
-        dist.all_gather_object(everyone, mine)
-        whole = {i: measured for part in everyone for i, measured in part.items()}
-        return [whole[i] for i in range(size * settings.num_updates)]
+                assert old is not None and entropy is not None
+                for i, sample in enumerate(chunk):
+                    count = max(sample.num_trained, 1)
+                    behaviour_N = sample.behaviour_logp_T[sample.loss_mask_T]
+                    everyone.append(
+                        Measured(
+                            kl=None if reference is None else float((old[i] - reference[i]).sum()),
+                            entropy=float(entropy[i].sum()) / count,
+                            mismatch=float((old[i] - behaviour_N).sum()) / count,
+                        )
+                    )
+            kept = old if first > 0 else None
+            self._prepared.append(_Update(first, chunk, weights, kept, reference))
+        return everyone if measure else None
 
     def optimise(self, advantages: Sequence[Advantage], settings: StepSettings) -> dict[str, float]:
         """Train on the prepared batch and return the metrics of all ranks together.
 
-        An update without any gradient term leaves weights and momentum as they are.
+        An update without any gradient term leaves weights and momentum as they are. So does one
+        whose gradient is not finite: its norm in the metrics is infinite, and it is not counted.
 
         Args:
             advantages: one for each sample of the batch, a number or one for every token.
@@ -161,11 +164,7 @@ class LearnerWorker:
         metrics = _Metrics(self.device)
         for update in self._prepared:
             mine = advantages[update.first : update.first + len(update.samples)]
-            learn = self._has_gradient(update.samples, mine, settings)
-            self._run(update, mine, settings, metrics, learn)
-            if learn:
-                metrics.add_update(float(self.engine.get_global_grad_norm()))
-                self.num_updates += 1
+            self._run(update, mine, settings, metrics)
         self._prepared = []
         return {"lr": settings.lr, **metrics.reduce()}
 
@@ -175,11 +174,13 @@ class LearnerWorker:
         advantages: Sequence[Advantage],
         settings: StepSettings,
         metrics: _Metrics,
-        learn: bool,
     ) -> None:
-        """Forward, objective and backward over all micro-batches, then one optimizer step.
+        """Forward and objective over all samples, backward over those that teach, one optimizer
+        step.
 
-        Without `learn` it only measures.
+        A sample whose advantages are all 0 has no gradient where neither KL nor entropy is in the
+        loss. It runs forward only, for the metrics. Both kinds are dealt to the ranks apart, so
+        each is balanced, and every rank makes the same calls.
         """
         coefficients = Coefficients(
             clip_low=settings.clip_low,
@@ -187,83 +188,96 @@ class LearnerWorker:
             kl_coef=settings.kl_coef,
             entropy_coef=settings.entropy_coef,
         )
-        for i, mb in enumerate(update.microbatches):
-            with torch.set_grad_enabled(learn):
-                logp_N, entropy_N = self.engine(
-                    mb.input_ids_BT, mb.predicts_BT, mb.targets_N, settings.temperature
-                )
-                inputs = LossInputs(
-                    logp_N=logp_N,
-                    old_logp_N=logp_N.detach() if update.old_logp is None else update.old_logp[i],
-                    behaviour_logp_N=mb.behaviour_logp_N,
-                    reference_logp_N=None
-                    if update.reference_logp is None
-                    else update.reference_logp[i],
-                    entropy_N=entropy_N,
-                    advantage_N=advantages_of(mb, update.samples, advantages),
-                    weight_N=mb.weight_N,
-                    row_N=mb.row_N,
-                    num_rows=max(len(mb.rows), 1),
-                )
-                found = self.objective(inputs, coefficients)
-            metrics.add(inputs, found, learn)
-            if learn:
-                self.engine.set_gradient_accumulation_boundary(i == len(update.microbatches) - 1)
-                # DeepSpeed averages gradients over ranks; ours are parts of one global sum.
-                self.engine.backward(found.loss * self.spec.world_size, scale_wrt_gas=False)
-                self.engine.step()
+        always = bool((settings.kl_coef and self.reference) or settings.entropy_coef)
+        teaching: list[int] = []
+        silent: list[int] = []
+        for i, sample in enumerate(update.samples):
+            if sample.counts_only:
+                continue
+            teaches = always or bool(np.any(sample.advantage_N(advantages[i])))
+            (teaching if teaches and sample.num_trained else silent).append(i)
+        if teaching:  # samples without a trained token are in no metric either
+            silent = [i for i in silent if update.samples[i].num_trained]
+        for chosen, learn in ((silent, False), (teaching, True)):
+            plan = self._plan(update.samples, chosen)
+            if not learn and not plan and not teaching:
+                # Everything was dropped. A dummy row makes metrics of the usual names.
+                plan = [[[]] * self.spec.world_size]
+            for i, ranks in enumerate(plan):
+                mb = self._collate(update.samples, ranks, update.weights)
+                with torch.set_grad_enabled(learn):
+                    logp_N, entropy_N = self.engine(
+                        mb.input_ids_BT, mb.predicts_BT, mb.targets_N, settings.temperature
+                    )
+                    old_logp_N, reference_logp_N = logp_N.detach(), None
+                    if update.old_logp is not None:
+                        old_logp_N = values_of(mb, update.old_logp, old_logp_N)
+                    if update.reference_logp is not None:
+                        reference_logp_N = values_of(mb, update.reference_logp, logp_N.detach())
+                    inputs = LossInputs(
+                        logp_N=logp_N,
+                        old_logp_N=old_logp_N,
+                        behaviour_logp_N=mb.behaviour_logp_N,
+                        reference_logp_N=reference_logp_N,
+                        entropy_N=entropy_N,
+                        advantage_N=advantages_of(mb, update.samples, advantages),
+                        weight_N=mb.weight_N,
+                        row_N=mb.row_N,
+                        num_rows=max(len(mb.rows), 1),
+                    )
+                    found = self.objective(inputs, coefficients)
+                metrics.add(inputs, found)
+                if learn:
+                    self.engine.set_gradient_accumulation_boundary(i == len(plan) - 1)
+                    # DeepSpeed averages gradients over ranks; ours are parts of one global sum.
+                    self.engine.backward(found.loss * self.spec.world_size, scale_wrt_gas=False)
+                    if i < len(plan) - 1:
+                        self.engine.step()
+        if teaching:
+            grad_norm = zero.step(self.engine)
+            metrics.add_update(grad_norm)
+            self.num_updates += math.isfinite(grad_norm)
 
-    def _plan(self, samples: Sequence[TrainSample], settings: StepSettings) -> list[MicroBatch]:
-        """This rank's micro-batches of one update, with token weights of the global batch."""
-        trained_B = torch.tensor([sample.num_trained for sample in samples])
-        aggregation = self.spec.algorithm.aggregation
-        weights = token_weights(trained_B, aggregation, settings.aggregation_constant).tolist()
-        return self._deal(samples, weights)
-
-    def _deal(self, samples: Sequence[TrainSample], weights: Sequence[float]) -> list[MicroBatch]:
-        rows = [i for i, sample in enumerate(samples) if not sample.counts_only]
-        lengths = [samples[i].num_tokens for i in rows]
+    def _plan(self, samples: Sequence[TrainSample], chosen: Sequence[int]) -> list[list[list[int]]]:
+        """`plan[micro_batch][rank]`: indices into `samples`, each of the chosen ones once."""
+        lengths = [samples[i].num_tokens for i in chosen]
         budget = self.spec.learner.tokens_per_microbatch
         plan = plan_microbatches(lengths, self.spec.world_size, budget)
-        # Nothing to compute: one micro-batch of dummy rows, so that metrics are the usual ones.
-        plan = plan or [[[]] * self.spec.world_size]
-        return [
-            collate(
-                samples, [rows[k] for k in ranks[self.rank]], weights, self.spec.pad_token_id
-            ).to(self.device)
-            for ranks in plan
-        ]
+        return [[[chosen[i] for i in rows] for rows in ranks] for ranks in plan]
 
-    def _has_gradient(
-        self,
-        samples: Sequence[TrainSample],
-        advantages: Sequence[Advantage],
-        settings: StepSettings,
-    ) -> bool:
-        always = bool((settings.kl_coef and self.reference) or settings.entropy_coef)
-        return any(
-            sample.num_trained
-            and not sample.counts_only
-            and (always or sample.advantage_N(advantage).any())
-            for sample, advantage in zip(samples, advantages, strict=True)
-        )
+    def _collate(
+        self, samples: Sequence[TrainSample], ranks: list[list[int]], weights: Sequence[float]
+    ) -> MicroBatch:
+        rows = ranks[self.rank]
+        return collate(samples, rows, weights, self.spec.pad_token_id).to(self.device)
 
     @torch.no_grad()
-    def _forward(self, engine: Any, mb: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
-        logp_N, entropy_N = engine(mb.input_ids_BT, mb.predicts_BT, mb.targets_N, temperature)
-        return logp_N, entropy_N
-
-    def logprobs(self, samples: Sequence[TrainSample], temperature: float) -> list[list[float]]:
-        """Log-probs of the trained tokens of some samples, in order, whole on every rank."""
-        mine: dict[int, list[float]] = {}
-        for mb in self._deal(samples, [1.0] * len(samples)):
-            logp_N = self._forward(self.engine, mb, temperature)[0].cpu()
-            for b, row in enumerate(mb.rows):
-                mine[row] = logp_N[mb.row_N.cpu() == b].tolist()
+    def _measure(
+        self, engine: Any, samples: Sequence[TrainSample], temperature: float
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """Log-probs and entropies, [N] each, of every sample; whole on every rank. Zeros stand for
+        samples that only count.
+        """
+        mine: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        chosen = [i for i, sample in enumerate(samples) if not sample.counts_only]
+        for ranks in self._plan(samples, chosen):
+            mb = self._collate(samples, ranks, [1.0] * len(samples))
+            logp_N, entropy_N = engine(mb.input_ids_BT, mb.predicts_BT, mb.targets_N, temperature)
+            ends = np.cumsum([samples[i].num_trained for i in mb.rows])[:-1]
+            parts = (np.split(x_N.float().cpu().numpy(), ends) for x_N in (logp_N, entropy_N))
+            mine |= dict(zip(mb.rows, zip(*parts, strict=True), strict=False))
         everyone: list[Any] = [None] * self.spec.world_size
         dist.all_gather_object(everyone, mine)
         whole = {i: values for part in everyone for i, values in part.items()}
-        return [whole[i] for i in range(len(samples))]
+        for i, sample in enumerate(samples):
+            nothing = np.zeros(sample.num_trained, np.float32)
+            whole.setdefault(i, (nothing, nothing))
+        found = [whole[i] for i in range(len(samples))]
+        return [logp_N for logp_N, _ in found], [entropy_N for _, entropy_N in found]
+
+    def logprobs(self, samples: Sequence[TrainSample], temperature: float) -> list[list[float]]:
+        """Log-probs of the trained tokens of some samples, in order, whole on every rank."""
+        return [logp_N.tolist() for logp_N in self._measure(self.engine, samples, temperature)[0]]
 
     # --- weights out ------------------------------------------------------------------------------
 
@@ -339,22 +353,6 @@ class LearnerWorker:
         return zero.partition_report(self.policy)
 
 
-def _measure(
-    mb: MicroBatch, logp_N: Tensor, entropy_N: Tensor, kl_N: Tensor | None
-) -> dict[int, Measured]:
-    """Scalars of each sample of a micro-batch, by row of the batch."""
-    found = {}
-    for b, row in enumerate(mb.rows):
-        own_N = mb.row_N == b
-        count = max(int(own_N.sum()), 1)
-        found[row] = Measured(
-            kl=None if kl_N is None else float(kl_N[own_N].sum()),
-            entropy=float(entropy_N[own_N].sum()) / count,
-            mismatch=float((logp_N - mb.behaviour_logp_N)[own_N].sum()) / count,
-        )
-    return found
-
-
 class _Metrics:
     """Metrics of one batch by name, over micro-batches here and over ranks in `reduce`."""
 
@@ -365,7 +363,7 @@ class _Metrics:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.grad_norms: list[float] = []  # already norms over all ranks
 
-    def add(self, inputs: LossInputs, found: Loss, learn: bool) -> None:
+    def add(self, inputs: LossInputs, found: Loss) -> None:
         """One micro-batch: what the objective says of itself, entropy, and the distance to the
         engine.
         """
@@ -383,8 +381,7 @@ class _Metrics:
             value = value.detach().double()
             # torch.maximum keeps NaN, which a comparison would lose
             self.maxima[name] = torch.maximum(self.maxima.get(name, value), value)
-        if learn:
-            self.loss += found.loss.detach()
+        self.loss += found.loss.detach()
 
     def add_update(self, grad_norm: float) -> None:
         """One optimizer step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from grpo.config.schema import OptimizerConfig
 from grpo.learner.policy import Policy, load_model
 from grpo.weights.wire import ParamMeta, layer_of, settle
 
@@ -28,11 +30,19 @@ class ZeroSettings:
     head_chunk_tokens: int
     float32_head: bool
     gradient_checkpointing: bool
+    stage: int = 3  # of ZeRO
+    offload_optimizer: bool = False  # moments and float32 weights in CPU memory
+    offload_parameters: bool = False  # partitions of the weights too; stage 3 only
 
     def deepspeed_config(self) -> dict[str, Any]:
-        """ZeRO stage 3. Micro-batches vary in number, so accumulation boundaries are set by hand in
-        the learner.
+        """What DeepSpeed is told. Micro-batches vary in number, so accumulation boundaries are set
+        by hand in the learner.
         """
+        offload: dict[str, Any] = {}
+        if self.offload_optimizer:
+            offload["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+        if self.offload_parameters:
+            offload["offload_param"] = {"device": "cpu", "pin_memory": True}
         return {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -42,13 +52,14 @@ class ZeroSettings:
             "communication_data_type": "fp32",
             "data_types": {"grad_accum_dtype": "fp32"},
             "zero_optimization": {
-                "stage": 3,
+                "stage": self.stage,
                 "stage3_param_persistence_threshold": self.param_persistence_threshold,
                 # Buckets are allocated whole: the default of 5e8 elements would take 2 GB for the
                 # smallest model.
                 "reduce_bucket_size": 50_000_000,
                 "stage3_prefetch_bucket_size": 50_000_000,
                 "overlap_comm": self.dtype is torch.bfloat16,
+                **offload,
             },
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
@@ -82,7 +93,9 @@ def init_distributed(rank: int, world_size: int, address: str, port: int, backen
 
 
 def build_policy(settings: ZeroSettings) -> Policy:
-    """Load the model partitioned: no rank ever holds more than one layer of it whole."""
+    """Load the model. In stage 3 it is born partitioned: no rank ever holds more than one layer of
+    it whole.
+    """
     from transformers.integrations import HfDeepSpeedConfig
 
     alive = HfDeepSpeedConfig(settings.deepspeed_config())  # from_pretrained looks for a living one
@@ -91,14 +104,57 @@ def build_policy(settings: ZeroSettings) -> Policy:
     return Policy(model, settings.head_chunk_tokens, settings.float32_head)
 
 
+def adamw(policy: Policy, optimizer: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over a policy. Only matrices decay: norms and biases have no size to hold down."""
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    groups = [
+        {
+            "params": [p for p in trained if len(_whole_shape(p)) >= 2],
+            "weight_decay": optimizer.weight_decay,
+        },
+        {"params": [p for p in trained if len(_whole_shape(p)) < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=optimizer.lr,
+        betas=(optimizer.betas[0], optimizer.betas[1]),
+        eps=optimizer.eps,
+    )
+
+
 def wrap(policy: Policy, settings: ZeroSettings, optimizer: torch.optim.Optimizer | None) -> Any:
     """The DeepSpeed engine of a policy; without an optimizer it serves forward passes only."""
     import deepspeed
+    from deepspeed.accelerator import get_accelerator
 
+    if optimizer is None and settings.stage < 3:
+        # Nothing is partitioned in these stages without an optimizer, so there is nothing to wrap.
+        return policy.to(get_accelerator().current_device_name())
     engine, *_ = deepspeed.initialize(
         model=policy, optimizer=optimizer, config=settings.deepspeed_config()
     )
     return engine
+
+
+def step(engine: Any) -> float:
+    """The optimizer step after the last backward of an update.
+
+    Returns:
+        The norm of the whole gradient before it is clipped. It is infinite where the gradient has
+        a number that is not finite: then weights and moments stay as they were.
+    """
+    if engine.zero_optimization_stage() > 0:
+        engine.step()
+        return float(engine.get_global_grad_norm())
+    # Without ZeRO DeepSpeed neither reports the norm nor looks for numbers that are not finite.
+    grads = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(grads))
+    if not math.isfinite(norm):
+        for grad in grads:
+            grad.zero_()
+        return math.inf
+    engine.step()
+    return norm
 
 
 class GatheredWeights:
@@ -141,8 +197,9 @@ def partition_report(policy: nn.Module) -> dict[str, float]:
     """
     total = local = whole = 0
     for p in policy.parameters():
-        total += p.ds_numel
-        local += p.ds_tensor.numel()
+        partitioned = hasattr(p, "ds_numel")  # in stage 3 only
+        total += p.ds_numel if partitioned else p.numel()
+        local += p.ds_tensor.numel() if partitioned else p.numel()
         whole += p.numel() > 0
     return {"local_share": local / total, "whole": whole, "total": total}
 

@@ -9,10 +9,14 @@ import random
 import sys
 from dataclasses import replace
 
+import torch
+
 from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
 from grpo.learner.spec import LearnerSpec
 from grpo.learner.worker import LearnerWorker, free_address
 from grpo.types import StepSettings, TrainSample
+
+SMALL_LR = 2e-5  # a tenth of what most weights of 0.1 need to reach their next bfloat16 number
 
 
 def batch() -> tuple[list[TrainSample], list[float]]:
@@ -41,7 +45,7 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
         modules=(),
         objective="grpo",
         algorithm=AlgorithmConfig(kl_coef=kl),
-        optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=1.0),
+        optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=changes.pop("eps", 1.0)),
         learner=LearnerConfig(num_ranks=1, param_persistence_threshold=0, **learner),
         transfer_timeout_seconds=60,
     )
@@ -50,10 +54,26 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
     return rank
 
 
-def step(rank: LearnerWorker, drop: tuple[int, ...] = (), **settings) -> dict[str, float]:
-    """One batch. Samples to drop count in denominators, and their advantages must not matter."""
+def weights(rank: LearnerWorker) -> dict[str, torch.Tensor]:
+    """The matrices, whole."""
+    return {name: w.float().clone() for name, w in rank.weights if w.ndim == 2}
+
+
+def step(rank: LearnerWorker, case: str = "whole", **settings) -> dict[str, float]:
+    """One batch, whole or changed."""
     samples, advantages = batch()
-    samples = [replace(s, counts_only=i in drop) for i, s in enumerate(samples)]
+    dropped = {"half dropped": (0, 3, 4, 6), "all dropped": range(8)}.get(case, ())
+    samples = [replace(s, counts_only=i in dropped) for i, s in enumerate(samples)]
+    if case == "half":
+        samples, advantages = samples[:4], advantages[:4]
+    elif case == "still":
+        advantages[4:] = [0.0] * 4
+    elif case in ("empty", "partly"):
+        first = 4 if case == "empty" else 5
+        samples[first:] = [
+            TrainSample.from_tokens(s.token_ids_T[~s.loss_mask_T].tolist(), [], [])
+            for s in samples[first:]
+        ]
     chosen = StepSettings(**{"lr": 1e-3, "temperature": 0.8, **settings})
     rank.prepare(samples, chosen)
     return rank.optimise(advantages, chosen)
@@ -61,7 +81,7 @@ def step(rank: LearnerWorker, drop: tuple[int, ...] = (), **settings) -> dict[st
 
 def main() -> None:
     """All cases, one after the other in one process."""
-    model = sys.argv[1]
+    model, rounded = sys.argv[1:]
     samples, _ = batch()
     found: dict[str, object] = {}
 
@@ -78,10 +98,15 @@ def main() -> None:
         step(rank, lr=lr)
         found[f"lr {lr}"] = rank.logprobs(samples, 0.8)
 
-    for name, drop in (("half dropped", (0, 3, 4, 6)), ("all dropped", tuple(range(8)))):
+    for case in ("half dropped", "all dropped"):
         rank = worker(model, kl=0.3)
-        stats = [step(rank, drop, num_updates=2, kl_coef=0.3, lr=3e-3) for _ in range(2)]
-        found[name] = (stats, rank.logprobs(samples, 0.8))
+        stats = [step(rank, case, num_updates=2, kl_coef=0.3, lr=3e-3) for _ in range(2)]
+        found[case] = (stats, rank.logprobs(samples, 0.8))
+
+    for case, updates in (("half", 1), ("still", 2), ("empty", 2), ("partly", 1)):
+        rank = worker(model, learner={"tokens_per_microbatch": 40})
+        stats = [step(rank, case, num_updates=updates) for _ in range(2)]
+        found[case] = {"stats": stats, "logprobs": rank.logprobs(samples, 0.8)}
 
     for checkpointing in (False, True):
         rank = worker(model, learner={"gradient_checkpointing": checkpointing})
@@ -90,12 +115,29 @@ def main() -> None:
         # Before and not after: the second forward pass ends as soon as it has what backward needs.
         layer.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         stats = step(rank)
-        passes = len(calls) / len(rank._plan(samples, StepSettings(lr=0.0, temperature=0.8)))
+        passes = len(calls) / len(rank._plan(samples, range(len(samples))))
         found[f"checkpointing {checkpointing}"] = (passes, stats["grad_norm"])
 
     for tokens in (10_000, 40):
         rank = worker(model, dtype="bfloat16", learner={"tokens_per_microbatch": tokens})
         found[f"bf16 {tokens}"] = step(rank)["grad_norm"]
+
+    # One direction for many steps: AdamW moves each weight by about lr a step.
+    for name, dtype, stage in [("float32", "float32", 3)] + [
+        (f"bfloat16 {stage}", "bfloat16", stage) for stage in (1, 2, 3)
+    ]:
+        changes = {"learner": {"tokens_per_microbatch": 10_000, "zero_stage": stage}}
+        rank = worker(rounded, dtype=dtype, eps=1e-8, **changes)
+        start = weights(rank)
+        step(rank, lr=SMALL_LR)
+        first = weights(rank)
+        for _ in range(99):
+            step(rank, lr=SMALL_LR)
+        last = weights(rank)
+        found[f"drift {name}"] = {
+            "stayed": {k: float((first[k] == start[k]).double().mean()) for k in start},
+            "moved": {k: float((last[k] - start[k]).abs().mean()) for k in start},
+        }
     print(json.dumps(found))
 
 

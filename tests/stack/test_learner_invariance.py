@@ -1,121 +1,190 @@
-"""The gradient of a batch depends neither on micro-batches nor on the number of ranks."""
+"""The gradient of a batch depends on nothing but the batch: not on micro-batches, ranks, the order
+of samples or the ZeRO stage. What is not finite moves nothing.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import socket
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
-from tests.closeness import close
 from tests.models import SMALL_MODEL
+from tests.stack import gradient_cases
 
 pytestmark = pytest.mark.stack
 
-# Runs one rank, without Ray: an actor is a plain class.
-RANK = """
-import json, random, sys
-from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
-from grpo.learner.spec import LearnerSpec
-from grpo.learner.worker import LearnerWorker
-from grpo.types import StepSettings, TrainSample
 
-rank, world_size, port, tokens, updates, kl = map(float, sys.argv[1:7])
-rng = random.Random(3)
-pairs, advantages = [], []
-for n in (3, 17, 5, 30, 8, 2, 21, 11):
-    prompt = [rng.randrange(2, 90) for _ in range(rng.randint(2, 9))]
-    pairs.append((prompt, [rng.randrange(2, 90) for _ in range(n)]))
-    advantages.append(rng.uniform(-1, 1))
-case = sys.argv[8]
-if case == "half":
-    pairs, advantages = pairs[:4], advantages[:4]
-elif case == "still":
-    advantages[4:] = [0.0] * 4
-elif case in ("empty", "partly"):
-    first = 4 if case == "empty" else 5
-    pairs[first:] = [(prompt, []) for prompt, _ in pairs[first:]]
-samples = [TrainSample.from_tokens(p, r, [-1.0] * len(r)) for p, r in pairs]
-spec = LearnerSpec(
-    model_folder=sys.argv[7], device="cpu", dtype="float32", world_size=int(world_size), pad_token_id=0,
-    modules=(), objective="grpo", transfer_timeout_seconds=60,
-    algorithm=AlgorithmConfig(kl_coef=kl), optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=1.0),
-    learner=LearnerConfig(num_ranks=int(world_size), tokens_per_microbatch=int(tokens), param_persistence_threshold=0),
-)
-worker = LearnerWorker(spec, int(rank))
-worker.start("127.0.0.1", int(port))
-settings = StepSettings(
-    lr=1e-3, temperature=0.8, kl_coef=kl, aggregation_constant=32, num_updates=int(updates)
-)
-stats = []
-for _ in range(2):
-    worker.prepare(samples, settings)
-    stats.append(worker.optimise(advantages, settings))
-logprobs = worker.logprobs(samples, 0.8)
-if rank == 0:
-    print(json.dumps({"stats": stats, "logprobs": logprobs}))
-"""
-
-
-def learn(world_size, tokens_per_microbatch, updates=1, kl=0.0, case="whole"):
+def run_ranks(world_size, folder):
+    """All cases of a world size, written into the folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = (world_size, port, tokens_per_microbatch, updates, kl, SMALL_MODEL, case)
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), *map(str, settings)],
-            stdout=subprocess.PIPE,
-            text=True,
+            [
+                sys.executable,
+                "-m",
+                "tests.stack.gradient_cases",
+                *map(str, (rank, world_size, port, SMALL_MODEL, folder)),
+            ]
         )
         for rank in range(world_size)
     ]
-    out = [process.communicate(timeout=300)[0] for process in ranks]
-    assert [process.returncode for process in ranks] == [0] * world_size
-    return json.loads(out[0].splitlines()[-1])
+    try:
+        codes = [process.wait(timeout=400) for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert codes == [0] * world_size
+
+
+class Cases:
+    """What `gradient_cases` wrote."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def _tensors(self, case, kind):
+        tensors = load_file(self.folder / f"{case}.safetensors")
+        return {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
+
+    def gradients(self, case):
+        return self._tensors(case, "grad ")
+
+    def weights(self, case):
+        return self._tensors(case, "weight ")
+
+    def __getitem__(self, case):
+        return json.loads((self.folder / f"{case}.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def one_rank():
-    return learn(world_size=1, tokens_per_microbatch=10_000)
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cases")
+    for world_size in (1, 2):
+        run_ranks(world_size, folder)
+    return Cases(folder)
 
 
-@pytest.mark.parametrize(("world_size", "tokens"), [(1, 40), (2, 10_000)])
-def test_neither_micro_batches_nor_ranks_change_the_update(one_rank, world_size, tokens):
-    other = learn(world_size, tokens)
-    for mine, reference in zip(other["stats"], one_rank["stats"], strict=True):
-        for key, value in reference.items():
-            assert mine[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
-    for mine, reference in zip(other["logprobs"], one_rank["logprobs"], strict=True):
-        assert mine == close(reference)
+def assert_same(mine, reference, relative):
+    """||a - b|| / ||b|| of every parameter."""
+    assert mine.keys() == reference.keys()
+    for name, wanted in reference.items():
+        distance = float((mine[name] - wanted).norm() / wanted.norm())
+        assert distance <= relative, (name, distance)
 
 
-def test_two_updates_a_batch_clip_and_a_reference_measures_the_way_from_it():
-    first, second = learn(world_size=1, tokens_per_microbatch=40, updates=2, kl=0.1)["stats"]
-    assert first["kl"] < second["kl"]
-    assert first["ratio_max"] > 1.0  # the second update of the batch is no longer on-policy
+@pytest.mark.parametrize(
+    "case", ["1 micro-batches", "1 everything", "1 shuffled", *(f"2 stage {i}" for i in range(4))]
+)
+def test_the_gradient_of_every_parameter_is_that_of_one_whole_batch(cases, case):
+    """More than 10,000 tokens of unequal lengths; one third of the samples teaches."""
+    assert sum(sample.num_tokens for sample in gradient_cases.batch()[0]) >= 10_000
+    assert_same(cases.gradients(case), cases.gradients("1 whole"), relative=1e-5)
+    mine, reference = cases[case]["stats"], cases["1 whole"]["stats"]
+    assert mine.keys() == reference.keys()
+    for key, value in reference.items():
+        assert mine[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
 
 
-@pytest.fixture(scope="module")
-def half():
-    return learn(world_size=1, tokens_per_microbatch=40, updates=1, case="half")
+def test_a_rank_without_a_teaching_sample_takes_part_and_changes_nothing(cases):
+    assert_same(cases.gradients("2 few"), cases.gradients("1 few"), relative=1e-5)
 
 
-@pytest.mark.parametrize("case", ["still", "empty"])
-def test_an_update_with_nothing_to_learn_leaves_weights_and_momentum_alone(half, case):
-    """Half of the batch has no advantages, or no response tokens: what is left is as if the other
-    half were all.
-    """
-    both = learn(world_size=1, tokens_per_microbatch=40, updates=2, case=case)
-    for mine, reference in zip(both["logprobs"][:4], half["logprobs"], strict=True):
-        assert mine == close(reference)
-    assert both["stats"][1]["grad_norm"] == pytest.approx(half["stats"][1]["grad_norm"], rel=1e-4)
+def test_only_samples_with_an_advantage_run_backward(cases):
+    samples, advantages = gradient_cases.batch()
+    lengths = [sample.num_tokens - 1 for sample in samples]
+    teaching = [n for n, a in zip(lengths, advantages, strict=True) if a]
+    longest = max(teaching)
+    whole = cases["1 whole"]
+    assert whole["backward"] == len(teaching) * longest  # one micro-batch, padded
+    assert whole["forward"] == (len(lengths) - len(teaching)) * max(lengths)
+    everything = cases["1 everything"]
+    assert everything["forward"] == 0
+    assert cases["1 micro-batches"]["backward"] < 0.5 * everything["backward"]
 
 
-def test_empty_responses_among_others_count_and_do_not_harm():
-    first, second = learn(world_size=1, tokens_per_microbatch=20, case="partly")["stats"]
-    for stats in (first, second):
-        assert 0 < stats["grad_norm"] < 1e3
-        assert stats["ratio_max"] == 1.0
+@pytest.mark.parametrize("case", ["stage 3", "few", "masked"])
+def test_all_ranks_make_the_same_calls(cases, case):
+    first, second = cases[f"2 {case}"]["calls"]
+    assert first == second
+    assert sum(first) > 0
+
+
+def plain_step():
+    """Loss, gradients and weights after one step: one process, whole logits, AdamW by hand."""
+    model = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.float32)
+    samples, advantages = gradient_cases.batch()
+    for sample, advantage in zip(samples, advantages, strict=True):
+        if advantage:
+            ids = torch.from_numpy(sample.token_ids_T).long()
+            logits = model(input_ids=ids[None, :-1]).logits[0] / gradient_cases.SETTINGS.temperature
+            logp = logits.log_softmax(-1).gather(1, ids[1:, None])[sample.loss_mask_T[1:], 0]
+            (-advantage * logp.mean() / len(samples)).backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
+    optimizer = gradient_cases.OPTIMIZER
+    weights = {}
+    for name, p in model.named_parameters():
+        gradient = gradients[name] * min(1.0, optimizer.max_grad_norm / norm)
+        decay = optimizer.weight_decay if p.ndim >= 2 else 0.0
+        # The first step of AdamW: both moments are unbiased estimates of one gradient.
+        moved = p * (1 - optimizer.lr * decay) - optimizer.lr * gradient / (
+            gradient.abs() + optimizer.eps
+        )
+        weights[name] = moved.detach()
+    return norm, gradients, weights
+
+
+def test_gradients_norm_and_step_equal_those_of_plain_torch_in_every_stage(cases):
+    """Clipped to a fifth of its norm; matrices decay, norms and biases do not."""
+    norm, gradients, weights = plain_step()
+    assert norm > 2 * gradient_cases.OPTIMIZER.max_grad_norm
+    assert {p.ndim for p in weights.values()} == {1, 2}
+    for stage in range(4):
+        case = f"2 stage {stage}"
+        assert cases[case]["stats"]["grad_norm"] == pytest.approx(norm, rel=1e-5)
+        assert_same(cases.gradients(case), gradients, relative=2e-5)
+        found = cases.weights(case)
+        assert torch.equal(found.pop("lm_head.weight"), found["model.embed_tokens.weight"])
+        before = cases.weights(f"2 before {stage}")
+        for name, wanted in weights.items():
+            moved = (wanted - before[name]).norm()
+            assert (found[name] - wanted).norm() <= 1e-3 * moved, name
+
+
+@pytest.mark.parametrize("stage", (1, 2, 3))
+def test_state_in_cpu_memory_takes_the_same_step(cases, stage):
+    found, wanted = cases.weights(f"2 offload {stage}"), cases.weights(f"2 stage {stage}")
+    before = cases.weights(f"2 before {stage}")
+    for name in wanted:
+        moved = (wanted[name] - before[name]).norm()
+        assert (found[name] - wanted[name]).norm() <= 1e-3 * moved, name
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_a_gradient_that_is_not_finite_moves_nothing_and_is_told(cases, stage):
+    before, after = cases.weights(f"2 before {stage}"), cases.weights(f"2 nan {stage}")
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert cases[f"2 nan {stage}"]["updates"] == 0
+    assert cases[f"2 nan {stage}"]["stats"]["grad_norm"] == math.inf
+    # The next step is as if the broken one had never been.
+    assert cases[f"2 after nan {stage}"]["updates"] == 1
+    assert_same(
+        cases.weights(f"2 after nan {stage}"), cases.weights(f"2 stage {stage}"), relative=1e-6
+    )
+
+
+def test_a_batch_without_a_trained_token_is_finite_and_moves_nothing(cases):
+    found, before = cases["2 masked"], cases.weights("2 before 3")
+    assert all(math.isfinite(value) for value in found["stats"].values())
+    assert (found["stats"]["grad_norm"], found["updates"]) == (0.0, 0)
+    after = cases.weights("2 masked")
+    assert all(torch.equal(after[name], before[name]) for name in before)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.closeness import close
 from tests.models import SMALL_MODEL
-from tests.stack.learner_cases import batch
+from tests.stack.learner_cases import SMALL_LR, batch
 
 pytestmark = pytest.mark.stack
 
@@ -20,9 +21,12 @@ TEMPERATURE = 0.8
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(tmp_path_factory):
+    rounded = tmp_path_factory.mktemp("bfloat16")
+    model = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.bfloat16)
+    model.save_pretrained(rounded)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.stack.learner_cases", str(SMALL_MODEL)],
+        [sys.executable, "-m", "tests.stack.learner_cases", str(SMALL_MODEL), str(rounded)],
         capture_output=True,
         text=True,
         timeout=400,
@@ -107,6 +111,29 @@ def test_a_batch_of_dropped_samples_alone_is_finite_and_moves_nothing(found):
     assert all(math.isfinite(value) for step in stats for value in step.values())
 
 
+def test_a_reference_measures_the_way_from_it_and_later_updates_are_off_policy(found):
+    first, second = found["full_stats"]
+    assert first["kl"] < second["kl"]
+    assert first["ratio_max"] > 1.001
+
+
+@pytest.mark.parametrize("case", ["still", "empty"])
+def test_an_update_with_nothing_to_learn_leaves_weights_and_momentum_alone(found, case):
+    """Half of the batch has no advantages, or no response tokens: what is left is as if the other
+    half were all.
+    """
+    both, half = found[case], found["half"]
+    for mine, reference in zip(both["logprobs"], half["logprobs"], strict=True):
+        assert mine == close(reference)
+    assert both["stats"][1]["grad_norm"] == pytest.approx(half["stats"][1]["grad_norm"], rel=1e-4)
+
+
+def test_empty_responses_among_others_count_and_do_not_harm(found):
+    for stats in found["partly"]["stats"]:
+        assert 0 < stats["grad_norm"] < 1e3
+        assert stats["ratio_max"] == 1.0
+
+
 def test_measured_scalars_are_those_of_whole_logits(found):
     """KL is a sum over tokens, entropy and mismatch are means, all under the weights after both
     steps.
@@ -143,3 +170,15 @@ def test_in_bf16_many_micro_batches_give_the_gradient_of_one(found):
     # bf16 keeps 8 bits of a number. The norm of so small a model hides how sums were made, so
     # tests/learner/test_zero.py checks what DeepSpeed is told.
     assert found["bf16 40"] == pytest.approx(found["bf16 10000"], rel=2**-8)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_small_updates_of_a_bf16_checkpoint_add_up_in_float32(found, stage):
+    """One step moves few bf16 weights, because the next number is too far. A hundred steps end
+    where float32 does, up to the last rounding.
+    """
+    wanted, drift = found["drift float32"], found[f"drift bfloat16 {stage}"]
+    for name, distance in wanted["moved"].items():
+        assert distance > 40 * SMALL_LR
+        assert drift["stayed"][name] > 0.8, name
+        assert drift["moved"][name] == pytest.approx(distance, rel=0.15), name
