@@ -31,6 +31,8 @@ class TrainState:
     stage: int = 1
     generated_tokens: int = 0
     bad_steps: int = 0  # in a row, up to now
+    # Coefficients that a controller moved; those of the recipe until then.
+    coefficients: dict[str, float] = field(default_factory=dict)
     base: Evaluations = field(default_factory=dict)  # of the weights that the run started from
     best: dict[str, Any] = field(
         default_factory=dict
@@ -44,6 +46,7 @@ class TrainState:
             "stage": self.stage,
             "generated_tokens": self.generated_tokens,
             "bad_steps": self.bad_steps,
+            "coefficients": self.coefficients,
             "base": self.base,
             "best": self.best,
             "stream": self.stream.state_dict(),
@@ -59,6 +62,7 @@ class TrainState:
         self.step, self.weight_version = int(state["step"]), int(state["weight_version"])
         self.stage, self.generated_tokens = int(state["stage"]), int(state["generated_tokens"])
         self.bad_steps = int(state["bad_steps"])
+        self.coefficients = dict(state["coefficients"])
         self.base, self.best = dict(state["base"]), dict(state["best"])
         self.stream.load_state_dict(state["stream"])
         self.learner.load_state_dict(state["learner"])

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from grpo.algorithm.advantages import group_advantages
+from grpo.algorithm.advantages import ADVANTAGES, AdvantageInputs, discounted_token_scores
+from grpo.algorithm.controllers import adapted_entropy_coef, adapted_kl_coef
 from grpo.algorithm.learning_rate import learning_rate
 from grpo.common.errors import UnhealthyError, UserError
 from grpo.config.schema import TrainConfig
@@ -28,7 +29,7 @@ from grpo.rollout.strategies import STRATEGIES
 from grpo.runtime.protocols import Learner, Rollouts
 from grpo.state import Evaluations, TrainState
 from grpo.tracking import Run
-from grpo.types import Advantage, Prompt, SamplingSettings, ScoredGroup, StepSettings, TrainSample
+from grpo.types import Advantage, Measured, Prompt, SamplingSettings, ScoredGroup, StepSettings, TrainSample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,7 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
 
     while state.step < config.trainer.max_steps:
         clock = _Clock()
-        settings = step_settings(config, state.step)
+        settings = step_settings(config, state.step, state.coefficients)
         batch = fill_batch(
             config.batch,
             sample,
@@ -78,12 +79,19 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
         clock.add("sample", batch.sample_seconds)
         clock.add("score", batch.score_seconds)
 
-        samples = make_samples(batch.groups, state.weight_version, batch.counts_only)
-        learner.prepare(samples, settings)
-        advantages_PG = advantages_of(config, batch.groups)
-        advantages = token_advantages(advantages_PG, batch.groups, samples)
+        samples = make_samples(
+            batch.groups,
+            state.weight_version,
+            batch.counts_only,
+            mask_truncated=config.algorithm.mask_truncated,
+        )
+        measured = learner.prepare(samples, settings, measure=needs_log_probs(config))
+        advantages_PG = advantages_of(config, batch.groups, measured, settings.kl_coef)
+        advantages = token_advantages(config, advantages_PG, batch.groups, samples)
         stats = learner.optimise(advantages, settings)
         health = check_health(config, stats, state)
+        if is_due(config.algorithm.reference_refresh_every, state.step + 1):
+            learner.refresh_reference()
         clock.lap("learn")
         sampled_by, state.weight_version = state.weight_version, state.weight_version + 1
         hand_over(config, learner, state.weight_version)
@@ -101,10 +109,12 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
                 **numbers,
                 **stats,
                 **health,
+                **state.coefficients,
                 "weight_version": sampled_by,
                 **clock.report(numbers),
             }
         )
+        state.coefficients = next_coefficients(config, settings, stats)
         state.stream.update(metrics.success_rates(batch.sampled))
         if _evaluation_is_due(config, state.step):
             state.note_evaluation(_evaluate(config, state, parts))
@@ -148,8 +158,14 @@ def shown(texts: Sequence[str], limit: int = 5) -> str:
     return "; ".join(texts[:limit]) + more
 
 
-def step_settings(config: TrainConfig, step: int) -> StepSettings:
-    """What the learner needs to know of step `step` (0-based)."""
+def step_settings(
+    config: TrainConfig, step: int, controlled: Mapping[str, float] | None = None
+) -> StepSettings:
+    """What the learner needs to know of step `step` (0-based).
+
+    Args:
+        controlled: coefficients that a controller moved, by name.
+    """
     optimizer, algorithm = config.optimizer, config.algorithm
     return StepSettings(
         lr=learning_rate(
@@ -163,11 +179,44 @@ def step_settings(config: TrainConfig, step: int) -> StepSettings:
         temperature=config.sampling.temperature,
         clip_low=algorithm.clip_low,
         clip_high=algorithm.clip_high,
-        kl_coef=algorithm.kl_coef,
-        entropy_coef=algorithm.entropy_coef,
         aggregation_constant=config.sampling.max_response_tokens,
         num_updates=config.batch.num_updates,
+        group_size=config.batch.num_samples,
+        **{
+            "kl_coef": algorithm.kl_coef,
+            "entropy_coef": algorithm.entropy_coef,
+            **(controlled or {}),
+        },
     )
+
+
+def next_coefficients(
+    config: TrainConfig, settings: StepSettings, stats: Mapping[str, float]
+) -> dict[str, float]:
+    """Coefficients of the next step that follow a target; none where the recipe has no targets."""
+    algorithm, found = config.algorithm, {}
+    if algorithm.kl_target is not None and math.isfinite(stats["kl"]):
+        found["kl_coef"] = adapted_kl_coef(
+            settings.kl_coef,
+            stats["kl"],
+            target=algorithm.kl_target,
+            horizon=algorithm.kl_horizon,
+            samples=config.batch.num_responses,
+        )
+    if algorithm.entropy_target is not None and math.isfinite(stats["entropy"]):
+        found["entropy_coef"] = adapted_entropy_coef(
+            settings.entropy_coef,
+            stats["entropy"],
+            target=algorithm.entropy_target,
+            step=algorithm.entropy_coef_step,
+            highest=algorithm.entropy_coef_max,
+        )
+    return found
+
+
+def needs_log_probs(config: TrainConfig) -> bool:
+    """Do advantages depend on what the learner measures before the update?"""
+    return config.algorithm.needs_reference and config.algorithm.kl_in == "reward"
 
 
 def check_health(
@@ -187,16 +236,34 @@ def check_health(
             f"(health.max_bad_steps={config.health.max_bad_steps}). Lower optimizer.lr, or look at "
             "the last rows of metrics.jsonl"
         )
+    limits = {
+        "max_logprob_gap": ("logprob_gap_mean", 1),
+        "max_mismatch_kl": ("mismatch_kl", 1),
+        "min_effective_share": ("effective_share", -1),
+    }
+    for setting, (key, sign) in limits.items():
+        limit = getattr(config.health, setting)
+        if limit is not None and sign * stats[key] > sign * limit:
+            raise UnhealthyError(
+                f"step {state.step + 1}: {key}={stats[key]:.4g}, and health.{setting}={limit}. "
+                "Engine and learner disagree about the probabilities of the samples; docs/"
+                "troubleshooting.md says what to look for"
+            )
     return {"bad_steps": float(state.bad_steps)}
 
 
 def make_samples(
-    groups: Sequence[ScoredGroup], weight_version: int, counts_only: Sequence[bool] | None = None
+    groups: Sequence[ScoredGroup],
+    weight_version: int,
+    counts_only: Sequence[bool] | None = None,
+    *,
+    mask_truncated: bool = False,
 ) -> list[TrainSample]:
     """One training sample for each response, group by group.
 
     Args:
         counts_only: [P] groups that were dropped and still stand in denominators. None: none.
+        mask_truncated: responses that the length limit ended have no trained token.
 
     Raises:
         ValueError: a token was made by other weights than those of this step.
@@ -211,26 +278,61 @@ def make_samples(
                     f"a sample of weights {sorted(set(versions.tolist()))} came in step of weights "
                     f"{weight_version}; on-policy training cannot use it"
                 )
+            if mask_truncated and response.truncated:
+                sample = replace(sample, loss_mask_T=np.zeros_like(sample.loss_mask_T))
             samples.append(replace(sample, counts_only=counts))
     return samples
 
 
-def advantages_of(config: TrainConfig, groups: Sequence[ScoredGroup]) -> list[list[float]]:
-    """[P][G] advantages: how much better each response is than its siblings."""
-    rewards_PG = torch.tensor(
-        [[score.total for score in group.scores] for group in groups], dtype=torch.float64
+def advantages_of(
+    config: TrainConfig,
+    groups: Sequence[ScoredGroup],
+    measured: Sequence[Measured] | None = None,
+    kl_coef: float = 0.0,
+) -> list[list[float]]:
+    """[P][G] advantages: how much better each response is than could be expected for its prompt.
+
+    Args:
+        groups: the batch.
+        measured: [B] by the learner, where KL belongs to the reward.
+        kl_coef: of this step.
+    """
+    algorithm, components = config.algorithm, config.rewards.scorer_components()
+
+    def table(value: Callable[[Score], float]) -> torch.Tensor:
+        rows = [[value(score) for score in group.scores] for group in groups]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    rewards_PG = table(lambda score: score.total)
+    if measured is not None:
+        kl_B = torch.tensor([one.kl for one in measured], dtype=torch.float64)
+        rewards_PG = rewards_PG - kl_coef * kl_B.view_as(rewards_PG)
+    advantage = ADVANTAGES[algorithm.advantage]
+    reference_P = None
+    if advantage.needs_reference:
+        rates = [float(group.group.prompt.problem.extra["pass_rate"]) for group in groups]
+        reference_P = torch.tensor(rates, dtype=torch.float64)
+    inputs = AdvantageInputs(
+        rewards_PG=rewards_PG,
+        graded_PG=table(lambda score: score.graded).bool(),
+        components_PG={
+            name: table(lambda score, n=name, w=part.weight: w * component_score(score, n))
+            for name, part in components.items()
+        },
+        reference_P=reference_P,
+        std=algorithm.advantage_std,
+        eps=algorithm.advantage_eps,
     )
-    graded_PG = torch.tensor([[score.graded for score in group.scores] for group in groups])
-    advantages_PG = group_advantages(
-        rewards_PG,
-        graded_PG=graded_PG,
-        std=config.algorithm.advantage_std,
-        eps=config.algorithm.advantage_eps,
-    )
-    return [[float(a) for a in row_G] for row_G in advantages_PG]
+    return [[float(a) for a in row_G] for row_G in advantage(inputs)]
+
+
+def component_score(score: Score, name: str) -> float:
+    """What one reward gave; 0 where it does not look at the row."""
+    return score.components[name].score if name in score.components else 0.0
 
 
 def token_advantages(
+    config: TrainConfig,
     advantages_PG: Sequence[Sequence[float]],
     groups: Sequence[ScoredGroup],
     samples: Sequence[TrainSample],
@@ -244,18 +346,23 @@ def token_advantages(
     scores = [score for group in groups for score in group.scores]
     advantages: list[Advantage] = []
     for advantage, score, sample in zip(flat, scores, samples, strict=True):
-        if score.token_scores is None:
+        if score.token_scores is None or not sample.num_trained:
             advantages.append(advantage)
             continue
+        returns = discounted_token_scores(score.token_scores, config.algorithm.token_discount)
         advantage_T = np.zeros(sample.num_tokens, np.float32)
-        advantage_T[sample.loss_mask_T] = advantage + np.array(score.token_scores, np.float32)
+        advantage_T[sample.loss_mask_T] = advantage + np.array(returns, np.float32)
         advantages.append(advantage_T)
     return advantages
 
 
+def is_due(every: int, step: int) -> bool:
+    """Is this one of every so many steps? 0 is never."""
+    return bool(every) and step % every == 0
+
+
 def _evaluation_is_due(config: TrainConfig, step: int) -> bool:
-    every = config.evaluation.every
-    return bool(every) and step % every == 0 and step < config.trainer.max_steps
+    return is_due(config.evaluation.every, step) and step < config.trainer.max_steps
 
 
 def _evaluate(config: TrainConfig, state: TrainState, parts: Parts) -> Evaluations:

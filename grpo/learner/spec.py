@@ -39,7 +39,7 @@ class LearnerSpec:
     @property
     def with_reference(self) -> bool:
         """Is a frozen copy of the first policy kept? It costs the memory of a second model."""
-        return self.algorithm.kl_coef > 0
+        return self.algorithm.needs_reference
 
     def environment(self) -> dict[str, str]:
         """Variables that must be set before the rank's process starts."""

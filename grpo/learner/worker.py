@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grpo.algorithm.aggregation import token_weights
+from grpo.algorithm.importance import Correction, effective_sample_share
+from grpo.algorithm.kl import k3
 from grpo.algorithm.objectives import OBJECTIVES, Coefficients, Loss, LossInputs
 from grpo.algorithm.objectives.base import masked_max, masked_mean
 from grpo.common.names import import_modules
@@ -126,7 +128,9 @@ class LearnerWorker:
             chunk = samples[first : first + size]
             trained_B = torch.tensor([sample.num_trained for sample in chunk])
             aggregation = self.spec.algorithm.aggregation
-            weights = token_weights(trained_B, aggregation, settings.aggregation_constant).tolist()
+            weights = token_weights(
+                trained_B, aggregation, settings.aggregation_constant, settings.group_size
+            ).tolist()
             old = entropy = reference = None
             if first > 0 or measure:
                 old, entropy = self._measure(self.engine, chunk, settings.temperature)
@@ -182,13 +186,8 @@ class LearnerWorker:
         loss. It runs forward only, for the metrics. Both kinds are dealt to the ranks apart, so
         each is balanced, and every rank makes the same calls.
         """
-        coefficients = Coefficients(
-            clip_low=settings.clip_low,
-            clip_high=settings.clip_high,
-            kl_coef=settings.kl_coef,
-            entropy_coef=settings.entropy_coef,
-        )
-        always = bool((settings.kl_coef and self.reference) or settings.entropy_coef)
+        coefficients = self._coefficients(settings)
+        always = bool((coefficients.kl_coef and self.reference) or coefficients.entropy_coef)
         teaching: list[int] = []
         silent: list[int] = []
         for i, sample in enumerate(update.samples):
@@ -237,6 +236,28 @@ class LearnerWorker:
             grad_norm = zero.step(self.engine)
             metrics.add_update(grad_norm)
             self.num_updates += math.isfinite(grad_norm)
+
+    def _coefficients(self, settings: StepSettings) -> Coefficients:
+        """What the objective is told in this step."""
+        algorithm, correction = self.spec.algorithm, None
+        mismatch = algorithm.mismatch
+        if mismatch.correction != "none":
+            correction = Correction(
+                kind=mismatch.correction,
+                level=mismatch.level,
+                low=mismatch.low,
+                high=mismatch.high,
+            )
+        return Coefficients(
+            clip_low=settings.clip_low,
+            clip_high=settings.clip_high,
+            dual_clip=algorithm.dual_clip,
+            mirror_tau=algorithm.mirror_tau,
+            kl_coef=settings.kl_coef if algorithm.kl_in == "loss" else 0.0,
+            kl_estimator=algorithm.kl_estimator,
+            entropy_coef=settings.entropy_coef,
+            correction=correction,
+        )
 
     def _plan(self, samples: Sequence[TrainSample], chosen: Sequence[int]) -> list[list[list[int]]]:
         """`plan[micro_batch][rank]`: indices into `samples`, each of the chosen ones once."""
@@ -338,6 +359,11 @@ class LearnerWorker:
             self.policy, self.weights, Path(folder), Path(tokenizer_folder), self.rank
         )
 
+    def refresh_reference(self) -> None:
+        """The policy of this moment becomes the reference."""
+        assert self.reference is not None, "the recipe keeps no reference"
+        zero.copy_weights(self.policy, self.reference.module)
+
     def state_dict(self) -> dict[str, int]:
         """Counters that decide what comes next. Weights and moments are partitioned and saved
         elsewhere.
@@ -371,6 +397,9 @@ class _Metrics:
         means = {
             "entropy": masked_mean(inputs.entropy_N, inputs.real_N),
             "logprob_gap_mean": masked_mean(gap_N, inputs.real_N),
+            "mismatch_kl": masked_mean(
+                k3(inputs.behaviour_logp_N, inputs.old_logp_N), inputs.real_N
+            ),
             **found.means,
         }
         for name, (total, count) in means.items():
@@ -404,6 +433,9 @@ class _Metrics:
         largest = torch.where(broken > 0, torch.nan, largest)
         rows = sums.tolist()
         means = {name: rows[i + 1][0] / max(rows[i + 1][1], 1) for i, name in enumerate(names)}
+        if "importance" in means:
+            mean, square = means.pop("importance"), means.pop("importance_square")
+            means["effective_share"] = effective_sample_share(mean, square)
         return {
             "loss": rows[0][0] / num_updates,
             "grad_norm": sum(self.grad_norms) / num_updates,

@@ -161,6 +161,10 @@ class LocalLearner:
         """Write the policy as a Hugging Face folder; returns the sha256 of its weights."""
         return str(self.rank.save(folder, tokenizer_folder))
 
+    def refresh_reference(self) -> None:
+        """The policy of this moment becomes the reference."""
+        self.rank.refresh_reference()
+
     def state_dict(self) -> dict[str, int]:
         """Counters that decide what comes next."""
         return self.rank.state_dict()

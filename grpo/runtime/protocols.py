@@ -80,6 +80,9 @@ class Learner(Protocol):
     def save(self, folder: str, tokenizer_folder: str) -> str:
         """Write the policy as a Hugging Face folder; returns the sha256 of its weights."""
 
+    def refresh_reference(self) -> None:
+        """The policy of this moment becomes the reference that KL is measured to."""
+
     def state_dict(self) -> dict[str, int]:
         """Counters that decide what comes next."""
 

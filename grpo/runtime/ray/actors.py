@@ -249,6 +249,10 @@ class LearnerGroup:
         """Write the policy as a Hugging Face folder; returns the sha256 of its weights."""
         return str(self._all("save", folder, tokenizer_folder)[0])
 
+    def refresh_reference(self) -> None:
+        """The policy of this moment becomes the reference."""
+        self._all("refresh_reference")
+
     def state_dict(self) -> dict[str, int]:
         """Counters that decide what comes next."""
         found: dict[str, int] = self._all("state_dict")[0]
