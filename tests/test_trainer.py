@@ -72,3 +72,12 @@ def test_steps_that_are_not_finite_end_the_run_only_in_a_row():
     assert state.bad_steps == 1
     with pytest.raises(UnhealthyError, match="grad_norm=inf; that is bad step 2 in a row"):
         check_health(config, {"loss": 0.1, "grad_norm": math.inf}, state)
+
+
+@pytest.mark.parametrize("largest", [math.nan, math.inf])
+def test_one_step_whose_weights_are_not_finite_ends_the_run(largest: float):
+    config = load_config("tiny", ["health.max_bad_steps=9"])
+    state = TrainState(stream=None, learner=None)  # type: ignore[arg-type]
+    check_health(config, {"grad_norm": math.inf, "weight_max": 3.0}, state)  # one bad step of nine
+    with pytest.raises(UnhealthyError, match=r"step 1: a weight of the policy is not finite"):
+        check_health(config, {"grad_norm": 1.0, "weight_max": largest}, state)

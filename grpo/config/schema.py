@@ -290,7 +290,9 @@ class HealthConfig(Settings):
     """When a run that goes wrong ends."""
 
     max_bad_steps: Annotated[Count, Unit("steps")] = 3
-    """Steps in a row with a loss or gradient that is not finite. So many end the run."""
+    """Steps in a row with a loss or gradient that is not finite. So many end the run.
+
+    A weight that is not finite ends it at once."""
 
 
 class WandbConfig(Settings):

@@ -165,6 +165,7 @@ class LearnerWorker:
                 metrics.add_update(float(self.engine.get_global_grad_norm()))
                 self.num_updates += 1
         self._prepared = []
+        metrics.maxima["weight_max"] = zero.largest_weight(self.policy, self.rank).to(self.device)
         return {"lr": settings.lr, **metrics.reduce()}
 
     def _run(

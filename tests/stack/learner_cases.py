@@ -40,7 +40,9 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
         modules=(),
         objective="grpo",
         algorithm=AlgorithmConfig(kl_coef=kl),
-        optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=1.0),
+        optimizer=OptimizerConfig(
+            **{"lr": 1e-3, "max_grad_norm": 1e9, "eps": 1.0, **changes.pop("optimizer", {})}
+        ),
         learner=LearnerConfig(num_ranks=1, param_persistence_threshold=0, **learner),
         transfer_timeout_seconds=60,
     )
@@ -55,6 +57,16 @@ def step(rank: LearnerWorker, **settings) -> dict[str, float]:
     chosen = StepSettings(**{"lr": 1e-3, "temperature": 0.8, **settings})
     rank.prepare(samples, chosen)
     return rank.optimise(advantages, chosen)
+
+
+def way(rank: LearnerWorker, **settings) -> tuple[float, float, list[float]]:
+    """One batch: the gradient's norm, how far all weights moved together, and the way of some."""
+    before = {name: tensor.clone() for name, tensor in rank.weights}
+    norm = step(rank, **settings)["grad_norm"]
+    moved = {name: tensor.double() - before[name] for name, tensor in rank.weights}
+    moved.pop("lm_head.weight", None)  # tied: the embedding, listed a second time
+    far = sum(float(delta.square().sum()) for delta in moved.values()) ** 0.5
+    return norm, far, moved["model.norm.weight"].tolist()
 
 
 def main() -> None:
@@ -89,6 +101,17 @@ def main() -> None:
     for tokens in (10_000, 40):
         rank = worker(model, dtype="bfloat16", learner={"tokens_per_microbatch": tokens})
         found[f"bf16 {tokens}"] = step(rank)["grad_norm"]
+
+    # With an eps far above all gradients AdamW's first step is lr / eps times the clipped gradient.
+    plain = {"eps": 1e4, "weight_decay": 0.0}
+    found["unclipped"] = unclipped = way(worker(model, optimizer=plain), lr=1e3)
+    for share in (0.25, 2.0):
+        clip = plain | {"max_grad_norm": share * unclipped[0]}
+        found[f"clipped {share}"] = way(worker(model, optimizer=clip), lr=1e3)
+
+    rank = worker(model)
+    found["weight_max"] = [step(rank, lr=lr)["weight_max"] for lr in (0.0, 1e30, 1e39)]
+    found["largest"] = max(float(tensor.abs().max()) for _, tensor in worker(model).weights)
     print(json.dumps(found))
 
 

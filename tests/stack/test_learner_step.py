@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
@@ -124,3 +125,24 @@ def test_in_bf16_many_micro_batches_give_the_gradient_of_one(found):
     # bf16 keeps 8 bits of a number. The norm of so small a model hides how sums were made, so
     # tests/learner/test_zero.py checks what DeepSpeed is told.
     assert found["bf16 40"] == pytest.approx(found["bf16 10000"], rel=2**-8)
+
+
+def test_the_clipped_step_is_the_same_way_shortened_to_clip_over_norm(found):
+    norm, far, some = found["unclipped"]
+    assert far == pytest.approx(0.1 * norm, rel=1e-2)  # lr / eps times the gradient
+    same_norm, shorter, some_shorter = found["clipped 0.25"]
+    assert same_norm == pytest.approx(norm, rel=1e-4)  # the norm that is told is the unclipped one
+    assert shorter == pytest.approx(0.25 * far, rel=1e-2)
+    scale = max(map(abs, some))
+    assert some_shorter == pytest.approx([0.25 * value for value in some], abs=0.01 * scale)
+
+
+def test_a_gradient_below_the_clip_is_left_alone(found):
+    assert found["clipped 2.0"][1] == pytest.approx(found["unclipped"][1], rel=1e-4)
+
+
+def test_the_learner_tells_its_largest_weight_and_when_one_is_not_finite(found):
+    before, huge, broken = found["weight_max"]
+    assert before == found["largest"]
+    assert math.isfinite(huge) and huge > 1e20
+    assert not math.isfinite(broken)  # a step beyond the largest float32

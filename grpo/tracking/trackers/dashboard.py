@@ -124,6 +124,7 @@ LAYOUT = (
                 unit="nats",
                 log=True,
             ),
+            LinePanel(title="Largest weight", lines=("health/weight_max",), log=True),
             LinePanel(title="Weight version", lines=("health/weight_version",), unit="updates"),
             LinePanel(title="Stage", lines=("health/stage",)),
         ),
