@@ -142,7 +142,6 @@ def test_a_gradient_below_the_clip_is_left_alone(found):
 
 
 def test_the_learner_tells_its_largest_weight_and_when_one_is_not_finite(found):
-    before, huge, broken = found["weight_max"]
+    before, broken = found["weight_max"]
     assert before == found["largest"]
-    assert math.isfinite(huge) and huge > 1e20
     assert not math.isfinite(broken)  # a step beyond the largest float32
