@@ -31,7 +31,8 @@ _PROBE = "1 + 1"
 
 def cache_dir() -> Path:
     """Where built base models are kept: GRPO_CACHE, or `.cache` beside the code."""
-    return Path(os.environ.get("GRPO_CACHE") or Path(__file__).resolve().parents[2] / ".cache")
+    named = os.environ.get("GRPO_CACHE")
+    return Path(named).expanduser() if named else Path(__file__).resolve().parents[2] / ".cache"
 
 
 def model_folder(model: ModelConfig, status: Callable[[str], None]) -> Path:
