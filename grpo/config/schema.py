@@ -40,7 +40,9 @@ class ModelConfig(Settings):
     """The policy that is trained. Set exactly one of `path` and `base`."""
 
     path: PathText | None = None
-    """A local Hugging Face folder with safetensors and tokenizer. `~` is your home folder."""
+    """A local Hugging Face folder with safetensors and tokenizer. `~` is your home folder.
+
+    A dense model of type llama, mistral, qwen2 or qwen3."""
     base: Text | None = None
     """The registered builder of a small base model, such as `miniature` of `grpo.miniature`."""
     base_options: dict[str, Any] = Field(default={})
