@@ -110,7 +110,12 @@ def main() -> None:
         found[f"clipped {share}"] = way(worker(model, optimizer=clip), lr=1e3)
 
     rank = worker(model)
-    found["weight_max"] = [step(rank, lr=lr)["weight_max"] for lr in (0.0, 1e39)]
+    before = step(rank, lr=0.0)["weight_max"]
+    rank.policy.model.model.layers[1].mlp.up_proj.weight.ds_tensor.data[5] = float("nan")
+    settings = StepSettings(lr=0.0, temperature=0.8)
+    rank.prepare(samples, settings)
+    # Without an advantage there is no optimizer step, which would bring the old weight back.
+    found["weight_max"] = [before, rank.optimise([0.0] * len(samples), settings)["weight_max"]]
     found["largest"] = max(float(tensor.abs().max()) for _, tensor in worker(model).weights)
     print(json.dumps(found))
 
