@@ -111,6 +111,7 @@ def load_inputs(
     from grpo.algorithm.objectives import OBJECTIVES
     from grpo.learner.model_folder import (
         check_model,
+        embedding_rows,
         end_token_ids,
         load_tokenizer,
         model_folder,
@@ -120,6 +121,7 @@ def load_inputs(
         check_disjoint,
         check_lengths,
         check_rewards,
+        check_tokens,
         load_problems,
         make_prompts,
         make_template,
@@ -147,6 +149,7 @@ def load_inputs(
     template = make_template(config.data, tokenizer)
     prompts = make_prompts(train_problems, template, tokenizer)
     held_out = make_prompts(held_out_problems, template, tokenizer)
+    check_tokens([*prompts, *held_out], embedding_rows(folder))
     limits = {
         "sampling.max_response_tokens": config.sampling.max_response_tokens,
         "evaluation.max_response_tokens": config.evaluation.max_response_tokens or 0,

@@ -176,9 +176,16 @@ def check_health(
     """Count steps in a row whose loss, gradient or log-probs are not finite.
 
     Raises:
-        UnhealthyError: there were `health.max_bad_steps` of them. Nothing is saved then.
+        UnhealthyError: there were `health.max_bad_steps` of them, or a weight is not finite. No
+            later step can mend that. Nothing is saved then.
     """
     broken = [key for key, value in stats.items() if not math.isfinite(value)]
+    if "weight_max" in broken:
+        raise UnhealthyError(
+            f"step {state.step + 1}: a weight of the policy is not finite "
+            f"(weight_max={stats['weight_max']}), so nothing that follows can be right; no policy "
+            "is saved. Lower optimizer.lr, or see whether model.path itself has such weights"
+        )
     state.bad_steps = state.bad_steps + 1 if broken else 0
     if state.bad_steps >= config.health.max_bad_steps:
         told = ", ".join(f"{key}={stats[key]}" for key in broken)

@@ -113,3 +113,12 @@ def test_weights_that_cannot_be_compared_are_refused_with_the_setting():
     learner = Pushes(unproven=["engine 0: experts.w13 is kept as int8"])
     with pytest.raises(UserError, match=r"health.weight_check_every=50.*experts.w13.*Set it to 0"):
         hand_over(load_config("tiny", []), learner, 0, first=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("largest", [math.nan, math.inf])
+def test_one_step_whose_weights_are_not_finite_ends_the_run(largest: float):
+    config = load_config("tiny", ["health.max_bad_steps=9"])
+    state = TrainState(stream=None, learner=None)  # type: ignore[arg-type]
+    check_health(config, {"grad_norm": math.inf, "weight_max": 3.0}, state)  # one bad step of nine
+    with pytest.raises(UnhealthyError, match=r"step 1: a weight of the policy is not finite"):
+        check_health(config, {"grad_norm": 1.0, "weight_max": largest}, state)

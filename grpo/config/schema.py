@@ -40,7 +40,9 @@ class ModelConfig(Settings):
     """The policy that is trained. Set exactly one of `path` and `base`."""
 
     path: PathText | None = None
-    """A local Hugging Face folder with safetensors and tokenizer. `~` is your home folder."""
+    """A local Hugging Face folder with safetensors and tokenizer. `~` is your home folder.
+
+    A dense model of type gemma3_text, llama, mistral, qwen2 or qwen3."""
     base: Text | None = None
     """The registered builder of a small base model, such as `miniature` of `grpo.miniature`."""
     base_options: dict[str, Any] = Field(default={})
@@ -344,7 +346,9 @@ class HealthConfig(Settings):
     """When a run that goes wrong ends."""
 
     max_bad_steps: Annotated[Count, Unit("steps")] = 3
-    """Steps in a row with a loss or gradient that is not finite. So many end the run."""
+    """Steps in a row with a loss or gradient that is not finite. So many end the run.
+
+    A weight that is not finite ends it at once."""
     weight_check_every: Annotated[Index, Unit("steps")] = 50
     """Steps between proofs that the engines compute with the learner's weights: a content hash of
     every tensor on both sides, after the hand-over. The first hand-over is always proven. A

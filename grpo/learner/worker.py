@@ -166,6 +166,7 @@ class LearnerWorker:
             mine = advantages[update.first : update.first + len(update.samples)]
             self._run(update, mine, settings, metrics)
         self._prepared = []
+        metrics.maxima["weight_max"] = zero.largest_weight(self.policy, self.rank).to(self.device)
         return {"lr": settings.lr, **metrics.reduce()}
 
     def _run(

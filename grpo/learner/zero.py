@@ -204,5 +204,24 @@ def partition_report(policy: nn.Module) -> dict[str, float]:
     return {"local_share": local / total, "whole": whole, "total": total}
 
 
+def largest_weight(policy: nn.Module, rank: int) -> Tensor:
+    """[] the largest absolute value among the weights that this rank holds, in float64.
+
+    NaN or infinity when one of them is. It reads the rank's own partition once, and copies nothing.
+    """
+    largest = []
+    for p in policy.parameters():
+        if hasattr(p, "ds_tensor"):
+            # The last ranks' parts are padded, and nothing says with what.
+            held = p.ds_tensor.numel()
+            own = p.ds_tensor.detach()[: max(0, min(held, p.ds_numel - rank * held))]
+        else:
+            own = p.detach()
+        if own.numel():
+            largest.append(torch.stack(torch.aminmax(own)).abs().max().double())
+    # torch.max keeps NaN, which a comparison would lose
+    return torch.stack(largest).max() if largest else torch.zeros((), dtype=torch.float64)
+
+
 def _whole_shape(p: Tensor) -> torch.Size:
     return p.ds_shape if hasattr(p, "ds_shape") else p.shape
