@@ -18,6 +18,11 @@ class Fault:
 
 OBJECTIVE = ("tests/algorithm/test_objectives.py",)
 ADVANTAGES = ("tests/algorithm/test_advantages.py", "tests/algorithm/test_zero_variance.py")
+BATCH = ("tests/algorithm/test_advantages_of_a_batch.py",)
+TERMS = ("tests/algorithm/test_policy_terms.py",)
+MISMATCH = ("tests/algorithm/test_importance.py",)
+RULES = ("tests/rollout/test_batch_rules.py",)
+ALGORITHMS = ("tests/stack/test_algorithms.py",)
 RATE = ("tests/algorithm/test_learning_rate.py",)
 PACKING = ("tests/learner/test_packing.py", "tests/learner/test_samples.py")
 HEAD = ("tests/learner/test_head.py",)
@@ -58,6 +63,42 @@ FAULTS = [
     Fault("token-mean is by responses", "grpo/algorithm",
           "torch.full_like(lengths_B, 1.0) / lengths_B.sum()",
           "torch.full_like(lengths_B, 1.0) / num_responses", OBJECTIVE),
+    Fault("leave-one-out counts itself", "grpo/algorithm",
+          "(graded_P1 - 1).clamp(min=1)", "graded_P1", BATCH),
+    Fault("ScaleRL centres over the batch", "grpo/algorithm",
+          "inputs.eps, centre=False)", "inputs.eps, centre=True)", BATCH),
+    Fault("GDPO forgets weights", "grpo/algorithm", "total_PG + weight * group_advantages(",
+          "total_PG + group_advantages(", BATCH),
+    Fault("token scores reach forward", "grpo/algorithm", "in reversed(scores_T)", "in scores_T",
+          BATCH),
+    Fault("dual clip for good tokens", "grpo/algorithm", "(inputs.advantage_N < 0) & ", "", TERMS),
+    Fault("GSPO sums where it should average", "grpo/algorithm",
+          "inputs.row_sums_N(inputs.log_ratio_N) / inputs.row_lengths_N()",
+          "inputs.row_sums_N(inputs.log_ratio_N)", TERMS),
+    Fault("CISPO's weight carries a gradient", "grpo/algorithm",
+          "inputs.log_ratio_N.exp().detach()", "inputs.log_ratio_N.exp()", TERMS),
+    Fault("Kimi's pull per token", "grpo/algorithm",
+          "way_N.square() / inputs.row_lengths_N()", "way_N.square()", TERMS),
+    Fault("mismatch the wrong way round", "grpo/algorithm",
+          "(old_logp_N - behaviour_logp_N).detach()", "(behaviour_logp_N - old_logp_N).detach()",
+          MISMATCH),
+    Fault("a mask keeps weights of 1", "grpo/algorithm",
+          "torch.where(inside_N, ratio_N, 0.0)", "inside_N.to(ratio_N.dtype)", MISMATCH),
+    Fault("k2 without its half", "grpo/algorithm", "0.5 * (logp_N - reference_logp_N).square()",
+          "(logp_N - reference_logp_N).square()", MISMATCH),
+    Fault("the KL coefficient falls when KL is high", "grpo/algorithm", "kl / target - 1.0",
+          "1.0 - kl / target", MISMATCH),
+    Fault("prompt-mean over responses", "grpo/algorithm",
+          "lengths_B.view(-1, group_size).sum(dim=1)", "lengths_B.view(-1, group_size)[:, 0]",
+          MISMATCH),
+    Fault("the reference is never refreshed", "grpo/learner", "q.ds_tensor.copy_(p.ds_tensor)",
+          "pass", ALGORITHMS),
+    Fault("KL in the reward with the wrong sign", "grpo/trainer.py",
+          "rewards_PG - kl_coef * kl_B", "rewards_PG + kl_coef * kl_B", TRAINER),
+    Fault("dropped groups are trained on", "grpo/rollout",
+          "[dropping and equal[i] for i in chosen]", "[False for i in chosen]", RULES),
+    Fault("refills repeat their samples", "grpo/rollout",
+          "Counter() if drawn is None else drawn", "Counter()", RULES),
     Fault("warm-up starts at nought", "grpo/algorithm", "peak * (step + 1) / warmup_steps",
           "peak * step / warmup_steps", RATE),
     Fault("schedule ends at nought whatever final_share", "grpo/algorithm",

@@ -117,8 +117,8 @@ def gdpo(inputs: AdvantageInputs) -> Tensor:
     """GRPO's advantage of every component apart, their weighted sum, then both moments over the
     batch.
 
-    A sum of rewards that is normalised once lets a component of large spread hide the others: the
-    rewards (0, 1) + (0, 1) and (1, 0) + (1, 0) cannot be told from (1, 1) + (0, 0).
+    Normalising the sum once lets the component with the largest spread decide, and responses of
+    equal sums look alike whatever they are made of.
     Source: GDPO (arXiv:2601.05242).
     """
     total_PG = torch.zeros_like(inputs.rewards_PG)
