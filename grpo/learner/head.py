@@ -33,7 +33,7 @@ class ChunkedLogProb(torch.autograd.Function):
         for rows in _chunks(hidden_ND.shape[0], chunk):
             logp_CV = _log_softmax(hidden_ND[rows], weight_VD, temperature)
             logp_N[rows] = logp_CV.gather(1, targets_N[rows, None]).squeeze(1)
-            entropy_N[rows] = -(logp_CV.exp() * logp_CV).sum(dim=1)
+            entropy_N[rows] = -logp_CV.exp().mul_(logp_CV).sum(dim=1)
         # The parameter itself is saved, never a view: ZeRO-3 swaps its storage between forward and
         # backward.
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
@@ -49,25 +49,35 @@ class ChunkedLogProb(torch.autograd.Function):
         """
         hidden_ND, weight_VD, targets_N = ctx.saved_tensors
         grad_hidden_ND = torch.empty_like(hidden_ND)
-        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
+        with_weight = ctx.needs_input_grad[1]  # it is frozen under adapters
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if with_weight else None
         # The loss often has no entropy term: then its gradient is all zeros, and its half of the
         # work is skipped.
         with_entropy = bool(grad_entropy_N.any())
         for rows in _chunks(hidden_ND.shape[0], ctx.chunk):
             logp_CV = _log_softmax(hidden_ND[rows], weight_VD, ctx.temperature)
-            p_CV = logp_CV.exp()
-            grad_logits_CV = p_CV * -grad_logp_N[rows, None]
             if with_entropy:
+                p_CV = logp_CV.exp()
                 entropy_C1 = -(p_CV * logp_CV).sum(dim=1, keepdim=True)
-                grad_logits_CV -= p_CV * (logp_CV + entropy_C1) * grad_entropy_N[rows, None]
+                # -p (g + h (log p + H)), in the memory of log p
+                logp_CV.add_(entropy_C1).mul_(grad_entropy_N[rows, None])
+                grad_logits_CV = logp_CV.add_(grad_logp_N[rows, None]).mul_(p_CV).neg_()
+            else:
+                grad_logits_CV = logp_CV.exp_().mul_(-grad_logp_N[rows, None])
             grad_logits_CV.scatter_add_(1, targets_N[rows, None], grad_logp_N[rows, None])
-            grad_logits_CV = (grad_logits_CV / ctx.temperature).to(hidden_ND.dtype)
+            if ctx.temperature != 1.0:
+                grad_logits_CV.div_(ctx.temperature)
+            grad_logits_CV = grad_logits_CV.to(hidden_ND.dtype)
             grad_hidden_ND[rows] = grad_logits_CV @ weight_VD
+            if grad_weight_VD is None:
+                continue
             if grad_logits_CV.dtype is torch.float32:
                 grad_weight_VD.addmm_(grad_logits_CV.T, hidden_ND[rows])  # without a [V, D] product
             else:
                 grad_weight_VD += grad_logits_CV.T @ hidden_ND[rows]
-        return grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype), None, None, None
+        if grad_weight_VD is not None:
+            grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
+        return grad_hidden_ND, grad_weight_VD, None, None, None
 
 
 class LogProbHead(nn.Module):
