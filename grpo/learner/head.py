@@ -30,13 +30,14 @@ class ChunkedLogProb(torch.autograd.Function):
         """N tokens of width D against V rows of the output weight; `chunk` tokens at a time."""
         logp_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=torch.float32)
         entropy_N = torch.empty_like(logp_N)
+        scratch_2CV = _scratch(hidden_ND, weight_VD, chunk)
         for rows in _chunks(hidden_ND.shape[0], chunk):
-            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, temperature)
+            other_CV, logp_CV = _log_softmax(hidden_ND[rows], weight_VD, temperature, scratch_2CV)
             logp_N[rows] = logp_CV.gather(1, targets_N[rows, None]).squeeze(1)
-            entropy_N[rows] = -logp_CV.exp().mul_(logp_CV).sum(dim=1)
+            entropy_N[rows] = -torch.exp(logp_CV, out=other_CV).mul_(logp_CV).sum(dim=1)
         # The parameter itself is saved, never a view: ZeRO-3 swaps its storage between forward and
         # backward.
-        ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, entropy_N)
         ctx.temperature, ctx.chunk = temperature, chunk
         return logp_N, entropy_N
 
@@ -47,20 +48,20 @@ class ChunkedLogProb(torch.autograd.Function):
         """With p = softmax(z / T): d logp_y / dz = (1[y] - p) / T and dH / dz = -p (log p
         + H) / T.
         """
-        hidden_ND, weight_VD, targets_N = ctx.saved_tensors
+        hidden_ND, weight_VD, targets_N, entropy_N = ctx.saved_tensors
         grad_hidden_ND = torch.empty_like(hidden_ND)
         with_weight = ctx.needs_input_grad[1]  # it is frozen under adapters
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if with_weight else None
         # The loss often has no entropy term: then its gradient is all zeros, and its half of the
         # work is skipped.
         with_entropy = bool(grad_entropy_N.any())
+        scratch_2CV = _scratch(hidden_ND, weight_VD, ctx.chunk)
         for rows in _chunks(hidden_ND.shape[0], ctx.chunk):
-            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, ctx.temperature)
+            p_CV, logp_CV = _log_softmax(hidden_ND[rows], weight_VD, ctx.temperature, scratch_2CV)
             if with_entropy:
-                p_CV = logp_CV.exp()
-                entropy_C1 = -(p_CV * logp_CV).sum(dim=1, keepdim=True)
+                torch.exp(logp_CV, out=p_CV)
                 # -p (g + h (log p + H)), in the memory of log p
-                logp_CV.add_(entropy_C1).mul_(grad_entropy_N[rows, None])
+                logp_CV.add_(entropy_N[rows, None]).mul_(grad_entropy_N[rows, None])
                 grad_logits_CV = logp_CV.add_(grad_logp_N[rows, None]).mul_(p_CV).neg_()
             else:
                 grad_logits_CV = logp_CV.exp_().mul_(-grad_logp_N[rows, None])
@@ -109,6 +110,25 @@ def _chunks(total: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def _log_softmax(hidden_CD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
-    logits_CV = (hidden_CD @ weight_VD.T).float()
-    return torch.log_softmax(logits_CV / temperature if temperature != 1.0 else logits_CV, dim=1)
+def _scratch(hidden_ND: Tensor, weight_VD: Tensor, chunk: int) -> Tensor:
+    """Memory of a pass: two chunks of logits. Chunks that come and go would tear holes into the
+    heap, which cost three times as much as the chunks themselves.
+    """
+    rows = min(chunk, hidden_ND.shape[0])
+    return hidden_ND.new_empty((2, rows, weight_VD.shape[0]), dtype=torch.float32)
+
+
+def _log_softmax(
+    hidden_CD: Tensor, weight_VD: Tensor, temperature: float, scratch_2CV: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log-probs of all V words, in the second half of the scratch memory; the first half is free
+    again.
+    """
+    logits_CV, logp_CV = scratch_2CV[:, : len(hidden_CD)]
+    if hidden_CD.dtype is torch.float32:
+        torch.mm(hidden_CD, weight_VD.T, out=logits_CV)
+    else:
+        logits_CV.copy_(hidden_CD @ weight_VD.T)
+    if temperature != 1.0:
+        logits_CV.div_(temperature)
+    return logits_CV, torch.log_softmax(logits_CV, dim=1, out=logp_CV)

@@ -35,7 +35,7 @@ def test_logits_never_exceed_the_chunk(monkeypatch):
     seen = []
     whole = head._log_softmax
     monkeypatch.setattr(
-        head, "_log_softmax", lambda h, w, t: seen.append(len(h) * len(w)) or whole(h, w, t)
+        head, "_log_softmax", lambda h, w, *rest: seen.append(len(h) * len(w)) or whole(h, w, *rest)
     )
     weight = torch.nn.Parameter(torch.randn(50, 4))
     layer = LogProbHead(weight, chunk_tokens=4)
