@@ -127,8 +127,7 @@ FAULTS = [
     Fault("the dummy row of an idle rank weighs something", "grpo/learner",
           "            [0.0],\n        )", "            [1.0],\n        )", PACKING),
     Fault("entropy's gradient has the wrong sign", "grpo/learner",
-          "grad_logits_CV -= p_CV * (logp_CV + entropy_C1)",
-          "grad_logits_CV += p_CV * (logp_CV + entropy_C1)", HEAD),
+          ".mul_(grad_entropy_N[rows, None])", ".mul_(-grad_entropy_N[rows, None])", HEAD),
     Fault("tokens of a tool are trained", "grpo/types.py", "mask += [False] * len(tokens)",
           "mask += [start > 0] * len(tokens)", PACKING),
     # the loop

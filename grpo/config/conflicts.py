@@ -125,6 +125,12 @@ def _algorithm(config: TrainConfig) -> list[str]:
             f"algorithm.entropy_coef={algorithm.entropy_coef}: with algorithm.entropy_target the "
             "coefficient stays between 0 and entropy_coef_max; start at 0 or above"
         )
+    if algorithm.reference_refresh_every and config.learner.lora is not None:
+        problems.append(
+            f"algorithm.reference_refresh_every={algorithm.reference_refresh_every}: with "
+            "learner.lora the reference is the model without its adapter, which does not move; "
+            "leave it out"
+        )
     if mismatch.correction != "mask" and mismatch.low:
         problems.append(
             f"algorithm.mismatch.low={mismatch.low}: only algorithm.mismatch.correction=mask looks "

@@ -324,6 +324,25 @@ class RolloutConfig(Settings):
         return device == "cpu" if self.enforce_eager is None else self.enforce_eager
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters (LoRA, arXiv:2106.09685) in place of training all weights."""
+
+    rank: Count = 16
+    """Columns of B and rows of A."""
+    alpha: Positive = 32.0
+    """The product B A is scaled by alpha / rank."""
+    target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Modules of the model that get adapters, by the end of their names."""
+
+
 class LearnerConfig(Settings):
     """The DeepSpeed ZeRO ranks. Nothing here changes the gradient."""
 
@@ -350,6 +369,8 @@ class LearnerConfig(Settings):
     """Tokens whose logits exist at one time."""
     gradient_checkpointing: bool = False
     """Computes activations again in the backward pass: less memory, about a third more time."""
+    lora: LoraSettings | None = None
+    """Trains low-rank adapters and leaves the weights as they are. Null trains all weights."""
 
     def problems(self, device: str | None, dtype: str | None) -> list[str]:
         """What DeepSpeed cannot do; `device` is "cpu" or "cuda", None where it is not known yet."""

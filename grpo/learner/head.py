@@ -34,13 +34,16 @@ class ChunkedLogProb(torch.autograd.Function):
         """
         logp_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=torch.float32)
         entropy_N = torch.empty_like(logp_N)
+        scratch_2CV = _scratch(hidden_ND, weight_VD, chunk)
         for rows in _chunks(hidden_ND.shape[0], chunk):
-            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, temperature, float32)
+            other_CV, logp_CV = _log_softmax(
+                hidden_ND[rows], weight_VD, temperature, scratch_2CV, float32
+            )
             logp_N[rows] = logp_CV.gather(1, targets_N[rows, None]).squeeze(1)
-            entropy_N[rows] = -(logp_CV.exp() * logp_CV).sum(dim=1)
+            entropy_N[rows] = -torch.exp(logp_CV, out=other_CV).mul_(logp_CV).sum(dim=1)
         # The parameter itself is saved, never a view: ZeRO-3 swaps its storage between forward and
         # backward.
-        ctx.save_for_backward(hidden_ND, weight_VD, targets_N)
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, entropy_N)
         ctx.temperature, ctx.chunk, ctx.float32 = temperature, chunk, float32
         return logp_N, entropy_N
 
@@ -51,27 +54,39 @@ class ChunkedLogProb(torch.autograd.Function):
         """With p = softmax(z / T): d logp_y / dz = (1[y] - p) / T and dH / dz = -p (log p
         + H) / T.
         """
-        hidden_ND, weight_VD, targets_N = ctx.saved_tensors
+        hidden_ND, weight_VD, targets_N, entropy_N = ctx.saved_tensors
         grad_hidden_ND = torch.empty_like(hidden_ND)
-        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
+        with_weight = ctx.needs_input_grad[1]  # it is frozen under adapters
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if with_weight else None
         # The loss often has no entropy term: then its gradient is all zeros, and its half of the
         # work is skipped.
         with_entropy = bool(grad_entropy_N.any())
+        scratch_2CV = _scratch(hidden_ND, weight_VD, ctx.chunk)
         for rows in _chunks(hidden_ND.shape[0], ctx.chunk):
-            logp_CV = _log_softmax(hidden_ND[rows], weight_VD, ctx.temperature, ctx.float32)
-            p_CV = logp_CV.exp()
-            grad_logits_CV = p_CV * -grad_logp_N[rows, None]
+            p_CV, logp_CV = _log_softmax(
+                hidden_ND[rows], weight_VD, ctx.temperature, scratch_2CV, ctx.float32
+            )
             if with_entropy:
-                entropy_C1 = -(p_CV * logp_CV).sum(dim=1, keepdim=True)
-                grad_logits_CV -= p_CV * (logp_CV + entropy_C1) * grad_entropy_N[rows, None]
+                torch.exp(logp_CV, out=p_CV)
+                # -p (g + h (log p + H)), in the memory of log p
+                logp_CV.add_(entropy_N[rows, None]).mul_(grad_entropy_N[rows, None])
+                grad_logits_CV = logp_CV.add_(grad_logp_N[rows, None]).mul_(p_CV).neg_()
+            else:
+                grad_logits_CV = logp_CV.exp_().mul_(-grad_logp_N[rows, None])
             grad_logits_CV.scatter_add_(1, targets_N[rows, None], grad_logp_N[rows, None])
-            grad_logits_CV = (grad_logits_CV / ctx.temperature).to(hidden_ND.dtype)
+            if ctx.temperature != 1.0:
+                grad_logits_CV.div_(ctx.temperature)
+            grad_logits_CV = grad_logits_CV.to(hidden_ND.dtype)
             grad_hidden_ND[rows] = _product(grad_logits_CV, weight_VD, ctx.float32)
+            if grad_weight_VD is None:
+                continue
             if grad_logits_CV.dtype is torch.float32:
                 grad_weight_VD.addmm_(grad_logits_CV.T, hidden_ND[rows])  # without a [V, D] product
             else:
                 grad_weight_VD += _product(grad_logits_CV.T, hidden_ND[rows], ctx.float32)
-        return grad_hidden_ND, grad_weight_VD.to(weight_VD.dtype), None, None, None, None
+        if grad_weight_VD is not None:
+            grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
+        return grad_hidden_ND, grad_weight_VD, None, None, None, None
 
 
 class LogProbHead(nn.Module):
@@ -118,8 +133,29 @@ def _product(left: Tensor, right: Tensor, float32: bool) -> Tensor:
     return left.float() @ right.float()
 
 
+def _scratch(hidden_ND: Tensor, weight_VD: Tensor, chunk: int) -> Tensor:
+    """Memory of a pass: two chunks of logits. Chunks that come and go would tear holes into the
+    heap, which cost three times as much as the chunks themselves.
+    """
+    rows = min(chunk, hidden_ND.shape[0])
+    return hidden_ND.new_empty((2, rows, weight_VD.shape[0]), dtype=torch.float32)
+
+
 def _log_softmax(
-    hidden_CD: Tensor, weight_VD: Tensor, temperature: float, float32: bool = False
-) -> Tensor:
-    logits_CV = _product(hidden_CD, weight_VD.T, float32).float()
-    return torch.log_softmax(logits_CV / temperature if temperature != 1.0 else logits_CV, dim=1)
+    hidden_CD: Tensor,
+    weight_VD: Tensor,
+    temperature: float,
+    scratch_2CV: Tensor,
+    float32: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Log-probs of all V words, in the second half of the scratch memory; the first half is free
+    again.
+    """
+    logits_CV, logp_CV = scratch_2CV[:, : len(hidden_CD)]
+    if hidden_CD.dtype is torch.float32:
+        torch.mm(hidden_CD, weight_VD.T, out=logits_CV)
+    else:
+        logits_CV.copy_(_product(hidden_CD, weight_VD.T, float32))
+    if temperature != 1.0:
+        logits_CV.div_(temperature)
+    return logits_CV, torch.log_softmax(logits_CV, dim=1, out=logp_CV)

@@ -24,7 +24,7 @@ from grpo.algorithm.kl import k3
 from grpo.algorithm.objectives import OBJECTIVES, Coefficients, Loss, LossInputs
 from grpo.algorithm.objectives.base import masked_max, masked_mean
 from grpo.common.names import import_modules
-from grpo.learner import zero
+from grpo.learner import lora, zero
 from grpo.learner.export import save_pretrained
 from grpo.learner.packing import (
     MicroBatch,
@@ -93,6 +93,7 @@ class LearnerWorker:
             float32_head=spec.float32_head,
             gradient_checkpointing=spec.learner.gradient_checkpointing,
             stage=spec.learner.zero_stage,
+            lora=spec.learner.lora,
             offload_optimizer=spec.learner.offload_optimizer,
             offload_parameters=spec.learner.offload_parameters,
         )
@@ -101,7 +102,7 @@ class LearnerWorker:
         self.engine = zero.wrap(self.policy, settings, self.optimizer)
         self.weights = HashedSource(zero.GatheredWeights(self.policy))
         self.reference = None
-        if spec.with_reference:
+        if spec.with_reference and spec.learner.lora is None:
             self.reference = zero.wrap(zero.build_policy(settings), settings, optimizer=None)
         gc.freeze()  # what start-up made stays; the collector need not look at it again
 
@@ -136,6 +137,9 @@ class LearnerWorker:
                 old, entropy = self._measure(self.engine, chunk, settings.temperature)
             if self.reference is not None:
                 reference, _ = self._measure(self.reference, chunk, settings.temperature)
+            elif self.spec.with_reference:
+                with lora.switched_off(self.policy):
+                    reference, _ = self._measure(self.engine, chunk, settings.temperature)
             if measure:
                 assert old is not None and entropy is not None
                 for i, sample in enumerate(chunk):
@@ -188,7 +192,8 @@ class LearnerWorker:
         each is balanced, and every rank makes the same calls.
         """
         coefficients = self._coefficients(settings)
-        always = bool((coefficients.kl_coef and self.reference) or coefficients.entropy_coef)
+        with_kl = self.spec.with_reference and coefficients.kl_coef
+        always = bool(with_kl or coefficients.entropy_coef)
         teaching: list[int] = []
         silent: list[int] = []
         for i, sample in enumerate(update.samples):
@@ -354,11 +359,15 @@ class LearnerWorker:
 
     def save(self, folder: str, tokenizer_folder: str) -> str | None:
         """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights
-        there.
+        there. Adapters are merged into it, and are in its folder `adapter` alone.
         """
-        return save_pretrained(
+        sha256 = save_pretrained(
             self.policy, self.weights, Path(folder), Path(tokenizer_folder), self.rank
         )
+        if (settings := self.spec.learner.lora) is not None:
+            base = self.spec.model_folder
+            lora.save(self.policy, settings, base, Path(folder) / "adapter", self.rank)
+        return sha256
 
     def refresh_reference(self) -> None:
         """The policy of this moment becomes the reference."""

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grpo.config.schema import OptimizerConfig
+from grpo.config.schema import LoraSettings, OptimizerConfig
+from grpo.learner import lora
 from grpo.learner.policy import Policy, load_model
 from grpo.weights.wire import ParamMeta, layer_of, settle
 
@@ -31,6 +32,7 @@ class ZeroSettings:
     float32_head: bool
     gradient_checkpointing: bool
     stage: int = 3  # of ZeRO
+    lora: LoraSettings | None = None
     offload_optimizer: bool = False  # moments and float32 weights in CPU memory
     offload_parameters: bool = False  # partitions of the weights too; stage 3 only
 
@@ -101,7 +103,10 @@ def build_policy(settings: ZeroSettings) -> Policy:
     alive = HfDeepSpeedConfig(settings.deepspeed_config())  # from_pretrained looks for a living one
     model = load_model(settings.folder, settings.dtype, settings.gradient_checkpointing)
     del alive
-    return Policy(model, settings.head_chunk_tokens, settings.float32_head)
+    policy = Policy(model, settings.head_chunk_tokens, settings.float32_head)
+    if settings.lora is not None:
+        lora.add(policy, settings.lora)
+    return policy
 
 
 def adamw(policy: Policy, optimizer: OptimizerConfig) -> torch.optim.AdamW:
@@ -162,7 +167,7 @@ class GatheredWeights:
 
     Iterating is a collective: every rank must do it, and every rank sees every tensor. A tensor is
     only valid until the next one is asked for. Tied output weights are listed under both names,
-    because an engine may keep a repacked copy of its own.
+    because an engine may keep a repacked copy of its own. Adapters come merged into their matrices.
 
     On a GPU a tensor is whole when it is yielded, for a reader on any stream. A layer is let go
     when the reader's stream has done all its work on it. That is one wait for the device at either
@@ -170,7 +175,11 @@ class GatheredWeights:
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._params = [*policy.model.named_parameters()]
+        self._adapted = lora.layers(policy.model)
+        self._params: list[tuple[str, nn.Parameter]] = []
+        for full_name, p in policy.model.named_parameters():
+            if (name := lora.checkpoint_name(full_name)) is not None:
+                self._params.append((name, p))
         names = {name for name, _ in self._params}
         if policy.tied and "lm_head.weight" not in names:
             self._params.append(("lm_head.weight", policy.model.get_input_embeddings().weight))
@@ -184,10 +193,18 @@ class GatheredWeights:
 
         for _, group in groupby(self._params, key=lambda item: layer_of(item[0])):
             layer = list(group)
-            with GatheredParameters([p for _, p in layer]):
+            adapted = {
+                name: self._adapted[name.removesuffix(".weight")]
+                for name, _ in layer
+                if name.removesuffix(".weight") in self._adapted
+            }
+            needed = [p for _, p in layer]
+            for module in adapted.values():
+                needed += [*module.lora_A.parameters(), *module.lora_B.parameters()]
+            with GatheredParameters(needed):
                 settle(layer[0][1].data)
                 for name, p in layer:
-                    yield name, p.data
+                    yield name, lora.merged(adapted[name]) if name in adapted else p.data
                 settle(layer[0][1].data)
 
 

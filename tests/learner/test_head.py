@@ -35,9 +35,7 @@ def test_logits_never_exceed_the_chunk(monkeypatch):
     seen = []
     whole = head._log_softmax
     monkeypatch.setattr(
-        head,
-        "_log_softmax",
-        lambda h, w, *how: seen.append(len(h) * len(w)) or whole(h, w, *how),
+        head, "_log_softmax", lambda h, w, *rest: seen.append(len(h) * len(w)) or whole(h, w, *rest)
     )
     weight = torch.nn.Parameter(torch.randn(50, 4))
     layer = LogProbHead(weight, chunk_tokens=4)
@@ -45,32 +43,3 @@ def test_logits_never_exceed_the_chunk(monkeypatch):
     logp.sum().backward()
     assert max(seen) <= 200
     assert len(seen) == 2 * 9  # ceil(33 / 4) chunks, forward and backward
-
-
-def test_a_float32_head_of_bfloat16_weights_rounds_no_logit():
-    torch.manual_seed(0)
-    hidden, weight = torch.randn(9, 64).bfloat16(), torch.randn(200, 64).bfloat16()
-    targets = torch.randint(0, 200, (9,))
-    exact, _ = naive(hidden.double(), weight.double(), targets, 0.7)
-    rounded, _ = ChunkedLogProb.apply(hidden, weight, targets, 0.7, 4, False)
-    kept, _ = ChunkedLogProb.apply(hidden, weight, targets, 0.7, 4, True)
-    # A logit of size 8 to 16 in bfloat16 is off by up to 1/32, and is divided by 0.7.
-    assert (rounded - exact).abs().max() > 5e-3
-    assert (kept - exact).abs().max() < 1e-4
-
-
-def test_gradients_of_a_float32_head_are_those_of_autograd_on_widened_weights():
-    torch.manual_seed(0)
-    hidden = torch.randn(9, 16).bfloat16().requires_grad_()
-    weight = torch.randn(50, 16).bfloat16().requires_grad_()
-    targets = torch.randint(0, 50, (9,))
-    ours = ChunkedLogProb.apply(hidden, weight, targets, 1.0, 4, True)[0].sum()
-    theirs = naive(hidden.float(), weight.float(), targets, 1.0)[0].sum()
-    for mine, reference in zip(
-        torch.autograd.grad(ours, (hidden, weight)),
-        torch.autograd.grad(theirs, (hidden, weight)),
-        strict=True,
-    ):
-        assert mine.dtype is torch.bfloat16
-        # Both end in bfloat16, and gradients of logits are handed on in it.
-        torch.testing.assert_close(mine.float(), reference.float(), rtol=2**-6, atol=2**-6)

@@ -21,7 +21,7 @@ from tests.stack import gradient_cases
 pytestmark = pytest.mark.stack
 
 
-def run_ranks(world_size, folder):
+def run_ranks(world_size, folder, module="tests.stack.gradient_cases"):
     """All cases of a world size, written into the folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -31,7 +31,7 @@ def run_ranks(world_size, folder):
             [
                 sys.executable,
                 "-m",
-                "tests.stack.gradient_cases",
+                module,
                 *map(str, (rank, world_size, port, SMALL_MODEL, folder)),
             ]
         )
