@@ -3,6 +3,8 @@ systems.
 """
 
 from __future__ import annotations
+from rewards.maths.expression.node import Op
+from rewards.maths.text.tokens import Kind
 
 import re
 from abc import ABC, abstractmethod
@@ -34,7 +36,7 @@ from rewards.maths.answer.units import NUMBER_WORDS, Unit
 from rewards.maths.expression.node import Node, neg, num, signs, sym
 from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import Budget, Limits, NotMathError
-from rewards.maths.text.stretches import Tokens, closing, plain_text, split_at, strip, top_level
+from rewards.maths.text.tokens import Tokens, closing, plain_text, split_at, strip, top_level
 from rewards.maths.text.tokens import Token
 
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"})
@@ -44,7 +46,7 @@ _REALS = {
     "RR+": Region((interval(num(0), False, sym("oo"), False),)),
     "RR-": Region((interval(neg(sym("oo")), False, num(0), False),)),
 }
-_OTHERWISE = Token("word", "otherwise")
+_OTHERWISE = Token(Kind.WORD, "otherwise")
 _WHEN = frozenset({"if", "for", "when", "where", "whenever", "is"})
 MAX_ITEMS = 200
 
@@ -78,7 +80,7 @@ class Leaves(ABC):
         tokens, unit, factor = split_unit(strip(tokens))
         node, degrees = parse_expression(tokens, self.limits)
         if factor != 1:
-            node = Node("mul", (node, num(factor)))
+            node = Node(Op("mul"), (node, num(factor)))
         if degrees and unit is None:
             unit = Unit((("degree", 1),))
         return Scalar(node, unit)
@@ -259,7 +261,7 @@ def _is_column_of_statements(tokens: Tokens) -> bool:
 
 
 def _scaled(scale: Node, matrix: Matrix) -> Matrix:
-    return Matrix(tuple(tuple(Node("mul", (scale, entry)) for entry in row) for row in matrix.rows))
+    return Matrix(tuple(tuple(Node(Op("mul"), (scale, entry)) for entry in row) for row in matrix.rows))
 
 
 def _sum(left: Matrix, right: Matrix) -> Matrix:
@@ -267,5 +269,5 @@ def _sum(left: Matrix, right: Matrix) -> Matrix:
         raise NotMathError("matrices of two shapes")
     pairs = zip(left.rows, right.rows, strict=True)
     return Matrix(
-        tuple(tuple(Node("add", both) for both in zip(*rows, strict=True)) for rows in pairs)
+        tuple(tuple(Node(Op("add"), both) for both in zip(*rows, strict=True)) for rows in pairs)
     )

@@ -1,13 +1,14 @@
 """Quantities: where the expression ends and its unit, currency or magnitude begins."""
 
 from __future__ import annotations
+from rewards.maths.text.tokens import Kind
 
 import re
 from fractions import Fraction
 
 from rewards.maths.answer.units import CURRENCIES, MAGNITUDES, UNITS, Unit, is_unit, unit_of
 from rewards.maths.limits import NotMathError
-from rewards.maths.text.stretches import Tokens, closing
+from rewards.maths.text.tokens import Tokens, closing
 from rewards.maths.text.tokens import Token
 
 _ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
@@ -101,9 +102,9 @@ def _spelt_out(tokens: Tokens) -> Tokens:
     """
     spelt: Tokens = []
     for index, token in enumerate(tokens):
-        before = spelt[-1] if spelt else Token("", "")
+        before = spelt[-1] if spelt else Token(Kind.END, "")
         if token.kind == "sym" and _stands_as_unit(tokens[index:], before):
-            token = token._replace(kind="word")
+            token = token._replace(kind=Kind.WORD)
         has_prefix = (before.kind, before.text) in _PREFIXES and before.text + token.text in UNITS
         if token.kind == "word" and has_prefix:
             spelt[-1] = token._replace(text=before.text + token.text)
@@ -139,7 +140,7 @@ def _on_one_line(tokens: Tokens) -> Tokens:
     above, below = tokens[start + 2 : middle], tokens[middle + 2 : end]
     if not (end and _is_unit_group(above) and _is_unit_group(below)):
         return tokens
-    return [*tokens[:start], *above, Token("op", "/"), *below, *tokens[end + 1 :]]
+    return [*tokens[:start], *above, Token(Kind.OP, "/"), *below, *tokens[end + 1 :]]
 
 
 def _is_unit_group(tokens: Tokens) -> bool:
@@ -176,7 +177,7 @@ def with_commas(tokens: Tokens) -> Tokens:
             and _ends_unit(parts[-1])
             and not _is_digit(parts[-1], token)
         ):
-            parts.append(Token("op", ","))
+            parts.append(Token(Kind.OP, ","))
         parts.append(token)
     return parts
 

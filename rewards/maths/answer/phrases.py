@@ -3,13 +3,14 @@
 """
 
 from __future__ import annotations
+from rewards.maths.text.tokens import Kind
 
 import re
 
 from rewards.maths.answer.units import NUMBER_WORDS
 from rewards.maths.limits import NotMathError
-from rewards.maths.text.doubts import ALTERNATIVES, DENIALS, HEDGES
-from rewards.maths.text.stretches import Tokens, closing, is_tuple, opening, plain_text, top_level
+from rewards.maths.text.vocabulary import ALTERNATIVES, DENIALS, HEDGES
+from rewards.maths.text.tokens import Tokens, closing, is_tuple, opening, plain_text, top_level
 from rewards.maths.text.tokens import Token
 
 DOMAINS = frozenset({"ZZ", "NN", "QQ", "RR", "CC"})
@@ -214,7 +215,7 @@ def with_comma(tokens: Tokens) -> Tokens:
         return tokens
     while front and front[-1].text == ",":
         front = front[:-1]
-    return [*front, Token("op", ","), *condition] if front and condition else tokens
+    return [*front, Token(Kind.OP, ","), *condition] if front and condition else tokens
 
 
 def _condition(tokens: Tokens) -> tuple[Tokens, Tokens]:
@@ -251,7 +252,7 @@ def _integer_said(tokens: Tokens) -> Tokens:
     r"""`k is an integer` as `k \in \mathbb{Z}`."""
     words = [token.text.lower() for token in tokens[-3:]]
     if len(tokens) > 3 and words[0] == "is" and words[1] in ("an", "any") and words[2] == "integer":
-        return [*tokens[:-3], Token("op", "in"), Token("sym", "ZZ")]
+        return [*tokens[:-3], Token(Kind.OP, "in"), Token(Kind.SYM, "ZZ")]
     return tokens
 
 

@@ -46,7 +46,7 @@ from rewards.maths.answer.relations import ORDER, Relations
 from rewards.maths.answer.units import NUMBER_WORDS
 from rewards.maths.expression.node import neg, num, sym, variables
 from rewards.maths.limits import LimitError, Limits, NotMathError
-from rewards.maths.text.stretches import (
+from rewards.maths.text.tokens import (
     Tokens,
     closing,
     is_tuple,
@@ -56,8 +56,9 @@ from rewards.maths.text.stretches import (
     top_level,
     usual_brackets,
 )
-from rewards.maths.text.symbols import WORDS
-from rewards.maths.text.tokens import Token, clean, tokenize
+from rewards.maths.text.vocabulary import PLAIN_WORDS as WORDS
+from rewards.maths.text.tokens import Token, tokenize
+from rewards.maths.text.notation import clean
 
 _CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
 _EMPTY = frozenset(

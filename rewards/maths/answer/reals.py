@@ -1,6 +1,7 @@
 """Answers as sets of real numbers, where they are such sets."""
 
 from __future__ import annotations
+from rewards.maths.expression.node import Op
 
 import math
 from fractions import Fraction
@@ -130,7 +131,7 @@ def _inner(
 
 
 def _order(left: Node, right: Node, budget: Budget) -> int | None:
-    return sign(Node("add", (left, Node("mul", (MINUS_ONE, right)))), budget)
+    return sign(Node(Op("add"), (left, Node(Op("mul"), (MINUS_ONE, right)))), budget)
 
 
 def solved(inequality: Inequality, budget: Budget) -> Region | None:
@@ -160,9 +161,9 @@ def _without_bars(inequality: Inequality, budget: Budget) -> Inequality:
     inner = bars.args[0]
     if bars is left:
         return inequality._replace(
-            left=Node("mul", (inner, inner)), right=Node("mul", (bound, bound))
+            left=Node(Op("mul"), (inner, inner)), right=Node(Op("mul"), (bound, bound))
         )
-    return inequality._replace(left=Node("mul", (bound, bound)), right=Node("mul", (inner, inner)))
+    return inequality._replace(left=Node(Op("mul"), (bound, bound)), right=Node(Op("mul"), (inner, inner)))
 
 
 def _quadratic(
@@ -196,7 +197,7 @@ def _positive(a: Fraction, b: Fraction, c: Fraction, *, closed: bool) -> tuple[P
     if inside < 0:
         return EVERYTHING.pieces if a > 0 else ()
     width = call("root", num(inside / (4 * a * a)), TWO)  # half of the distance of the roots
-    low, high = (Node("add", (num(-b / (2 * a)), end)) for end in (neg(width), width))
+    low, high = (Node(Op("add"), (num(-b / (2 * a)), end)) for end in (neg(width), width))
     if a < 0:
         return (Piece(low, closed, high, closed),)
     return Piece(None, False, low, closed), Piece(high, closed, None, False)

@@ -18,7 +18,7 @@ from rewards.maths.answer.reals import EVERYTHING, interval, solved, without
 from rewards.maths.expression.node import Node, neg, signs, sym, variables
 from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import NotMathError
-from rewards.maths.text.stretches import Tokens, closing, plain_text, split_at, strip
+from rewards.maths.text.tokens import Tokens, closing, plain_text, split_at, strip
 
 ORDER = frozenset({"<", ">", "<=", ">="})
 

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from rewards.maths.limits import NotMathError
-from rewards.maths.text.doubts import ALTERNATIVES, DENIALS, HEDGES
+from rewards.maths.text.vocabulary import ALTERNATIVES, DENIALS, HEDGES
 
 
 class Unit(NamedTuple):

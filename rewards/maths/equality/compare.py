@@ -26,8 +26,8 @@ from rewards.maths.equality.pairs import Comparison, is_choice, is_letter, same
 from rewards.maths.equality.readings import Pair, second_readings
 from rewards.maths.expression.node import Node, sym, variables, walk
 from rewards.maths.limits import Budget, LimitError, Limits
-from rewards.maths.text.stretches import Tokens, plain_text, strip
-from rewards.maths.text.tokens import ambiguous_commas
+from rewards.maths.text.tokens import Tokens, plain_text, strip
+from rewards.maths.text.notation import ambiguous_commas
 
 Choice = tuple[str, Tokens]  # a letter and the content beside it
 _COORDINATES = frozenset({"x", "y", "z", "r", "theta"})

@@ -30,7 +30,7 @@ from rewards.maths.expression.identity import same_value
 from rewards.maths.expression.node import MINUS_ONE, Node, variables, walk
 from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import Budget, LimitError, NotMathError
-from rewards.maths.text.stretches import Tokens, is_tuple, split_at, strip, top_level
+from rewards.maths.text.tokens import Tokens, is_tuple, split_at, strip, top_level
 
 _VERBS = frozenset({"is", "are", "equals", "was"})
 _COMMANDS = frozenset(

@@ -1,6 +1,7 @@
 """Equality of two answers that were read. One function per pair of kinds, in both directions."""
 
 from __future__ import annotations
+from rewards.maths.expression.node import Op
 
 import re
 from dataclasses import dataclass
@@ -119,11 +120,11 @@ def same_scalar(answer: Scalar, gold: Scalar, c: Comparison) -> bool:
 
 
 def _percent_of(left: Node, right: Node, c: Comparison) -> bool:
-    return same_value(left, Node("div", (right, HUNDRED)), c.budget)
+    return same_value(left, Node(Op("div"), (right, HUNDRED)), c.budget)
 
 
 def _difference(equation: Equation | Inequality) -> Node:
-    return Node("add", (equation.left, Node("mul", (MINUS_ONE, equation.right))))
+    return Node(Op("add"), (equation.left, Node(Op("mul"), (MINUS_ONE, equation.right))))
 
 
 def _same_equation(answer: Equation, gold: Equation, c: Comparison) -> bool:
@@ -389,7 +390,7 @@ def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:
         ):
             return False  # times of day do not reduce
         crossed = [
-            (Node("mul", (a, gold.parts[0])), Node("mul", (g, answer.parts[0])))
+            (Node(Op("mul"), (a, gold.parts[0])), Node(Op("mul"), (g, answer.parts[0])))
             for a, g in zip(answer.parts[1:], gold.parts[1:], strict=True)
         ]
         return all(same_value(left, right, c.budget) for left, right in crossed)
@@ -406,7 +407,7 @@ def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:
         or other.unit is not None
     ):
         return False
-    return same_value(Node("div", ratio.parts), other.node, c.budget)
+    return same_value(Node(Op("div"), ratio.parts), other.node, c.budget)
 
 
 def _is_zero(node: Node, c: Comparison) -> bool:

@@ -5,6 +5,7 @@ earns. None of them changes a pair that the first reading found equal.
 """
 
 from __future__ import annotations
+from rewards.maths.text.tokens import Kind
 
 import itertools
 import re
@@ -19,7 +20,7 @@ from rewards.maths.answer.units import Unit
 from rewards.maths.expression.node import substitute, sym, variables
 from rewards.maths.expression.parser import parse_expression
 from rewards.maths.limits import Budget, NotMathError
-from rewards.maths.text.stretches import Tokens
+from rewards.maths.text.tokens import Tokens
 from rewards.maths.text.tokens import Token
 
 
@@ -234,7 +235,7 @@ def _with_primes(tokens: Tokens) -> Tokens:
         order = int(leibniz[1] or 1) if leibniz else (2 if dots[1] else 1) if dots else 0
         name = leibniz[2] if leibniz else dots[2] if dots else token.text
         found.append(token._replace(text=name))
-        found += [Token("op", "'")] * order
+        found += [Token(Kind.OP, "'")] * order
     return found
 
 

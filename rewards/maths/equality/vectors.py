@@ -3,6 +3,7 @@ no number.
 """
 
 from __future__ import annotations
+from rewards.maths.expression.node import Op
 
 from rewards.maths.expression.identity import same_value
 from rewards.maths.expression.node import Node, num, substitute, sym, walk
@@ -29,7 +30,7 @@ def components(node: Node, size: int, budget: Budget) -> tuple[Node, ...] | None
     if not names or not names <= {*_BASIS[:size]}:
         return None
     found = tuple(_at(node, {name: num(1)}) for name in _BASIS[:size])
-    combined = Node("add", tuple(Node("mul", pair) for pair in zip(_AT, found, strict=False)))
+    combined = Node(Op("add"), tuple(Node(Op("mul"), pair) for pair in zip(_AT, found, strict=False)))
     at_zero, at_point = _at(node, {}), _at(node, dict(zip(_BASIS, _AT, strict=True)))
     is_linear = same_value(at_zero, num(0), budget) and same_value(at_point, combined, budget)
     return found if is_linear else None
