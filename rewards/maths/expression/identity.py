@@ -46,7 +46,9 @@ def same_value(left: Node, right: Node, budget: Budget, rel_tol: float = 0.0) ->
     if "oo" in names:
         return False  # infinity is equal to itself only; nothing can be calculated with it
     both = [*walk(left), *walk(right)]
-    bare_log = any(part.op is Op.CALL and part.value == "log" and len(part.args) == 1 for part in both)
+    bare_log = any(
+        part.op is Op.CALL and part.value == "log" and len(part.args) == 1 for part in both
+    )
     return any(
         _Pair(left, right, names, budget, log_ten=log_ten).is_same(rel_tol)
         for log_ten in ((False, True) if bare_log else (False,))
@@ -63,7 +65,8 @@ def constant_ratio(left: Node, right: Node, budget: Budget) -> int:
     if not variables(left) or not variables(right):
         return 0  # numbers have a ratio always; it says nothing
     pair = _Pair(left, right, variables(left) | variables(right), budget)
-    first, found = None, 0
+    first: Value = None
+    found = 0
     for evaluator, above, below in pair.values(pair.points(), 2 * _DIGITS):
         if not above and not below:
             continue  # both vanish here, which is a coincidence if they differ
@@ -108,12 +111,20 @@ class _Pair:
     """Two trees, and how they are evaluated at points."""
 
     def __init__(
-        self, left: Node, right: Node, names: frozenset[str], budget: Budget, *, log_ten: bool = False
+        self,
+        left: Node,
+        right: Node,
+        names: frozenset[str],
+        budget: Budget,
+        *,
+        log_ten: bool = False,
     ) -> None:
         self.left, self.right, self.names, self.budget = left, right, names, budget
         self.log_ten = log_ten
         parts = [*walk(left), *walk(right)] if names else []
-        self.is_complex = not names or any(part.op is Op.SYM and part.value == "i" for part in parts)
+        self.is_complex = not names or any(
+            part.op is Op.SYM and part.value == "i" for part in parts
+        )
         self.whole = _whole_names(left) | _whole_names(right) if names else names
 
     def is_same(self, rel_tol: float) -> bool:
@@ -177,7 +188,9 @@ class _Pair:
         """
         tried = _POINTS_TRIED * (3 if self.whole else 1) if self.names else 1
         for attempt in range(tried):
-            yield {name: _coordinate(name, attempt, name in self.whole) for name in sorted(self.names)}
+            yield {
+                name: _coordinate(name, attempt, name in self.whole) for name in sorted(self.names)
+            }
 
     def rough_values(self) -> Iterator[tuple[Evaluator, Value, Value]]:
         """At more points of both signs and all sizes, if there is a function that is not smooth."""
@@ -185,8 +198,12 @@ class _Pair:
         if not any(variables(part) and (_is_kinked(part) or _alternates(part)) for part in parts):
             return
         constants = Evaluator(self.budget, _DIGITS, {}, allow_complex=False)
-        sizes = {abs(value) for side in (self.left, self.right) for value in _constants(side, constants)}
-        landmarks = [size for size in sorted(sizes) if 0 < size <= _LARGEST_LANDMARK][-_MAX_LANDMARKS:]
+        sizes = {
+            abs(value) for side in (self.left, self.right) for value in _constants(side, constants)
+        }
+        landmarks = [size for size in sorted(sizes) if 0 < size <= _LARGEST_LANDMARK][
+            -_MAX_LANDMARKS:
+        ]
         names = sorted(self.names)
         points = [
             {name: _rough_coordinate(name, attempt, name in self.whole) for name in names}
@@ -231,7 +248,8 @@ def _near(name: str, landmark: Fraction, attempt: int, integers: bool) -> Fracti
     size = landmark * _AROUND_LANDMARK[attempt]
     if integers:
         return Fraction(max(1, round(abs(size)) + generator.randint(-1, 2)))
-    return size + (-1) ** attempt * Fraction(generator.randint(1, 1_009), 1_009)
+    gap = Fraction(generator.randint(1, 1_009), 1_009)
+    return size - gap if attempt % 2 else size + gap
 
 
 def _constants(node: Node, evaluator: Evaluator) -> Iterator[Fraction]:
@@ -253,7 +271,9 @@ def _constants(node: Node, evaluator: Evaluator) -> Iterator[Fraction]:
 def _is_kinked(part: Node) -> bool:
     """Absolute values, roundings, gcds; roots too, since \\sqrt{x^2} is |x|."""
     if part.op is Op.CALL:
-        return part.value in _ROUGH_CALLS or (part.value == "root" and bool(variables(part.args[0])))
+        return part.value in _ROUGH_CALLS or (
+            part.value == "root" and bool(variables(part.args[0]))
+        )
     if part.op is not Op.POW:
         return False
     base, exponent = part.args

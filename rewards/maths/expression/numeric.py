@@ -17,7 +17,13 @@ from rewards.maths.expression.node import Node, Op
 from rewards.maths.limits import Budget, LimitError, UndefinedError
 
 Value = Any  # a Fraction while it is exact, else an mpf or mpc of the evaluator's context
-_MPMATH_ERRORS = (ValueError, ZeroDivisionError, OverflowError, TypeError, mpmath.libmp.NoConvergence)
+_MPMATH_ERRORS = (
+    ValueError,
+    ZeroDivisionError,
+    OverflowError,
+    TypeError,
+    mpmath.libmp.NoConvergence,
+)
 _MAX_EXPONENT = 1e6  # of e, in anything that is not exact: mpmath is linear in it
 _MAX_DEGREE = 10**9  # of a root
 _local = threading.local()  # a context holds its precision, and answers may be graded in threads

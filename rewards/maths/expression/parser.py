@@ -278,11 +278,11 @@ class _Parser:
 
     def symbol(self, name: str) -> Node:
         """A symbol that was taken, with what belongs to its name, or the function that it is."""
-        points = self.peek()
-        if name == "angle" and points.kind is Kind.RUN and len(points.text) == 3:
-            if self.peek(1).text not in ("_", "'"):  # the one in the middle is the vertex
-                self.take()
-                return sym(f"angle {min(points.text, points.text[::-1])}")
+        points, after = self.peek(), self.peek(1).text
+        are_points = points.kind is Kind.RUN and len(points.text) == 3 and after not in ("_", "'")
+        if name == "angle" and are_points:  # the one in the middle is the vertex
+            self.take()
+            return sym(f"angle {min(points.text, points.text[::-1])}")
         if name == "C" and self.peek().is_op("_") and (chosen := self.combinations()) is not None:
             return chosen
         if self.accept("_"):

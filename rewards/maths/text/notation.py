@@ -136,7 +136,11 @@ def clean(text: str, *, comma_lists: bool = False) -> str:
 def _join_thousands(match: re.Match[str]) -> str:
     """`1,234` as 1234; between brackets it is two places, unless a group such as `034` is none."""
     before, after = match.string[: match.start()], match.string[match.end() :]
-    is_bracketed = before.rstrip().endswith(("(", "[", r"\{")) and after.lstrip()[:1] in (")", "]", "\\")
+    is_bracketed = before.rstrip().endswith(("(", "[", r"\{")) and after.lstrip()[:1] in (
+        ")",
+        "]",
+        "\\",
+    )
     is_one = any(group.startswith("0") and group != "0" for group in match[0].split(",")[1:])
     return match[0] if is_bracketed and not is_one else match[0].replace(",", "")
 

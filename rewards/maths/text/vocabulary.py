@@ -6,6 +6,7 @@ Most tables are written as `name: spelling spelling`, one entry a line or before
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 Sign = Literal[
@@ -21,7 +22,8 @@ def _table(text: str) -> dict[str, str]:
     return {word: name.strip() for name, _, spellings in entries for word in spellings.split()}
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(text.split())
 
 
@@ -35,7 +37,7 @@ asinh: arcsinh arsinh asinh | acosh: arccosh arcosh acosh | atanh: arctanh artan
 ln: ln | log: log | lg: lg | lb: lb | exp: exp | gcd: gcd GCD | lcm: lcm LCM | min: min | max: max
 floor: floor | ceil: ceil ceiling | abs: abs | sgn: sgn sign | sqrt: sqrt | cbrt: cbrt | cis: cis
 """)
-GREEK = _words("""
+GREEK = words("""
 alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi
 psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega
 """)
@@ -63,56 +65,78 @@ to: to rightarrow Rightarrow implies longrightarrow mapsto
 iff: iff Leftrightarrow leftrightarrow Longleftrightarrow
 land: land wedge | lor: lor vee | deg: degree | ': prime | row: cr newline | not: lnot neg | mod: bmod mod | pmod: pmod
 """)
-OPENERS = {"lbrace": "{", "langle": "<", "lfloor": "floor", "lceil": "ceil", "lbrack": "[", "lparen": "("}
-CLOSERS = {"rbrace": "}", "rangle": ">", "rfloor": "floor", "rceil": "ceil", "rbrack": "]", "rparen": ")"}
+OPENERS = {
+    "lbrace": "{",
+    "langle": "<",
+    "lfloor": "floor",
+    "lceil": "ceil",
+    "lbrack": "[",
+    "lparen": "(",
+}
+CLOSERS = {
+    "rbrace": "}",
+    "rangle": ">",
+    "rfloor": "floor",
+    "rceil": "ceil",
+    "rbrack": "]",
+    "rparen": ")",
+}
 UNIT_COMMANDS = _table(
     "cents: cent cents textcent | euros: euro texteuro | pounds: pounds textsterling | yen: yen | angstrom: AA"
 )
-TEXT_FONTS = _words("""
+TEXT_FONTS = words("""
 text mbox textbf textit textrm textsf texttt textnormal textsc hbox mathrm rm mathsf mathtt operatorname
 operatornamewithlimits emph mathnormal unit
 """)
-MATH_FONTS = _words("""
+MATH_FONTS = words("""
 mathbf boldsymbol bm mathit mathcal mathscr mathfrak pmb bf it cal mathop mathord mathbin mathrel mathpunct
 """)
-TRANSPARENT = _words("boxed fbox underline ensuremath cancel displaylines")  # their content stands for itself
+TRANSPARENT = words(
+    "boxed fbox underline ensuremath cancel displaylines"
+)  # their content stands for itself
 # By one name each. An arrow says nothing that the letter does not.
 ACCENTS = {"vec": "", "overrightarrow": ""} | _table(
     "hat: hat widehat | tilde: tilde widetilde | bar: bar overline | dot: dot | ddot: ddot | check: check | breve: breve"
 )
 BOARD = {letter: 2 * letter for letter in "RZNQC"}
-PLAIN_WORDS = _words("yes no odd")  # short ones that are no products of letters
+PLAIN_WORDS = words("yes no odd")  # short ones that are no products of letters
 # Commands that the label of an answer may hold.
-LABEL_COMMANDS = _words("""
+LABEL_COMMANDS = words("""
 frac sqrt cbrt binom sum prod int iint oint lim limsup liminf sup inf circ det dim Pr arg ker star # deg
 measuredangle widehat vec hat bar
 """)
 
 # --- Unicode: one sign, one spelling. What is not here, not ASCII and no CJK word is not understood.
 
-_SIGNS = r"""
+_SIGNS = re.findall(
+    r"\S+",
+    r"""
 − - – - — - ‐ - － - ＋ + × \times ⋅ \cdot · \cdot ∙ \cdot ÷ \div ± \pm ∓ \mp ≤ \le ≥ \ge ⩽ \le ⩾ \ge ≦ \le ≧ \ge
 ≠ \ne ≈ \approx ≡ \equiv ∞ \infty ∪ \cup ∩ \cap ∈ \in ∉ \notin ∅ \emptyset ∖ \setminus √ \sqrt ∛ \cbrt ° \degree
 º \degree ′ ' ’ ' ″ '' ⁄ / ∕ / ⌊ \lfloor ⌋ \rfloor ⌈ \lceil ⌉ \rceil ⟨ \langle ⟩ \rangle ∠ \angle ∂ \partial
 µ \mu ϕ \phi … \ldots → \to ⇒ \to “ " ” " ⁻ ^- ， , ； ; ： : 。 . 、 , （ ( ） ) ％ % ＝ = ＜ < ＞ > ［ [ ］ ]
 ｛ \{ ｝ \} ｜ | ． . ℝ \mathbb{R} ℤ \mathbb{Z} ℕ \mathbb{N} ℚ \mathbb{Q} ℂ \mathbb{C} ℃ \degree\text{C}
 ℉ \degree\text{F} Å \text{\AA} € \text{euros} £ \text{pounds} ¥ \text{yen} ¢ \text{cents} ₹ \text{rupees}
-""".split()
-_GREEK_LETTERS = dict(
-    zip(
-        "αβγδεζηθκλμνξρστφχψωΓΔΘΛΣΦΨΩπ",
-        (
-            "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega "
-            "Gamma Delta Theta Lambda Sigma Phi Psi Omega pi"
-        ).split(),
-        strict=True,
-    )
+""",
 )
-_FRACTIONS = dict(zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒", "12 13 23 14 34 15 25 35 45 16 56 17 18 38 58 78 19 110".split(), strict=True))
+_GREEK_LETTERS = zip(
+    "αβγδεζηθκλμνξρστφχψωΓΔΘΛΣΦΨΩπ",
+    re.findall(
+        r"\S+",
+        "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega "
+        "Gamma Delta Theta Lambda Sigma Phi Psi Omega pi",
+    ),
+    strict=True,
+)
+_FRACTIONS = zip(
+    "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒",
+    ("12", "13", "23", "14", "34", "15", "25", "35", "45", "16", "56", "17", "18", "38", "58", "78", "19", "110"),
+    strict=True,
+)  # fmt: skip
 UNICODE: dict[int, str] = {
     **{ord(sign): text + " " * (text[-1].isalpha() or "text" in text) for sign, text in zip(_SIGNS[::2], _SIGNS[1::2], strict=True)},
-    **{ord(letter): f"\\{name} " for letter, name in _GREEK_LETTERS.items()},
-    **{ord(sign): rf"\frac{{{parts[0]}}}{{{parts[1:]}}}" for sign, parts in _FRACTIONS.items()},
+    **{ord(letter): f"\\{name} " for letter, name in _GREEK_LETTERS},
+    **{ord(sign): rf"\frac{{{parts[0]}}}{{{parts[1:]}}}" for sign, parts in _FRACTIONS},
     **{ord(digit): str(value) for value, digit in enumerate("０１２３４５６７８９")},
     **dict.fromkeys(map(ord, "\u00a0\u2009\u202f\u3000"), " "),
     ord("或"): " or ",
@@ -143,32 +167,43 @@ microsecond: mus | microgram: mug | microfarad: muF | microcoulomb: muC | microa
 acre: acres | hectare: ha hectares | knot: knots | bit: bits | byte: bytes | celsius: celsius | fahrenheit: fahrenheit
 """
 UNITS = _table(_UNITS) | {name: name for name in _table(_UNITS).values()}
-# Further ones that are units in bare letters only, after a number.
-BARE_UNITS = _table("""
+# Units in bare letters, after a number; a prefix may come before them.
+BARE_UNITS = {
+    word: UNITS[word]
+    for word in words(
+        "N J W V A K T F C Hz Pa eV m s g L h mol min ly cm mm km nm kg mg ms kW kJ mL ml kcal cal rad yr days Omega"
+    )
+} | _table("""
 henry: H | candela: cd | lumen: lm | lux: lx | weber: Wb | siemens: S | becquerel: Bq | gray: Gy | katal: kat
 parsec: pc | astronomicalunit: AU | ohm: Ω ohm | erg: erg | dyne: dyn | atmosphere: atm | bar: bar | angstrom: Å
 """)
 # Spellings that are more likely variables or functions when they stand in plain mathematics.
-NOT_PLAIN_UNITS = frozenset(word for word in UNITS if len(word) == 1) | _words(
+NOT_PLAIN_UNITS = frozenset(word for word in UNITS if len(word) == 1) | words(
     "min deg rs bit cup ha pt Pa ms mi ly cal um mum mus mug Nm"
 )
-CURRENCIES = _words("usd eur euro euros gbp pounds yen jpy rs rmb dollars inr rupees")  # before a number: `USD 12`
+CURRENCIES = words(
+    "usd eur euro euros gbp pounds yen jpy rs rmb dollars inr rupees"
+)  # before a number: `USD 12`
 COMPOUND_UNITS = {
     "mph": (("hour", -1), ("mile", 1)),
     "kph": (("hour", -1), ("kilometer", 1)),
     "newtonmeter": (("meter", 1), ("newton", 1)),
 }
 POWER_WORDS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
-_COUNTS = "hundred 100 thousand 1000 lakh 100000 million 1000000 crore 10000000 billion 1000000000 trillion 1000000000000 dozen 12".split()
-MAGNITUDES = {name + end: int(value) for name, value in zip(_COUNTS[::2], _COUNTS[1::2], strict=True) for end in ("", "s")}
+_MAGNITUDES = {
+    "hundred": 10**2, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7, "billion": 10**9,
+    "trillion": 10**12, "dozen": 12,
+}  # fmt: skip
+MAGNITUDES = _MAGNITUDES | {name + "s": value for name, value in _MAGNITUDES.items()}
 TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate("""
-    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-    eighteen nineteen
-    """.split())
-} | {word: 10 * value for value, word in enumerate(TENS, 2)}
+_COUNTS = re.findall(
+    r"\w+",
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen",
+)
+NUMBER_WORDS = {word: value for value, word in enumerate(_COUNTS)} | {
+    word: 10 * value for value, word in enumerate(TENS, 2)
+}
 
 # --- words
 
@@ -177,24 +212,26 @@ EMPTY_SETS = frozenset(
     {"no solution", "no solutions", "no real solution", "no real solutions", "empty", "empty set"}
 )
 CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
-ARTICLES = _words("a an the")
-CHOICE_WORDS = _words("option choice answer")
+ARTICLES = words("a an the")
+CHOICE_WORDS = words("option choice answer")
 # Beside a value these take it back, doubt it or offer another one. rewards/statements.py has its own
 # patterns, since in a sentence it takes context to tell what such a word belongs to.
-DENIALS = _words("""
+DENIALS = words("""
 not no never nope none neither nor cannot isn isnt wasn arent false wrong incorrect invalid untrue mistake mistaken
 rejected excluded eliminated except excluding impossible
 """)
-HEDGES = _words("""
+HEDGES = words("""
 maybe perhaps possibly probably hopefully presumably supposedly might could doubt doubtful unlikely whether suppose
 assume guess guessed guesses guessing unsure uncertain unknown something anything approx approximately nearly almost
 roughly circa ish estimate estimated
 """)
-ALTERNATIVES = _words("or but instead rather either if unless otherwise alternatively else versus")
-LABEL_TAKES_BACK = (DENIALS | HEDGES | ALTERNATIVES | {*NUMBER_WORDS} | _words("twice double triple")) - {"one"}
+ALTERNATIVES = words("or but instead rather either if unless otherwise alternatively else versus")
+LABEL_TAKES_BACK = (
+    DENIALS | HEDGES | ALTERNATIVES | {*NUMBER_WORDS} | words("twice double triple")
+) - {"one"}
 # After a number these change its value, bound it, doubt it or take it back: no unit, nothing counted.
 NO_NOUNS = (
-    _words("""
+    words("""
     half halves thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths millionths
     double doubled doubles twice thrice triple tripled quadruple quadrupled halved couple tens gross
     giga mega kilo hecto deci centi milli micro nano pico tera
@@ -207,6 +244,6 @@ NO_NOUNS = (
 )  # fmt: skip
 # In Chinese and Japanese words: half, not, about, times ten thousand, above, below.
 NO_NOUN_SIGNS = frozenset("万萬亿億半不没非错負负约約余多几上下左右无無")
-FILLER = _words("of a an the each and total about long ago later away old")
+FILLER = words("of a an the each and total about long ago later away old")
 # These say nothing without what follows: `5 more`, `5 about`.
-UNFINISHED = _words("more less fewer short the an about around near beyond")
+UNFINISHED = words("more less fewer short the an about around near beyond")
