@@ -159,6 +159,8 @@ def number_set(tokens: Tokens) -> str:
         return ""
     if "+" in marks:
         return "NN" if name in ("ZZ", "NN") else name + "+"
+    if name == "RR" and "*" in marks:
+        return "RR*"
     return name + "-" if "-" in marks else name
 
 

@@ -36,7 +36,7 @@ from rewards.maths.answer.regions import (
     whole_numbers,
     without,
 )
-from rewards.maths.answer.units import split_unit, with_commas
+from rewards.maths.answer.units import normal_unit, split_unit, with_commas
 from rewards.maths.expression.node import (
     INFINITY,
     ZERO,
@@ -74,7 +74,12 @@ from rewards.maths.text.tokens import (
 
 _MATRICES = ("pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array")
 _ROWS_ONLY = ("cases", "aligned", "align", "gathered", "split", "rcases")
-_REALS = {"RR": EVERYTHING, "RR+": SIGNED["positive"], "RR-": SIGNED["negative"]}
+_REALS = {
+    "RR": EVERYTHING,
+    "RR+": SIGNED["positive"],
+    "RR-": SIGNED["negative"],
+    "RR*": SIGNED["nonzero"],
+}
 _WHEN = ("if", "for", "when", "where", "whenever", "is")
 _GAPPY = ("ZZ", "NN", "QQ")  # subsets of the reals that are no intervals
 _MAX_ITEMS, _MAX_NESTING = 200, 12
@@ -166,7 +171,12 @@ class _Reader:
                 return Scalar(num(known.NUMBER_WORDS[text]))
             if text == "infinity":
                 return Scalar(INFINITY)
-            is_product = len(text) == 1 or (first.kind is Kind.RUN and len(text) < 4)
+            is_name = first.text.istitle() and not known.VOWELS.isdisjoint(
+                text[1:]
+            )  # Bob, no product
+            is_product = len(text) == 1 or (
+                first.kind is Kind.RUN and len(text) < 4 and not is_name
+            )
             if text not in known.PLAIN_WORDS and (is_product or text in ("and", "or")):
                 return None
         else:
@@ -182,6 +192,7 @@ class _Reader:
             if joined or len(tokens[0].text) == 1:
                 return None
             text = plain_text(tokens).removeprefix("there are ").removeprefix("there is ")
+            text = re.sub(r"\b([a-z]+?)s? numbers\b", r"\1s", text)  # prime numbers are primes
         return Listing((), Several.SET) if text in known.EMPTY_SETS else Words(text)
 
     # --- lists
@@ -242,6 +253,8 @@ class _Reader:
                 return Listing(tuple(items), kind)
             raise NotMathError("words in a list")
         either = kind is Several.OR
+        if not either and (total := _total(items)):
+            return total
         names = [item.name for item in items if isinstance(item, Assign) and not item.parameters]
         variables_of = {item.variable for item in items if isinstance(item, Region)}
         if not either and len(items) == 2:
@@ -619,6 +632,8 @@ class _Reader:
             return Listing((), Several.SET)
         if tokens[0].text == "RR" and (name := phrases.number_set(tokens)) in _REALS:
             return _REALS[name]
+        if texts(tokens) == ["ZZ", "^", "+"]:
+            return self.within(SIGNED["positive"], "ZZ")
         scalar = self.scalar(tokens)
         both = signs(scalar.node)
         return (
@@ -723,6 +738,23 @@ class _Reader:
                 return []
             pairs.append(Tuple("(", (self.answer(cells[0]), self.or_words(condition)), ")"))
         return pairs
+
+
+def _total(items: list[Answer]) -> Scalar | None:
+    """`12 dollars and 50 cents`, `5 feet 6 inches` as one quantity in the first unit."""
+    measures = [i for i in items if isinstance(i, Scalar) and i.unit and i.node.number is not None]
+    sizes, units = (
+        zip(*(normal_unit(i.unit or Unit()) for i in measures), strict=True)
+        if measures
+        else ((), ())
+    )
+    is_sum = (
+        len(measures) == len(items) and len({*units}) == 1 and [*sizes] == sorted({*sizes})[::-1]
+    )
+    if not is_sum:
+        return None
+    parts = (mul(num(size / sizes[0]), i.node) for size, i in zip(sizes, measures, strict=True))
+    return Scalar(add(*parts), measures[0].unit)
 
 
 def _is_plain_words(tokens: Tokens) -> bool:

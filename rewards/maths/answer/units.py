@@ -319,6 +319,17 @@ def compatible(left: Unit | None, right: Unit | None) -> bool:
     )
 
 
+def normal_unit(unit: Unit) -> tuple[Fraction, Unit]:
+    """The factor and the unit in which all units of one dimension are told: 1/100 and meter of cm."""
+    factor, powers = _ONE, Counter[str]()
+    for name, power in unit.known:
+        base, size = known.SCALES.get(name, (name, _ONE))
+        factor *= size**power
+        powers[base] += power
+    spelt = tuple(sorted((name, power) for name, power in powers.items() if power))
+    return factor, unit._replace(known=spelt)
+
+
 def with_commas(tokens: Tokens) -> Tokens:
     """`7 minutes 5 seconds` as `7 minutes, 5 seconds`: a number after a unit begins another
     quantity (not in `1A3`).

@@ -22,7 +22,7 @@ from rewards.maths.answer.kinds import (
 )
 from rewards.maths.answer.reader import is_point
 from rewards.maths.answer.regions import as_region, half_lines, same_region
-from rewards.maths.answer.units import compatible
+from rewards.maths.answer.units import compatible, normal_unit
 from rewards.maths.expression.identity import INTEGER_LETTERS, constant_ratio, same_value
 from rewards.maths.expression.node import (
     HUNDRED,
@@ -32,6 +32,7 @@ from rewards.maths.expression.node import (
     div,
     minus,
     mul,
+    num,
     substitute,
     sym,
     variables,
@@ -114,8 +115,15 @@ class Comparison:
 
     def _scalars(self, answer: Scalar, gold: Scalar) -> bool:
         """Equal values, units included; all sides of a chain must agree, perhaps as percentages."""
-        if not compatible(answer.unit, gold.unit):
-            return False
+        if answer.unit and gold.unit and not compatible(answer.unit, gold.unit):
+            (size, unit), (gold_size, gold_unit) = map(normal_unit, (answer.unit, gold.unit))
+            if unit != gold_unit:
+                return False
+            left, right = (
+                mul(num(size), answer.node),
+                mul(num(gold_size), gold.node),
+            )  # 35 mm, 3.5 cm
+            answer, gold = Scalar(left), Scalar(right)
         return same_value(answer.node, gold.node, self.budget, self.rel_tol) and all(
             self._equal(other, side.node) or self._equal(other, div(side.node, HUNDRED))
             for side in (answer, gold)

@@ -25,7 +25,13 @@ from rewards.maths.answer.kinds import (
     Tuple,
     Words,
 )
-from rewards.maths.answer.phrases import RELATIONS, domain_of, takes_back, without_condition
+from rewards.maths.answer.phrases import (
+    RELATIONS,
+    domain_of,
+    split_modulus,
+    takes_back,
+    without_condition,
+)
 from rewards.maths.answer.reader import read, read_tokens
 from rewards.maths.answer.units import bare_quantity
 from rewards.maths.expression.identity import same_value
@@ -285,6 +291,28 @@ def _least_residues(side: Side, other: Side, budget: Budget) -> Iterator[tuple[A
             is_least = number is not None and size is not None and 0 <= number < size
             if is_least and isinstance(other.answer, Scalar) and not re.search("[a-z]", name):
                 yield least, other.answer
+
+
+@_of_one_side
+def _residue_classes(side: Side, other: Side, budget: Budget) -> Iterator[tuple[Answer, Answer]]:
+    r"""`3 \bmod 7` and `x = 7k + 3` for an integer k, beside a class of residues modulo 7."""
+    if not isinstance(other.answer, Congruence):
+        return
+    modulus = other.answer.modulus
+    residue, written = split_modulus(side.tokens, bare=True)
+    if written:
+        yield (
+            read_tokens([*residue, Token(Kind.CMD, "pmod"), *written], budget.limits),
+            other.answer,
+        )
+    value = _value(read_tokens(without_condition(side.tokens), budget.limits))
+    if not isinstance(value, Scalar) or modulus.number is None or len(variables(value.node)) != 1:
+        return
+    [letter] = variables(value.node)
+    least = substitute(value.node, {letter: ZERO})
+    is_class = same_value(value.node, add(least, mul(modulus, sym(letter))), budget)
+    if is_class and letter in "klmnNt" and other.answer.name != letter:
+        yield Congruence("", (Scalar(least),), modulus), other.answer
 
 
 @_of_both

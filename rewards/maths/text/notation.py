@@ -66,6 +66,8 @@ _SPELLINGS = tuple(
             r"\\begin{cases}\1\\end{cases}",
         ),
         ("^", r"\^\s{0,4}(?:\{\s{0,4}((?:(?:\\prime|')\s{0,4}){1,4})\}|(\\prime)(?![A-Za-z]))", r"\1\2 "),
+        # the reals without 0; a star at the end would be dropped as a mark
+        ("R}^", r"\\mathbb\s?\{R\}\s?\^\s?(?:\{\*\}|\*)", r"\\mathbb{R}_{*}"),
         (  # x^*, but the sets of numbers without 0 stay
             "^",
             r"(?<!\\mathbb .)(?<!\\math(?:bb|bf)\{.\})(?<!\\in .)(?<=\S)\^\s{0,4}"

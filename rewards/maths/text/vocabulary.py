@@ -7,6 +7,7 @@ Most tables are written as `name: spelling spelling`, one entry a line or before
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Literal
 
 Sign = Literal[
@@ -189,6 +190,24 @@ COMPOUND_UNITS = {
     "kph": (("hour", -1), ("kilometer", 1)),
     "newtonmeter": (("meter", 1), ("newton", 1)),
 }
+# Units of one dimension in terms of one of them: their normal form.
+SCALES: dict[str, tuple[str, Fraction]] = {
+    unit: (base, Fraction(size))
+    for base, sizes in {
+        "meter": {"kilometer": "1000", "decimeter": "1/10", "centimeter": "1/100", "millimeter": "1/1000",
+                  "micrometer": "1e-6", "nanometer": "1e-9"},
+        "foot": {"inch": "1/12", "yard": "3", "mile": "5280"},
+        "second": {"minute": "60", "hour": "3600", "day": "86400", "week": "604800", "millisecond": "1/1000"},
+        "gram": {"kilogram": "1000", "milligram": "1/1000"},
+        "pound": {"ounce": "1/16"},
+        "liter": {"milliliter": "1/1000"},
+        "dollar": {"cent": "1/100", "penny": "1/100", "nickel": "1/20", "dime": "1/10"},
+        "joule": {"kilojoule": "1000"},
+        "watt": {"kilowatt": "1000"},
+        "year": {"month": "1/12"},
+    }.items()
+    for unit, size in sizes.items()
+}  # fmt: skip
 POWER_WORDS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 _MAGNITUDES = {
     "hundred": 10**2, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7, "billion": 10**9,
@@ -213,6 +232,7 @@ EMPTY_SETS = frozenset(
 )
 CONJUNCTIONS = {"and": "and", "or": "or", "land": "and", "lor": "or"}
 ARTICLES = words("a an the")
+VOWELS = frozenset("aeiouy")
 CHOICE_WORDS = words("option choice answer")
 # Beside a value these take it back, doubt it or offer another one. rewards/statements.py has its own
 # patterns, since in a sentence it takes context to tell what such a word belongs to.
