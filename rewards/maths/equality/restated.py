@@ -44,7 +44,7 @@ _SAME_SIGN = {
 }  # fmt: skip
 _OPERATOR = re.compile(
     r"[-+*/^!%=<>|:]|\\(?:[dtc]?frac|[dt]?binom|sqrt|overline|dot|bmod|pmod|sum|prod|int|lim|log|ln|exp|sin|cos|tan|cot"
-    r"|sec|csc|arc[a-z]+|lfloor|lceil|gcd|le|ge|det|times|cdot|div)(?![A-Za-z])"
+    r"|sec|csc|arc[a-z]+|lfloor|lceil|gcd|lcm|operatorname|le|ge|det|times|cdot|div)(?![A-Za-z])"
 )
 _BETWEEN = re.compile(
     r"[+*^=<>:]|[\w)}]\s*-|\\(?:[dt]?binom|le|ge)", re.ASCII
@@ -158,7 +158,8 @@ def is_worked_out(node: Node, *, strictly: bool = False) -> bool:
             base, (number, power) = node.args[0], values
             if number is None or power is None:
                 is_symbol = base.op is Op.SYM and base.value != "i"
-                if power is not None and abs(power) != 1 and not is_symbol:
+                turns = strictly and power is None and not variables(node)  # e^{11 \\pi i/2}
+                if turns or (power is not None and abs(power) != 1 and not is_symbol):
                     return False  # (1+\\sqrt2)^2, i^{2027}
                 return all_kept(base)
             size = abs(float(power)) * log10(max(abs(number.numerator), number.denominator, 1))
@@ -166,17 +167,17 @@ def is_worked_out(node: Node, *, strictly: bool = False) -> bool:
             return not strictly and (is_long or (number == 10 and power < 0))
         case Op.CALL if node.value == "root":
             radicand, degree = values
-            if radicand is None or degree != 2 or radicand < 0 or radicand.denominator > 1:
-                is_fraction = radicand is not None and radicand.denominator > 1
-                return all_kept(*node.args) and not (strictly and is_fraction)
+            if radicand is None or degree is None or radicand < 0 or radicand.denominator > 1:
+                nested = any(part.value == "root" for part in walk(node.args[0]))
+                return all_kept(*node.args) and not (strictly and (nested or radicand is not None))
             whole = int(radicand)
-            if whole < 10**12 and isqrt(whole) ** 2 == whole:
+            if degree == 2 and whole < 10**12 and isqrt(whole) ** 2 == whole:
                 return False
-            squares = (k * k for k in range(2, min(isqrt(whole), 1000) + 1))
-            return not strictly or all(whole % square for square in squares)
-        case (
-            Op.CALL
-        ):  # arccos(-1/2) and binomials are to be calculated, ln 2 is as short as it gets
+            largest = min(isqrt(whole), 1000) if degree.denominator == 1 else 0
+            powers = (k ** int(degree) for k in range(2, largest + 1) if degree < 100)
+            return not strictly or all(whole % power for power in powers)
+        case Op.CALL:
+            # arccos(-1/2) and binomials are to be calculated, ln 2 is as short as it gets
             return not strictly and node.value in _KEPT_CALLS
         case Op.DIV:
             top, bottom = values
@@ -198,10 +199,8 @@ def is_worked_out(node: Node, *, strictly: bool = False) -> bool:
                 roots = [part for part in others if part.op is Op.CALL and part.value == "root"]
                 if len(roots) > 1 or (strictly and any(part.op is Op.ADD for part in others)):
                     return False
-                powers = [
-                    part for part in others if part.op is Op.POW and _rational(part.args[0]) == 10
-                ]
-                if len(parts) > len(others) == len(powers) > 0:
+                tens = [part for part in others if part.op is Op.POW and part.args[0].number == 10]
+                if len(parts) > len(others) == len(tens) > 0:
                     return len(others) == 1  # 5.7 * 10^{-8}
             return all_kept(*(part for part, _ in parts))
     return False
