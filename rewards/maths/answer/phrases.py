@@ -62,6 +62,8 @@ def without_lead_in(tokens: Tokens) -> Tokens:
     """`The answer is 5` as 5, `all n > 3` as `n > 3`; `f(x) = x for all x` and `y = C e^x where C is
     a constant` without their ends, which say nothing new.
     """
+    if not any(token.kind in LETTERS or token.text == "forall" for token in tokens):
+        return tokens
     if len(tokens) > 3 and tokens[0].text.lower() in ("all", "any") and tokens[2].text in RELATIONS:
         return tokens[1:]
     words = [token.word for token in tokens]
@@ -91,6 +93,8 @@ def described_set(tokens: Tokens) -> tuple[str, str, Tokens] | None:
     """`all positive integers`, `all real numbers except 3`: sign, number set, and what is left out;
     else None.
     """
+    if tokens[0].kind not in LETTERS:
+        return None
     in_words = (*LETTERS, Kind.SYM)
     shown = (i for i, t in enumerate(tokens) if t.kind not in in_words and t.text != "-")
     end = next(shown, len(tokens))
@@ -183,7 +187,9 @@ def domain_of(tokens: Tokens) -> str:
 
 def _integer_said(tokens: Tokens) -> Tokens:
     r"""`k is an integer` as `k \in \mathbb{Z}`."""
-    if len(tokens) > 3 and re.fullmatch("is (?:an|any) integer", plain_text(tokens[-3:])):
+    if len(tokens) < 4 or tokens[-1].word != "integer":
+        return tokens
+    if re.fullmatch("is (?:an|any) integer", plain_text(tokens[-3:])):
         return [*tokens[:-3], Token(Kind.OP, "in"), Token(Kind.SYM, "ZZ")]
     return tokens
 
@@ -192,6 +198,9 @@ def with_comma(tokens: Tokens) -> Tokens:
     r"""`k \pi (k \in Z)`, `k \pi for k \in Z` and `k \pi where k is an integer` as
     `k \pi, k \in Z`.
     """
+    is_phrase = any(t.kind in LETTERS or t.text in ("in", ")") for t in tokens)
+    if not is_phrase:
+        return tokens
     try:
         front, condition = _condition(_integer_said(tokens))
     except NotMathError:  # brackets that do not match

@@ -159,8 +159,8 @@ class _Reader:
         if letter := phrases.choice_letter(tokens):
             return Scalar(sym(letter))
         first = tokens[0]
-        kinds = {token.kind for token in tokens if token.text not in ("-", "'", ".")}
-        if not kinds <= {Kind.WORD, Kind.RUN, Kind.SYM}:
+        kinds = (*LETTERS, Kind.SYM)
+        if any(t.kind not in kinds and t.text not in ("-", "'", ".") for t in tokens):
             return None
         begins = first.text.lower() in known.CHOICE_WORDS | known.ARTICLES
         if any(token.kind is Kind.SYM for token in tokens) and not begins:
@@ -204,10 +204,12 @@ class _Reader:
         joined = False  # by `and` or a logical sign
         for index in top_level(tokens):
             token = tokens[index]
+            if token.kind not in (*LETTERS, Kind.OP):
+                continue
             conjunction = known.CONJUNCTIONS.get(token.text.lower(), "")
-            if token.is_op(",", ";", "row"):
+            if token.text in (",", ";", "row"):
                 cuts.append(index)
-            elif conjunction and token.kind in (*LETTERS, Kind.OP):
+            elif conjunction:
                 cuts.append(index)
                 joined = joined or conjunction == "and"
                 kind = Several.OR if conjunction == "or" else kind
@@ -290,7 +292,8 @@ class _Reader:
         if isinstance(first, Assign) and not first.parameters and shares_name:
             # `x = 1, 2` and `x = 1, x = 2` are x = {1, 2}; different names stay as they are
             bare = [item.value if isinstance(item, Assign) else item for item in items]
-            return Assign(first.name, (), Listing(_flat(bare), kind))
+            total = None if either else _total(bare)
+            return Assign(first.name, (), total or Listing(_flat(bare), kind))
         flat = _flat(items)
         return flat[0] if len(flat) == 1 else Listing(flat, kind)
 
@@ -318,8 +321,9 @@ class _Reader:
         level = top_level(tokens)
         if tokens[0].kind is Kind.SYM and len(level) > 2 and tokens[level[1]].text == "|":
             return self.braces(tokens)  # {x | x > 1}, where the braces were not escaped
-        relations = [i for i in level if tokens[i].is_op(*RELATIONS)]
-        cups = [i for i in level if tokens[i].is_op("cup")]
+        level = [i for i in level if tokens[i].kind is Kind.OP]
+        relations = [i for i in level if tokens[i].text in RELATIONS]
+        cups = [i for i in level if tokens[i].text == "cup"]
         if relations:
             ordered = [
                 part for part in split_at(tokens, cups) if any(t.text in ORDER for t in part)
@@ -607,7 +611,9 @@ class _Reader:
         cuts = [
             i for i in level if tokens[i].is_op(":") or (tokens[i].text == "to" and 0 < i < last)
         ]
-        front, half = phrases.half_of_day(tokens)
+        front, half = tokens, ""
+        if cuts or tokens[0].kind is Kind.NUM:
+            front, half = phrases.half_of_day(tokens)
         if cuts:
             label = tokens[: cuts[0]]
             if tokens[cuts[0]].text == ":" and all(token.kind in LETTERS for token in label):

@@ -27,7 +27,7 @@ def split_unit(tokens: Tokens) -> tuple[Tokens, Unit | None, Fraction]:
     Raises:
         NotMathError: what follows the expression changes its value.
     """
-    signs = [k for k, token in enumerate(tokens) if token.is_op("$")]
+    signs = [k for k, token in enumerate(tokens) if token.text == "$"]
     if signs == [0, len(tokens) - 1] and len(tokens) > 2:
         return split_unit(tokens[1:-1])  # a formula between dollar signs
     if signs:  # `$18 per day`

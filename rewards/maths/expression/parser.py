@@ -85,9 +85,11 @@ class _Parser:
 
     def accept(self, *signs: Sign) -> bool:
         """Take one of these operators if it comes next."""
-        found = self.peek().is_op(*signs)
-        self.position += found
-        return found
+        token = self.tokens[self.position] if self.position < len(self.tokens) else _END
+        if token.kind is not Kind.OP or token.text not in signs:
+            return False
+        self.position += 1
+        return True
 
     def comes(self, kind: Kind, text: str, ahead: int = 0) -> bool:
         token = self.peek(ahead)
@@ -137,6 +139,8 @@ class _Parser:
         result = self.power()
         while True:
             token, before = self.peek(), self.peek(-1)
+            if token.kind is Kind.END:
+                return result
             if self.accept("*"):
                 result = mul(result, self.signed_power())
             elif self.accept("/"):
@@ -192,6 +196,8 @@ class _Parser:
         """An atom with its scripts and postfix signs."""
         node = self.atom()
         while True:
+            if self.peek().kind is not Kind.OP:
+                return node
             if self.accept("^"):
                 exponent = self.script()
                 if node.op is Op.SYM and self.accept("_"):  # v^2_0

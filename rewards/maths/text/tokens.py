@@ -86,6 +86,7 @@ _SIGNS: dict[str, tuple[Kind, str]] = {
     "(": (Kind.OPEN, "("), "[": (Kind.OPEN, "["), "{": (Kind.OPEN, "G"), r"\{": (Kind.OPEN, "{"),
     ")": (Kind.CLOSE, ")"), "]": (Kind.CLOSE, "]"), "}": (Kind.CLOSE, "G"), r"\}": (Kind.CLOSE, "}"),
 }  # fmt: skip
+_FONTS = known.TEXT_FONTS | known.MATH_FONTS | known.TRANSPARENT | {"mathbb"}
 _COMMANDS: dict[str, tuple[Kind, str]] = {
     **{name: (Kind.WORD, word) for name, word in known.UNIT_COMMANDS.items()},
     **{name: (Kind.CLOSE, sign) for name, sign in known.CLOSERS.items()},
@@ -187,8 +188,7 @@ class _Tokenizer:
 
     def command(self, text: str, name: str, position: int) -> int:
         """Append what the command stands for; the index after it and what it took."""
-        fonts = (known.TEXT_FONTS, known.MATH_FONTS, known.TRANSPARENT, ("mathbb",))
-        if any(name in font for font in fonts):
+        if name in _FONTS:
             return self.font(text, name, position)
         if name in known.ACCENTS and (under := _argument(text, position)):
             # One name for `\bar z` and `\overline{z}`, whatever the face of the letter.
@@ -265,7 +265,11 @@ def texts(tokens: Tokens) -> list[str]:
 
 def plain_text(tokens: Tokens) -> str:
     """One spelling of tokens as text: words in lower case, one blank between tokens, quotes gone."""
-    return " ".join(token.word or token.text for token in tokens if not token.is_op(".", '"'))
+    return " ".join(
+        token.text.lower() if token.kind in LETTERS else token.text
+        for token in tokens
+        if token.text not in (".", '"')
+    )
 
 
 def strip(tokens: Tokens) -> Tokens:
