@@ -106,6 +106,8 @@ def described_set(tokens: Tokens) -> tuple[str, str, Tokens] | None:
 
 def numbered_statements(tokens: Tokens) -> list[int]:
     """1 and 4 in `(1)(4)`, which lists statements and is no product; else nothing."""
+    if tokens[0].text != "(" or tokens[-1].text != ")":
+        return []
     numbers = [int(t.text) for t in tokens[1::3] if t.kind is Kind.NUM and t.text.isdigit()]
     spelt = "".join(f"({number})" for number in numbers)
     is_list = (

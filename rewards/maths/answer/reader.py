@@ -650,7 +650,7 @@ class _Reader:
 
     def based(self, tokens: Tokens) -> Answer | None:
         """`52_8`, `(52)_8`, `1A_{16}`."""
-        cut = next((i for i in range(1, len(tokens)) if tokens[i].is_op("_")), None)
+        cut = next((i for i in range(1, len(tokens)) if tokens[i].text == "_"), None)
         if cut is None:
             return None
         sign = -1 if tokens[0].text == "-" else 1

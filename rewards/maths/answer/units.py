@@ -92,7 +92,7 @@ def _spelt_out(tokens: Tokens) -> Tokens:
         has_prefix = (before.kind, before.text) in (
             (Kind.SYM, "mu"), (Kind.WORD, "k"), (Kind.WORD, "M")
         )  # fmt: skip
-        if token.kind is Kind.SYM:
+        if token.kind is Kind.SYM and token.text in ("Omega", "m", "C", "F"):
             is_speed = texts(tokens[index:]) in (["m", "/", "s"], ["m", "/", "s", "^", "2"])
             after_number = before.kind in (Kind.NUM, Kind.CLOSE) and token.spaced
             stands = {

@@ -29,6 +29,7 @@ from rewards.maths.text.tokens import Kind, Token, Tokens
 from rewards.maths.text.vocabulary import Sign
 
 _END = Token(Kind.END, "")
+_FACTOR_KINDS = (Kind.NUM, Kind.SYM, Kind.FUNC, Kind.RUN)
 _FACTOR_CMDS = ("frac", "sqrt", "cbrt", "binom", "sum", "prod")
 _CLOSING = {"(": ")", "[": "]", "G": "G", "floor": "floor", "ceil": "ceil", "{": "}"}
 _INVERSES = {name: "arc" + name for name in ("sin", "cos", "tan", "cot", "sec", "csc")} | {
@@ -139,14 +140,14 @@ class _Parser:
         result = self.power()
         while True:
             token, before = self.peek(), self.peek(-1)
-            if token.kind is Kind.END:
-                return result
-            if self.accept("*"):
-                result = mul(result, self.signed_power())
-            elif self.accept("/"):
-                result = div(result, self.divisor())
-            elif self.accept("mod"):
-                result = call("mod", result, self.power())
+            if token.kind is Kind.OP and token.text in ("*", "/", "mod"):
+                self.take()
+                if token.text == "*":
+                    result = mul(result, self.signed_power())
+                elif token.text == "/":
+                    result = div(result, self.divisor())
+                else:
+                    result = call("mod", result, self.power())
             elif not self.starts_factor(token):
                 return result
             else:
@@ -179,16 +180,16 @@ class _Parser:
         return self.power()
 
     def starts_factor(self, token: Token) -> bool:
-        match token.kind:
-            case Kind.NUM | Kind.SYM | Kind.FUNC | Kind.RUN:
-                return True
-            case Kind.OPEN:
-                return token.text in _CLOSING
-            case Kind.CMD:
-                return token.text in _FACTOR_CMDS
-            case Kind.OP:
-                return token.text == "|" and not self.in_bars
-        return token.kind is Kind.WORD and len(token.text) == 1
+        kind = token.kind
+        if kind is Kind.OP:
+            return token.text == "|" and not self.in_bars
+        if kind in _FACTOR_KINDS:
+            return True
+        if kind is Kind.OPEN:
+            return token.text in _CLOSING
+        if kind is Kind.CMD:
+            return token.text in _FACTOR_CMDS
+        return kind is Kind.WORD and len(token.text) == 1
 
     # --- one factor
 
@@ -284,11 +285,11 @@ class _Parser:
 
     def symbol(self, name: str) -> Node:
         """A symbol that was taken, with what belongs to its name, or the function that it is."""
-        points, after = self.peek(), self.peek(1).text
-        are_points = points.kind is Kind.RUN and len(points.text) == 3 and after not in ("_", "'")
-        if name == "angle" and are_points:  # the one in the middle is the vertex
-            self.take()
-            return sym(f"angle {min(points.text, points.text[::-1])}")
+        if name == "angle" and self.peek().kind is Kind.RUN:
+            points = self.peek().text
+            if len(points) == 3 and not self.peek(1).is_op("_", "'"):
+                self.take()  # the one in the middle is the vertex
+                return sym(f"angle {min(points, points[::-1])}")
         if name == "C" and self.peek().is_op("_") and (chosen := self.combinations()) is not None:
             return chosen
         if self.accept("_"):
@@ -298,6 +299,8 @@ class _Parser:
         if self.peek().is_op("^") and self.comes(Kind.SYM, "star", 1):
             self.position += 2
             name += "*"
+        if self.peek().kind is not Kind.OPEN:
+            return sym(name)
         if name == "C" and self.comes(Kind.OPEN, "(") and self.peek(2).text == ",":  # C(n, k)
             self.take()
             arguments = self.arguments(")")
