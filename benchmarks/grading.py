@@ -100,53 +100,86 @@ def _respelled(gold: str) -> str:
 
 
 def echoes(path: Path, limit: int) -> str:
-    """Formulas of a question as its answer, and golds as answers with the question at hand, which a
-    rule against echoes must not refuse.
+    """Formulas of a question as its answer, and right answers with the question at hand, which a
+    rule against echoes must not refuse: the gold as it is written, and in the spellings that a
+    model may choose.
     """
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     rows = rows[:: max(1, len(rows) // limit) if limit else 1]
-    without = paid = refused = not_values = 0
+    without = paid = right = refused = not_values = 0
     for row in rows:
         question, gold = row["problem"], row["answer"]
         formulas = [formula for formula in _FORMULA.findall(question) if len(formula) > 1]
         answers = [rf"\boxed{{{formula}}}" for formula in formulas]
         if _FORMULA.sub("", question) and not formulas:
             answers = [f"<answer>{question}</answer>"]
-        right = [answer for answer in answers if accuracy_reward(answer, gold).score == 1]
-        without += bool(right)
-        paid += any(accuracy_reward(answer, gold, question=question).score for answer in right)
-        answer = rf"\boxed{{{_respelled(gold)}}}"
-        if accuracy_reward(answer, gold).score == 1:
-            refused += accuracy_reward(answer, gold, question=question).score == 0
-            not_values += accuracy_reward(answer, gold, form="evaluated").score == 0
-    total = len(rows)
+        equal = [answer for answer in answers if ours(answer, gold)]
+        without += bool(equal)
+        paid += any(accuracy_reward(answer, gold, question=question).score for answer in equal)
+        for answer in spellings(gold):
+            response = rf"\boxed{{{answer}}}"
+            if ours(response, gold):
+                right += 1
+                refused += accuracy_reward(response, gold, question=question).score == 0
+        response = rf"\boxed{{{gold}}}"
+        not_values += (
+            ours(response, gold) and not accuracy_reward(response, gold, form="evaluated").score
+        )
     return (
-        f"{path.stem:18} echoes of the question paid {paid} of {total} "
-        f"(without the rule {without}), "
-        f"golds refused {refused} ({100 * refused / total:.3f}%), by form=evaluated {not_values}"
+        f"{path.stem:18} echoes of the question paid {paid} of {len(rows)} "
+        f"(without the rule {without}), right answers refused {refused} of {right} "
+        f"({100 * refused / max(right, 1):.3f}%), golds refused by form=evaluated {not_values}"
     )
 
 
+def spellings(gold: str) -> list[str]:
+    """A right answer in several forms."""
+    found = [gold, _respelled(gold), f"x = {gold}", rf"{gold} \text{{ units}}"]
+    if fraction := re.fullmatch(r"\\d?frac\{(\d+)\}\{(\d+)\}", gold):
+        top, bottom = int(fraction[1]), int(fraction[2])
+        found += [f"{top}/{bottom}", rf"\frac{{{2 * top}}}{{{2 * bottom}}}"]
+        found += [str(top / bottom)] if bottom else []
+    if terms := re.fullmatch(r"([^-+(){}]+)\+([^-+(){}]+)", gold):
+        found.append(f"{terms[2]}+{terms[1]}")
+    return found
+
+
 def ablate() -> None:
-    """What each second reading earns: cases of all that we have that are wrong without it."""
-    from rewards.maths.equality.readings import ALL, left_out
+    """What each second reading earns: pairs of each set that are right only with it, and pairs that
+    are wrong only with it.
+    """
+    from rewards.maths.equality.readings import ONE_SIDED, TWO_SIDED, left_out
     from tests.rewards.table import blind_with_questions
 
-    cases = [*table_cases(), *blind_cases()]
-    cases += [
-        (case["response"], case["gold"], case["equal"])
-        for case in blind_with_questions()
-        if case["kind"] != "echo"  # these need their question
-    ]
-    with_all, _ = measure(ours, cases)
-    print(f"{'all readings':22} {with_all.line}  ({with_all.cases} cases)", flush=True)
-    for name in ALL:
-        left_out.add(name)
-        without, _ = measure(ours, cases)
-        left_out.discard(name)
-        earned = without.wrongly_wrong - with_all.wrongly_wrong
-        cost = with_all.wrongly_right - without.wrongly_right
-        print(f"{name:22} earns {earned:3d}  wrongly rewards {cost:3d}", flush=True)
+    def verdicts() -> list[bool]:
+        return [
+            accuracy_reward(response, gold, question=question).score == 1
+            for response, gold, _, question in cases
+        ]
+
+    sets = {
+        "tables": [(*case, "") for case in table_cases()],
+        "blind": [(*case, "") for case in blind_cases()],
+        "questions": [
+            (case["response"], case["gold"], case["equal"], case["question"])
+            for case in blind_with_questions()
+        ],
+    }
+    table: dict[str, list[str]] = {}
+    for cases in sets.values():
+        everything = verdicts()
+        for name in (*ONE_SIDED, *TWO_SIDED):
+            left_out.add(name)
+            lost = [
+                case[2]
+                for case, full, less in zip(cases, everything, verdicts(), strict=True)
+                if full and not less
+            ]
+            left_out.discard(name)
+            table.setdefault(name, []).append(f"{sum(lost):7d} / {len(lost) - sum(lost):d}")
+    print(f"{'earned / wrongly paid':22}" + "".join(f"{name:>11}" for name in sets))
+    for name, columns in table.items():
+        print(f"{name:22}" + "".join(f"{column:>11}" for column in columns), flush=True)
 
 
 def measure(grader: Grader, cases: Sequence[Case]) -> tuple[Result, list[Case]]:

@@ -13,6 +13,7 @@ from rewards.maths import (
     LimitError,
     Limits,
     Rules,
+    in_other_unit,
     is_evaluated,
     restates,
     same_answer,
@@ -167,6 +168,8 @@ def grade(
         ]
         if all(correct) and any(restates(text, gold, question, limits) for text in candidates):
             return Reward(0.0, "restates_question", details)
+        if all(correct) and any(in_other_unit(text, gold, question, limits) for text in candidates):
+            return Reward(0.0, "other_unit", details)
         values = form == "any" or all(is_evaluated(text, gold, limits) for text in candidates)
         if all(correct) and not values:
             return Reward(0.0, "not_evaluated", details)

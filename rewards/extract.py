@@ -37,6 +37,17 @@ _DENIED = re.compile(
     r"(?: (?:be|equal to|equal|that))?[\s$({\\\[]{0,8}\\(?:boxed|fbox)\s{0,8}\{$",
     re.IGNORECASE,
 )
+# Between two boxes: the first is taken back.
+_CORRECTED = re.compile(
+    r"\b(?:correcting|correction|scratch that|(?:that|this|which|it) (?:is|was) (?:wrong|incorrect|a mistake)"
+    r"|I made (?:a|an) (?:mistake|error))\b",
+    re.IGNORECASE,
+)
+_MAX_CORRECTION = 200  # characters
+# Behind the last box: a second answer.
+_OR = re.compile(
+    r"[\s$(){}\[\]]{0,20}\bor\s{1,4}\$?(-?\d[\d.,/]{0,40}\\?%?)[\s$.]{0,20}\Z", re.ASCII
+)
 _PERCENT = re.compile(r"\}?[$\s]{0,3}\\?%")
 _SPECIAL_TOKEN = re.compile(
     r"<[|｜][\w▁]{3,40}[|｜]>|</?s>|<(?:eos|bos|pad|unk|EOD|EOT|start_of_turn|end_of_turn|end_of_text"
@@ -100,16 +111,21 @@ def tagged(text: str) -> list[str]:
 
 
 def boxed(text: str) -> list[str]:
-    r"""Contents of all complete `\boxed{...}` and `\fbox{...}` outside of other boxes, in order;
-    also
-    `\boxed 5`.
+    r"""Contents of all complete `\boxed{...}` and `\fbox{...}` outside of other boxes, in order; also
+    `\boxed 5`. Not those that are denied or corrected; but 43 of `\boxed{42} or 43`, which is another
+    answer.
     """
-    return [text[start:end] for start, end in _box_spans(text) if not _is_denied(text, start)]
-
-
-def _is_denied(text: str, start: int) -> bool:
-    """`not \\boxed{5}` and `If \\boxed{5} were the answer` give no answer."""
-    return _DENIED.search(text, max(0, start - _MAX_DENIAL), start) is not None
+    spans = _box_spans(text)
+    found = []
+    for index, (start, end) in enumerate(spans):
+        # `not \\boxed{5}` and `If \\boxed{5} were the answer` give no answer.
+        denied = _DENIED.search(text, max(0, start - _MAX_DENIAL), start)
+        after = min(spans[index + 1][0], end + _MAX_CORRECTION) if index + 1 < len(spans) else end
+        if not denied and not _CORRECTED.search(text, end, after):
+            found.append(text[start:end])
+    if found and (second := _OR.match(text, spans[-1][1])):
+        found.append(second[1].rstrip(".,"))
+    return found
 
 
 def _box_spans(text: str) -> list[tuple[int, int]]:

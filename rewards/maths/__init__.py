@@ -7,7 +7,7 @@ understood is compared as text only.
 
 from rewards.maths.answer.reader import is_set_of_numbers
 from rewards.maths.equality.compare import Rules, same_answer
-from rewards.maths.equality.restated import is_evaluated, restates
+from rewards.maths.equality.restated import in_other_unit, is_evaluated, restates
 from rewards.maths.limits import IN_PROCESS, WORKER, LimitError, Limits
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "LimitError",
     "Limits",
     "Rules",
+    "in_other_unit",
     "is_evaluated",
     "is_set_of_numbers",
     "restates",

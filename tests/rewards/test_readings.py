@@ -134,6 +134,32 @@ def test_a_percentage_is_a_plain_number_where_the_question_asks_for_one():
     assert accuracy_reward(r"\boxed{35\%}", "35").score == 0
 
 
+def test_an_answer_in_another_unit_than_the_question_asks_for_is_wrong():
+    price, time = "How much does one pen cost in dollars?", "What time p.m. does it arrive?"
+    for answer, gold, question, right in (
+        ("12.50 cents", "12.50", price, False),
+        ("12.50 dollars", "12.50", price, True),
+        ("12.50 cents", "12.50", "How much does it cost?", True),
+        ("3:45 a.m.", "3:45", time, False),
+        ("3:45 p.m.", "3:45", time, True),
+    ):
+        reward = accuracy_reward(f"The answer is {answer}", gold, question=question)
+        assert (reward.score == 1) is right, (answer, question)
+
+
+@pytest.mark.parametrize(
+    ("response", "score"),
+    [
+        (r"I wrote \boxed{4}, but 4 is not prime. Correcting this, it is \boxed{3}.", 1),
+        (r"\boxed{4} and then \boxed{3}.", 0),
+        (r"\boxed{3} or 4", 0),
+        (r"\boxed{3} or 3.0.", 1),
+    ],
+)
+def test_a_box_may_be_corrected_but_not_offered_beside_another_number(response: str, score: int):
+    assert accuracy_reward(response, "3").score == score
+
+
 def test_the_second_blind_set_is_graded_as_well_as_recorded():
     wrong = [
         (case["kind"], case["response"][-80:], case["gold"])
@@ -141,4 +167,4 @@ def test_the_second_blind_set_is_graded_as_well_as_recorded():
         if (accuracy_reward(case["response"], case["gold"], question=case["question"]).score == 1)
         != case["equal"]
     ]
-    assert len(wrong) <= 11, wrong
+    assert len(wrong) <= 4, wrong

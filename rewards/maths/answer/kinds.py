@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import NamedTuple
 
-from rewards.maths.answer.units import Unit
 from rewards.maths.expression.node import Node
+
+
+class Unit(NamedTuple):
+    """`known`: (canonical name, power) pairs, sorted; `square units` are ("unit", 2). `nouns`:
+    other words that were counted, singular.
+    """
+
+    known: tuple[tuple[str, int], ...] = ()
+    nouns: frozenset[str] = frozenset()
 
 
 class Scalar(NamedTuple):
@@ -18,13 +27,19 @@ class Scalar(NamedTuple):
     also: tuple[Node, ...] = ()
 
 
+class Several(StrEnum):
+    """How the items of a listing belong together."""
+
+    LIST = "list"  # with multiplicity
+    OR = "or"  # alternatives
+    SET = "set"  # in braces
+
+
 class Listing(NamedTuple):
-    """Several answers in any order. kind: list (with multiplicity), or (alternatives), set
-    (braces).
-    """
+    """Several answers in any order."""
 
     items: tuple[Answer, ...]
-    kind: str = "list"
+    kind: Several = Several.LIST
 
 
 class Tuple(NamedTuple):
@@ -85,10 +100,10 @@ class Matrix(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """a : b : c, or a time of day with its half."""
+    """a : b : c, or a time of day with its half (am, pm)."""
 
     parts: tuple[Node, ...]
-    half: str = ""  # am or pm
+    half: str = ""
 
 
 class Congruence(NamedTuple):
@@ -113,16 +128,5 @@ class Words(NamedTuple):
 
 
 Answer = (
-    Scalar
-    | Listing
-    | Tuple
-    | Region
-    | Assign
-    | Equation
-    | Inequality
-    | Matrix
-    | Ratio
-    | Congruence
-    | Based
-    | Words
-)
+    Scalar | Listing | Tuple | Region | Assign | Equation | Inequality | Matrix | Ratio | Congruence | Based | Words
+)  # fmt: skip

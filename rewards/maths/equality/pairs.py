@@ -1,15 +1,13 @@
-"""Equality of two answers that were read. One function per pair of kinds, in both directions."""
+"""Equality of two answers that were read: one method per pair of kinds, in both directions."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterable
 
 from rewards.maths.answer.kinds import (
     Answer,
     Assign,
-    Based,
     Congruence,
     Equation,
     Inequality,
@@ -18,399 +16,28 @@ from rewards.maths.answer.kinds import (
     Ratio,
     Region,
     Scalar,
+    Several,
     Tuple,
     Words,
 )
 from rewards.maths.answer.reader import is_point
-from rewards.maths.answer.reals import as_region, half_lines
-from rewards.maths.answer.units import compatible
-from rewards.maths.equality.regions import same_region
+from rewards.maths.answer.regions import as_region, half_lines, same_region
+from rewards.maths.answer.units import compatible, normal_unit
 from rewards.maths.expression.identity import INTEGER_LETTERS, constant_ratio, same_value
-from rewards.maths.expression.node import HUNDRED, MINUS_ONE, Node, num, substitute, sym, variables
+from rewards.maths.expression.node import (
+    HUNDRED,
+    ZERO,
+    Node,
+    Op,
+    div,
+    minus,
+    mul,
+    num,
+    substitute,
+    sym,
+    variables,
+)
 from rewards.maths.limits import Budget
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What one pair of answers is compared with."""
-
-    budget: Budget
-    rel_tol: float
-
-
-def same(answer: Answer, gold: Answer, c: Comparison) -> bool:
-    """Equality of two read answers; symmetric.
-
-    Raises:
-        LimitError: too large or too costly to tell.
-    """
-    if answer == gold and not isinstance(answer, Words):
-        return True
-    if isinstance(answer, Words) or isinstance(gold, Words):
-        return (
-            isinstance(answer, Words) and isinstance(gold, Words) and answer.text == gold.text != ""
-        )
-    if isinstance(answer, Assign) or isinstance(gold, Assign):
-        return _same_assign(answer, gold, c)
-    if isinstance(answer, Scalar) and isinstance(gold, Scalar):
-        return same_scalar(answer, gold, c)
-    if isinstance(answer, Equation) and isinstance(gold, Equation):
-        return _same_equation(answer, gold, c)
-    if isinstance(answer, Listing) or isinstance(gold, Listing):
-        return _same_listing(answer, gold, c)
-    if isinstance(answer, Region) or isinstance(gold, Region):
-        return _same_regions(answer, gold, c)
-    if isinstance(answer, Tuple | Matrix) and isinstance(gold, Tuple | Matrix):
-        return _same_tuple(answer, gold, c)
-    if isinstance(answer, Inequality) and isinstance(gold, Inequality):
-        return _same_inequality(answer, gold, c)
-    if isinstance(answer, Inequality | Tuple) and isinstance(gold, Inequality | Tuple):
-        return _same_regions(answer, gold, c)  # x > a and (a, \infty)
-    if isinstance(answer, Ratio) or isinstance(gold, Ratio):
-        return _same_ratio(answer, gold, c)
-    if isinstance(answer, Congruence) and isinstance(gold, Congruence):
-        return _same_classes(answer, gold, c)
-    return isinstance(answer, Based) and answer == gold
-
-
-def _same_classes(answer: Congruence, gold: Congruence, c: Comparison) -> bool:
-    """The same residues, up to multiples of the same modulus; a class may be given without its
-    variable.
-    """
-    if answer.name and gold.name and answer.name != gold.name:
-        return False
-    if not _equal(answer.modulus, gold.modulus, c):
-        return False
-    reduced = [_reduced(side) for side in (answer, gold)]
-    if None not in reduced:
-        return reduced[0] == reduced[1]
-    return _covered(answer.residues, gold.residues, c) and _covered(
-        gold.residues, answer.residues, c
-    )
-
-
-def _reduced(classes: Congruence) -> set[Fraction] | None:
-    """Least residues that are not negative, where all is in plain numbers."""
-    values = [
-        item.node.value if isinstance(item, Scalar) and item.node.op == "num" else None
-        for item in classes.residues
-    ]
-    modulus = classes.modulus.value if classes.modulus.op == "num" else None
-    if not isinstance(modulus, Fraction) or modulus <= 0:
-        return None
-    found = {value % modulus for value in values if isinstance(value, Fraction)}
-    return found if all(isinstance(value, Fraction) for value in values) else None
-
-
-def _equal(left: Node, right: Node, c: Comparison) -> bool:
-    return same_value(left, right, c.budget, c.rel_tol)
-
-
-def same_scalar(answer: Scalar, gold: Scalar, c: Comparison) -> bool:
-    """Are two values equal, units included?"""
-    if not compatible(answer.unit, gold.unit):
-        return False
-    if not _equal(answer.node, gold.node, c):
-        return False
-    chains = [(other, side.node) for side in (answer, gold) for other in side.also]
-    return all(
-        same_value(other, node, c.budget) or _percent_of(other, node, c) for other, node in chains
-    )
-
-
-def _percent_of(left: Node, right: Node, c: Comparison) -> bool:
-    return same_value(left, Node("div", (right, HUNDRED)), c.budget)
-
-
-def _difference(equation: Equation | Inequality) -> Node:
-    return Node("add", (equation.left, Node("mul", (MINUS_ONE, equation.right))))
-
-
-def _same_equation(answer: Equation, gold: Equation, c: Comparison) -> bool:
-    return constant_ratio(_difference(answer), _difference(gold), c.budget) != 0
-
-
-def _same_inequality(answer: Inequality, gold: Inequality, c: Comparison) -> bool:
-    same_kind = answer.closed == gold.closed
-    return same_kind and constant_ratio(_difference(answer), _difference(gold), c.budget) == 1
-
-
-# --- named values
-
-
-def _same_assign(answer: Answer, gold: Answer, c: Comparison) -> bool:
-    if isinstance(answer, Assign) and isinstance(gold, Assign):
-        return _same_named(answer, gold, c)
-    if isinstance(gold, Assign):
-        return _named_and_bare(gold, answer, c)
-    assert isinstance(answer, Assign)
-    return _named_and_bare(answer, gold, c)
-
-
-def _named_and_bare(named: Assign, bare: Answer, c: Comparison) -> bool:
-    if isinstance(bare, Equation):
-        return isinstance(named.value, Scalar) and _same_equation(_as_equation(named), bare, c)
-    if isinstance(bare, Region) and bare.variable and bare.variable != named.name:
-        return False
-    if is_choice(bare) and is_letter(named.name):
-        return False  # `A = D` is no choice of D
-    if isinstance(bare, Listing) and _points(bare) is not None:
-        return _same_points(named, bare, c)
-    if isinstance(named.value, Listing) and len(named.value.items) == 1:
-        named = named._replace(value=named.value.items[0])
-    return same(named.value, bare, c)
-
-
-def _same_named(answer: Assign, gold: Assign, c: Comparison) -> bool:
-    if answer.parameters and gold.parameters and answer.parameters != gold.parameters:
-        answer = _renamed(answer, gold.parameters)
-        if answer.parameters != gold.parameters:
-            return False
-    if _plain_name(answer.name) == _plain_name(gold.name):
-        return same(answer.value, gold.value, c)
-    simple = isinstance(answer.value, Scalar) and isinstance(gold.value, Scalar)
-    if (
-        simple
-        and not answer.parameters
-        and not gold.parameters
-        and not _is_wordy(answer)
-        and not _is_wordy(gold)
-    ):
-        return _same_equation(_as_equation(answer), _as_equation(gold), c)
-    one_in_words = _is_wordy(answer) != _is_wordy(gold)
-    return one_in_words and same(answer.value, gold.value, c)
-
-
-def _is_wordy(named: Assign) -> bool:
-    """A label such as `total area`, which is no variable."""
-    return re.fullmatch(r"[a-z]+ [a-z ]+", named.name) is not None
-
-
-def _plain_name(name: str) -> str:
-    """Without blanks and braces, the colon of a label, and the `min` of an extremal value."""
-    return re.sub(r"[\s{}]|:$|_G?(?:min|max)G?$", "", name)
-
-
-def _as_equation(named: Assign) -> Equation:
-    assert isinstance(named.value, Scalar)
-    return Equation(sym(named.name), named.value.node)
-
-
-def _renamed(named: Assign, parameters: tuple[str, ...]) -> Assign:
-    """The same function in other parameters."""
-    if len(parameters) != len(named.parameters) or not isinstance(named.value, Scalar):
-        return named
-    if (variables(named.value.node) - {*named.parameters}) & {*parameters}:
-        return named  # f(y) = 2 x is no function 2 x of x
-    names = {old: sym(new) for old, new in zip(named.parameters, parameters, strict=True)}
-    node = substitute(named.value.node, names)
-    return named._replace(parameters=parameters, value=named.value._replace(node=node))
-
-
-def _points(listing: Listing) -> dict[str, Answer] | None:
-    """`x = 1, y = 2` as a mapping; None when it is not that."""
-    if not is_point(listing):
-        return None
-    return {item.name: item.value for item in listing.items if isinstance(item, Assign)}
-
-
-def _same_points(named: Assign, listing: Listing, c: Comparison) -> bool:
-    """`(x, y) = (1, 2)` and `y = 2, x = 1`."""
-    mapping, names = _points(listing), named.name.strip("()").split(",")
-    if mapping is None or not isinstance(named.value, Tuple) or sorted(mapping) != sorted(names):
-        return False
-    return len(names) == len(named.value.items) and all(
-        same(value, mapping[name], c) for name, value in zip(names, named.value.items, strict=True)
-    )
-
-
-# --- lists and sets
-
-
-def _same_listing(answer: Answer, gold: Answer, c: Comparison) -> bool:
-    if isinstance(answer, Listing) and isinstance(gold, Listing):
-        return _same_items(answer, gold, c)
-    listing, other = (answer, gold) if isinstance(answer, Listing) else (gold, answer)
-    assert isinstance(listing, Listing)
-    if isinstance(other, Region):
-        region = as_region(listing) if listing.items else None
-        return region is not None and same_region(region, other, c.budget)
-    mapping = _points(listing)
-    if mapping is not None and isinstance(other, Tuple):  # x = 1, y = 2 is the point (1, 2)
-        named = [mapping[name] for name in mapping]
-        return list(mapping) == sorted(mapping) and _same_in_order(tuple(named), other.items, c)
-    if isinstance(other, Tuple) and listing.kind == "set" and len(listing.items) != 1:
-        return False
-    if _are_conditions(listing):
-        return False  # 0 is not `m = 0 or n = 0`
-    if listing.kind == "set" and (
-        (isinstance(other, Tuple) and other.opener == "[") or _holds_sets(listing)
-    ):
-        return False  # the set of an interval or of a set is not that
-    return (
-        listing.kind != "list"
-        and bool(listing.items)
-        and all(same(item, other, c) for item in listing.items)
-    )
-
-
-def _same_items(answer: Listing, gold: Listing, c: Comparison) -> bool:
-    if _holds_sets(answer) != _holds_sets(gold):
-        return False
-    if (answer.kind == "or") != (gold.kind == "or") and (
-        _are_conditions(answer) or _are_conditions(gold)
-    ):
-        return False
-    mappings = _points(answer), _points(gold)
-    if (mappings[0] is None) != (mappings[1] is None):  # names on one side only: the order decides
-        values = [
-            tuple(m.values()) if m is not None else side.items
-            for m, side in zip(mappings, (answer, gold), strict=True)
-        ]
-        return _same_in_order(values[0], values[1], c)
-    if answer.kind == gold.kind == "list":
-        return len(answer.items) == len(gold.items) and _matched(answer.items, gold.items, c)
-    return _covered(answer.items, gold.items, c) and _covered(gold.items, answer.items, c)
-
-
-def _holds_sets(listing: Listing) -> bool:
-    return any(
-        isinstance(item, Region) or (isinstance(item, Listing) and item.kind == "set")
-        for item in listing.items
-    )
-
-
-def _are_conditions(listing: Listing) -> bool:
-    """Conditions on several things, which may hold together or not: `x > 0, y > 0`; `x_1 = 1, x_2 =
-    2` are two values of one x.
-    """
-    if any(
-        isinstance(item, Inequality) or (isinstance(item, Region) and item.variable)
-        for item in listing.items
-    ):
-        return True
-    names = {
-        item.name.partition("_")[0]
-        for item in listing.items
-        if isinstance(item, Assign) and not item.parameters
-    }
-    return len(names) > 1
-
-
-def _matched(answers: tuple[Answer, ...], golds: tuple[Answer, ...], c: Comparison) -> bool:
-    """One to one, in any order; equality is transitive, so the first match is as good as any."""
-    left = list(golds)
-    for answer in answers:
-        found = next((k for k, gold in enumerate(left) if same(answer, gold, c)), None)
-        if found is None:
-            return False
-        del left[found]
-    return not left
-
-
-def _covered(items: tuple[Answer, ...], others: tuple[Answer, ...], c: Comparison) -> bool:
-    return all(any(same(item, other, c) for other in others) for item in items)
-
-
-def _same_in_order(answers: tuple[Answer, ...], golds: tuple[Answer, ...], c: Comparison) -> bool:
-    return len(answers) == len(golds) and all(
-        same(a, g, c) for a, g in zip(answers, golds, strict=True)
-    )
-
-
-# --- tuples, matrices, regions, ratios
-
-
-def _same_tuple(answer: Tuple | Matrix, gold: Tuple | Matrix, c: Comparison) -> bool:
-    if isinstance(answer, Matrix) and isinstance(gold, Matrix):
-        same_shape = [len(row) for row in answer.rows] == [len(row) for row in gold.rows]
-        return same_shape and all(
-            _equal(a, g, c)
-            for row, gold_row in zip(answer.rows, gold.rows, strict=True)
-            for a, g in zip(row, gold_row, strict=True)
-        )
-    if isinstance(answer, Tuple) and isinstance(gold, Tuple):
-        brackets = answer.opener + answer.closer, gold.opener + gold.closer
-        if brackets[0] != brackets[1] and (len(gold.items) == 2 or {*brackets} != {"()", "[]"}):
-            return False
-        return _same_in_order(answer.items, gold.items, c)
-    matrix, point = (answer, gold) if isinstance(answer, Matrix) else (gold, answer)
-    assert isinstance(matrix, Matrix) and isinstance(point, Tuple)
-    return _same_in_order(_entries(matrix, point), point.items, c)
-
-
-def _entries(matrix: Matrix, point: Tuple) -> tuple[Answer, ...]:
-    """The matrix as a tuple: a column or row of numbers, or rows where the tuple is nested."""
-    if all(isinstance(item, Tuple) for item in point.items):
-        return tuple(Tuple("[", tuple(Scalar(entry) for entry in row), "]") for row in matrix.rows)
-    if len(matrix.rows) == 1 or len(matrix.rows[0]) == 1:
-        return tuple(Scalar(entry) for row in matrix.rows for entry in row)
-    return ()
-
-
-def _same_regions(answer: Answer, gold: Answer, c: Comparison) -> bool:
-    if isinstance(answer, Inequality):
-        return any(_same_regions(region, gold, c) for region in half_lines(answer))
-    if isinstance(gold, Inequality):
-        return any(_same_regions(answer, region, c) for region in half_lines(gold))
-    left, right = as_region(answer), as_region(gold)
-    if left is None or right is None:
-        return False
-    if left.variable and right.variable and left.variable != right.variable:
-        return False
-    if left.domain != right.domain and not _is_whole_by_custom(left, right):
-        return False
-    return same_region(left, right, c.budget)
-
-
-def _is_whole_by_custom(left: Region, right: Region) -> bool:
-    """`n > 2` of a whole number, which the other side says too."""
-    said = {region.domain for region in (left, right) if region.domain}
-    silent = [region for region in (left, right) if not region.domain]
-    return (
-        len(said) == 1
-        and said <= {"ZZ", "NN"}
-        and all(r.variable[:1] in INTEGER_LETTERS and r.variable for r in silent)
-    )
-
-
-def _same_ratio(answer: Answer, gold: Answer, c: Comparison) -> bool:
-    if isinstance(answer, Ratio) and isinstance(gold, Ratio):
-        if answer.half and gold.half and answer.half != gold.half:
-            return False
-        if len(answer.parts) != len(gold.parts):
-            return False
-        if all(_equal(a, g, c) for a, g in zip(answer.parts, gold.parts, strict=True)):
-            return True
-        if (
-            answer.half
-            or gold.half
-            or any(_is_zero(part, c) for part in (*answer.parts, *gold.parts))
-        ):
-            return False  # times of day do not reduce
-        crossed = [
-            (Node("mul", (a, gold.parts[0])), Node("mul", (g, answer.parts[0])))
-            for a, g in zip(answer.parts[1:], gold.parts[1:], strict=True)
-        ]
-        return all(same_value(left, right, c.budget) for left, right in crossed)
-    ratio, other = (answer, gold) if isinstance(answer, Ratio) else (gold, answer)
-    assert isinstance(ratio, Ratio)
-    if (
-        ratio.half and isinstance(other, Scalar) and other.unit is None
-    ):  # 6 PM, where 6 is asked for
-        return _is_zero(ratio.parts[-1], c) and same_value(ratio.parts[0], other.node, c.budget)
-    if (
-        len(ratio.parts) != 2
-        or ratio.half
-        or not isinstance(other, Scalar)
-        or other.unit is not None
-    ):
-        return False
-    return same_value(Node("div", ratio.parts), other.node, c.budget)
-
-
-def _is_zero(node: Node, c: Comparison) -> bool:
-    return same_value(node, num(0), c.budget)
 
 
 def is_letter(text: str) -> bool:
@@ -420,6 +47,295 @@ def is_letter(text: str) -> bool:
 
 def is_choice(answer: Answer) -> bool:
     """Is this answer the letter of a choice?"""
-    return (
-        isinstance(answer, Scalar) and answer.node.op == "sym" and is_letter(str(answer.node.value))
+    is_symbol = isinstance(answer, Scalar) and answer.node.op is Op.SYM
+    return is_symbol and is_letter(str(answer.node.value))  # type: ignore[union-attr]
+
+
+class Comparison:
+    """Compares one pair of answers within a budget; numbers may differ by a share of the gold."""
+
+    def __init__(self, budget: Budget, rel_tol: float = 0.0) -> None:
+        self.budget = budget
+        self.rel_tol = rel_tol
+
+    def same(self, answer: Answer, gold: Answer) -> bool:
+        """Equality of two read answers; symmetric without a tolerance.
+
+        Raises:
+            LimitError: too large or too costly to tell.
+        """
+        match answer, gold:
+            case (Words(text), Words(other)):
+                return text == other != ""
+            case (Words(), _) | (_, Words()):
+                return False
+            case _ if answer == gold:
+                return True
+            case (Assign(), Assign()):
+                return self._named(answer, gold)
+            case (Assign(), _):
+                return self._named_and_bare(answer, gold)
+            case (_, Assign()):
+                return self._named_and_bare(gold, answer)
+            case (Scalar(), Scalar()):
+                return self._scalars(answer, gold)
+            case (Equation(), Equation()):
+                return self._equations(answer, gold)
+            case (Listing(), Listing()):
+                return self._listings(answer, gold)
+            case (Listing(), _):
+                return self._listing_and_other(answer, gold)
+            case (_, Listing()):
+                return self._listing_and_other(gold, answer)
+            case (Region(), _) | (_, Region()):
+                return self._regions(answer, gold)
+            case (Tuple() | Matrix(), Tuple() | Matrix()):
+                return self._tuples(answer, gold)
+            case (Inequality(), Inequality()):
+                ratio = constant_ratio(minus(*answer[:2]), minus(*gold[:2]), self.budget)
+                return answer.closed == gold.closed and ratio == 1
+            case (Inequality() | Tuple(), Inequality() | Tuple()):
+                return self._regions(answer, gold)  # x > a and (a, \infty)
+            case (Ratio(), Ratio()):
+                return self._ratios(answer, gold)
+            case (Ratio(parts, half), Scalar(node, None)) | (
+                Scalar(node, None),
+                Ratio(parts, half),
+            ):
+                if half:  # 6 PM, where 6 is asked for
+                    return self._equal(parts[-1], ZERO) and self._equal(parts[0], node)
+                return len(parts) == 2 and self._equal(div(*parts), node)
+            case (Congruence(), Congruence()):
+                return self._classes(answer, gold)
+        return False
+
+    def _equal(self, left: Node, right: Node) -> bool:
+        """Exact equality of expressions."""
+        return same_value(left, right, self.budget)
+
+    def _scalars(self, answer: Scalar, gold: Scalar) -> bool:
+        """Equal values, units included; all sides of a chain must agree, perhaps as percentages."""
+        if answer.unit and gold.unit and not compatible(answer.unit, gold.unit):
+            (size, unit), (gold_size, gold_unit) = map(normal_unit, (answer.unit, gold.unit))
+            if unit != gold_unit:
+                return False
+            left, right = (
+                mul(num(size), answer.node),
+                mul(num(gold_size), gold.node),
+            )  # 35 mm, 3.5 cm
+            answer, gold = Scalar(left), Scalar(right)
+        return same_value(answer.node, gold.node, self.budget, self.rel_tol) and all(
+            self._equal(other, side.node) or self._equal(other, div(side.node, HUNDRED))
+            for side in (answer, gold)
+            for other in side.also
+        )
+
+    def _equations(self, answer: Equation, gold: Equation) -> bool:
+        """Equal up to a factor."""
+        return constant_ratio(minus(*answer[:2]), minus(*gold[:2]), self.budget) != 0
+
+    def _classes(self, answer: Congruence, gold: Congruence) -> bool:
+        """The same residues, up to multiples of the same modulus; a class may be given without its
+        variable.
+        """
+        other_name = answer.name and gold.name and answer.name != gold.name
+        if other_name or not self._equal(answer.modulus, gold.modulus):
+            return False
+        least = []
+        for residues in (answer.residues, gold.residues):
+            numbers = [item.node.number for item in residues if isinstance(item, Scalar)]
+            modulus = gold.modulus.number or 0
+            plain = [number % modulus for number in numbers if number is not None and modulus > 0]
+            least.append({*plain} if len(plain) == len(residues) else None)
+        if None not in least:
+            return least[0] == least[1]
+        return self._covered(answer.residues, gold.residues)
+
+    # --- named values
+
+    def _named_and_bare(self, named: Assign, bare: Answer) -> bool:
+        value = named.value
+        if isinstance(bare, Equation):
+            is_equation = isinstance(value, Scalar)
+            return is_equation and self._equations(Equation(sym(named.name), value.node), bare)  # type: ignore[union-attr]
+        if isinstance(bare, Region) and bare.variable not in ("", named.name):
+            return False
+        if is_choice(bare) and is_letter(named.name):
+            return False  # `A = D` is no choice of D
+        if isinstance(bare, Listing) and is_point(bare):  # `(x, y) = (1, 2)` and `y = 2, x = 1`
+            mapping, names = _mapping(bare), named.name.strip("()").split(",")
+            if not isinstance(value, Tuple) or sorted(mapping) != sorted(names):
+                return False
+            return self._in_order([mapping[name] for name in names], value.items)
+        if isinstance(value, Listing) and len(value.items) == 1:
+            value = value.items[0]
+        return self.same(value, bare)
+
+    def _named(self, answer: Assign, gold: Assign) -> bool:
+        if answer.parameters and gold.parameters and answer.parameters != gold.parameters:
+            # The same function in other parameters; but f(y) = 2 x is no function 2 x of x.
+            value, new = answer.value, gold.parameters
+            if len(new) != len(answer.parameters) or not isinstance(value, Scalar):
+                return False
+            if (variables(value.node) - {*answer.parameters}) & {*new}:
+                return False
+            names = {old: sym(name) for old, name in zip(answer.parameters, new, strict=True)}
+            value = value._replace(node=substitute(value.node, names))
+            answer = answer._replace(parameters=new, value=value)
+        # Names without blanks and braces, the colon of a label, and the `min` of an extremal value.
+        plain = [re.sub(r"[\s{}]|:$|_G?(?:min|max)G?$", "", side.name) for side in (answer, gold)]
+        if plain[0] == plain[1]:
+            return self.same(answer.value, gold.value)
+        # A label such as `total area` is no variable.
+        wordy = [bool(re.fullmatch(r"[a-z]+ [a-z ]+", side.name)) for side in (answer, gold)]
+        if wordy[0] != wordy[1]:
+            return self.same(answer.value, gold.value)
+        if any(wordy) or answer.parameters or gold.parameters:
+            return False
+        if not isinstance(answer.value, Scalar) or not isinstance(gold.value, Scalar):
+            return False
+        left, right = (
+            Equation(sym(n), v.node)
+            for n, v in ((answer.name, answer.value), (gold.name, gold.value))
+        )
+        return self._equations(left, right)
+
+    # --- lists and sets
+
+    def _listings(self, answer: Listing, gold: Listing) -> bool:
+        if _holds_sets(answer) != _holds_sets(gold):
+            return False
+        either = [side.kind is Several.OR for side in (answer, gold)]
+        if either[0] != either[1] and (_are_conditions(answer) or _are_conditions(gold)):
+            return False
+        if is_point(answer) != is_point(gold):  # names on one side only: the order decides
+            left, right = (
+                [*_mapping(side).values()] if is_point(side) else side.items
+                for side in (answer, gold)
+            )
+            return self._in_order(left, right)
+        if answer.kind is not Several.LIST or gold.kind is not Several.LIST:
+            return self._covered(answer.items, gold.items)
+        # One to one, in any order; equality is transitive, so the first match is as good as any.
+        left = list(gold.items)
+        for item in answer.items if len(answer.items) == len(left) else ():
+            found = next((k for k, other in enumerate(left) if self.same(item, other)), None)
+            if found is None:
+                return False
+            del left[found]
+        return not left
+
+    def _listing_and_other(self, listing: Listing, other: Answer) -> bool:
+        if isinstance(other, Region):
+            region = as_region(listing) if listing.items else None
+            return region is not None and same_region(region, other, self.budget)
+        is_set = listing.kind is Several.SET
+        if isinstance(other, Tuple):
+            if is_point(listing):  # x = 1, y = 2 is the point (1, 2)
+                mapping = _mapping(listing)
+                return [*mapping] == sorted(mapping) and self._in_order(
+                    [*mapping.values()], other.items
+                )
+            if is_set and (len(listing.items) != 1 or other.opener == "["):
+                return False
+        if _are_conditions(listing):
+            return False  # 0 is not `m = 0 or n = 0`
+        if listing.kind is Several.LIST or not listing.items or (is_set and _holds_sets(listing)):
+            return False
+        return all(self.same(item, other) for item in listing.items)
+
+    def _covered(self, items: Iterable[Answer], others: Iterable[Answer]) -> bool:
+        """Is each equal to one of the other side?"""
+        return all(
+            any(self.same(item, other) for other in right)
+            for left, right in ((items, others), (others, items))
+            for item in left
+        )
+
+    def _in_order(self, answers: Iterable[Answer], golds: Iterable[Answer]) -> bool:
+        left, right = [*answers], [*golds]
+        return len(left) == len(right) and all(map(self.same, left, right))
+
+    # --- tuples, regions, ratios
+
+    def _tuples(self, answer: Tuple | Matrix, gold: Tuple | Matrix) -> bool:
+        match answer, gold:
+            case (Tuple(opener, items, closer), Tuple(gold_opener, gold_items, gold_closer)):
+                brackets = opener + closer, gold_opener + gold_closer
+                alike = len(gold_items) != 2 and {*brackets} == {"()", "[]"}
+                return (brackets[0] == brackets[1] or alike) and self._in_order(items, gold_items)
+            case (Matrix(rows), Matrix(gold_rows)):
+                return [len(row) for row in rows] == [len(row) for row in gold_rows] and all(
+                    same_value(entry, other, self.budget, self.rel_tol)
+                    for row, gold_row in zip(rows, gold_rows, strict=True)
+                    for entry, other in zip(row, gold_row, strict=True)
+                )
+            case (Matrix(rows), Tuple(_, items)) | (Tuple(_, items), Matrix(rows)):
+                # A column or row of numbers, or rows where the tuple is nested.
+                entries: list[Answer] = []
+                if all(isinstance(item, Tuple) for item in items):
+                    entries = [Tuple("[", tuple(map(Scalar, row)), "]") for row in rows]
+                elif len(rows) == 1 or len(rows[0]) == 1:
+                    entries = [Scalar(entry) for row in rows for entry in row]
+                return self._in_order(entries, items)
+        return False
+
+    def _regions(self, answer: Answer, gold: Answer) -> bool:
+        if isinstance(answer, Inequality):
+            return any(self._regions(region, gold) for region in half_lines(answer))
+        if isinstance(gold, Inequality):
+            return any(self._regions(answer, region) for region in half_lines(gold))
+        left, right = as_region(answer), as_region(gold)
+        if left is None or right is None:
+            return False
+        if left.variable and right.variable and left.variable != right.variable:
+            return False
+        if left.domain != right.domain:
+            # `n > 2` of a whole number, which the other side says too
+            said, silent = (left, right) if left.domain else (right, left)
+            by_custom = silent.variable and silent.variable[0] in INTEGER_LETTERS
+            if silent.domain or said.domain == "QQ" or not by_custom:
+                return False
+        return same_region(left, right, self.budget)
+
+    def _ratios(self, answer: Ratio, gold: Ratio) -> bool:
+        """Equal up to a factor; times of day do not reduce."""
+        other_half = answer.half and gold.half and answer.half != gold.half
+        if other_half or len(answer.parts) != len(gold.parts):
+            return False
+        pairs = [*zip(answer.parts, gold.parts, strict=True)]
+        if all(same_value(a, g, self.budget, self.rel_tol) for a, g in pairs):
+            return True
+        if (
+            answer.half
+            or gold.half
+            or any(self._equal(part, ZERO) for pair in pairs for part in pair)
+        ):
+            return False
+        first, gold_first = pairs[0]
+        return all(self._equal(mul(a, gold_first), mul(g, first)) for a, g in pairs[1:])
+
+
+def _mapping(point: Listing) -> dict[str, Answer]:
+    """`x = 1, y = 2` by name."""
+    return {item.name: item.value for item in point.items if isinstance(item, Assign)}
+
+
+def _holds_sets(listing: Listing) -> bool:
+    return any(
+        isinstance(item, Region) or (isinstance(item, Listing) and item.kind is Several.SET)
+        for item in listing.items
     )
+
+
+def _are_conditions(listing: Listing) -> bool:
+    """Conditions on several things, which may hold together or not: `x > 0, y > 0`; `x_1 = 1, x_2 =
+    2` are two values of one x.
+    """
+    names = set()
+    for item in listing.items:
+        if isinstance(item, Inequality) or (isinstance(item, Region) and item.variable):
+            return True
+        if isinstance(item, Assign) and not item.parameters:
+            names.add(item.name.partition("_")[0])
+    return len(names) > 1

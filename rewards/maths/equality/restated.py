@@ -19,10 +19,12 @@ from functools import lru_cache
 from math import gcd, isqrt, log10
 from typing import Any
 
-from rewards.maths.answer.kinds import Answer, Assign, Scalar
+from rewards.maths.answer.kinds import Answer, Assign, Ratio, Scalar, Unit
 from rewards.maths.answer.reader import read
-from rewards.maths.expression.node import Node, variables, walk
+from rewards.maths.answer.units import normal_unit
+from rewards.maths.expression.node import Node, Op, variables, walk
 from rewards.maths.limits import IN_PROCESS, LimitError, Limits
+from rewards.maths.text.vocabulary import UNITS
 
 _PLAIN = re.compile(r"\s*[-+]?[\d,]*\.?\d+\s*%?\s*|\s*[A-Za-z]\s*", re.ASCII)
 _MARKS = re.compile(
@@ -42,7 +44,7 @@ _SAME_SIGN = {
 }  # fmt: skip
 _OPERATOR = re.compile(
     r"[-+*/^!%=<>|:]|\\(?:[dtc]?frac|[dt]?binom|sqrt|overline|dot|bmod|pmod|sum|prod|int|lim|log|ln|exp|sin|cos|tan|cot"
-    r"|sec|csc|arc[a-z]+|lfloor|lceil|gcd|le|ge|det|times|cdot|div)(?![A-Za-z])"
+    r"|sec|csc|arc[a-z]+|lfloor|lceil|gcd|lcm|operatorname|le|ge|det|times|cdot|div)(?![A-Za-z])"
 )
 _BETWEEN = re.compile(
     r"[+*^=<>:]|[\w)}]\s*-|\\(?:[dt]?binom|le|ge)", re.ASCII
@@ -51,7 +53,10 @@ _REPEATING = re.compile(r"[\d.]\\(?:overline|bar|dot)|\d\.\d*\(\d+\)")
 _MIXED = re.compile(r"(\d{1,9})\s?\\[dt]?frac\s?\{?(\d{1,9})\}?\s?\{?(\d{1,9})", re.ASCII)
 _MAX_QUESTION = 20_000  # characters
 _WRITTEN_OUT_DIGITS = 10  # nobody writes a longer power out
-_ONE = Fraction(1)
+_KEPT_CALLS = ("log", "ln", "sin", "cos", "tan", "arctan", "arcsin", "arccos")
+_DECIMAL = re.compile(r"-?\d*\.\d+", re.ASCII)
+_ASKED_UNIT = re.compile(r"\b(?:in|how many) ([a-z]+)", re.IGNORECASE)
+_ASKED_HALF = re.compile(r"\bwhat time,? ([ap])\.?\s?m\b", re.IGNORECASE)
 
 
 def restates(answer: str, gold: str, question: str, limits: Limits = IN_PROCESS) -> bool:
@@ -67,6 +72,8 @@ def restates(answer: str, gold: str, question: str, limits: Limits = IN_PROCESS)
     words = _words(answer)
     if _stands_in(words, _words(gold)):
         return False
+    if "decimal" in question and _DECIMAL.fullmatch(gold.strip()) and "frac" in answer:
+        return _stands_in(words, _words(question))
     nodes, gold_nodes = _values(answer, limits), _values(gold, limits)
     forms = {_form(node) for node in gold_nodes}
     if any(_form(node) in forms for node in nodes):
@@ -92,6 +99,31 @@ def restates(answer: str, gold: str, question: str, limits: Limits = IN_PROCESS)
     )
 
 
+def in_other_unit(answer: str, gold: str, question: str, limits: Limits = IN_PROCESS) -> bool:
+    """Is a right answer in another unit than the question asks for: `12.50 cents` where it says "in
+    dollars", `3:45 a.m.` for "what time p.m."? Only beside a gold that names none.
+    """
+    if any(char.isalpha() or char == "$" for char in gold):
+        return False
+    question = re.split(r"[.!?]\s+(?=[A-Z])", question.strip())[-1]  # what the last sentence asks
+    units = {UNITS.get(word.lower(), "") for word in _ASKED_UNIT.findall(question)} - {""}
+    halves = {half.lower() + "m" for half in _ASKED_HALF.findall(question)}
+    if len(units) != 1 and len(halves) != 1:
+        return False
+    try:
+        value = read(answer, limits)[0]
+    except (LimitError, RecursionError):
+        return False
+    match value:
+        case Ratio(_, half):
+            return len(halves) == 1 and half != "" and half not in halves
+        case Scalar(_, Unit(((name, 1),), nouns)) if len(units) == 1 and not nouns:
+            [asked] = units
+            scales = [normal_unit(Unit(((unit, 1),))) for unit in (name, asked)]
+            return name != asked and scales[0][1] == scales[1][1]
+    return False
+
+
 def is_evaluated(answer: str, gold: str, limits: Limits = IN_PROCESS) -> bool:
     """Is a right answer a value, where the gold is one? Golds with variables ask for none."""
     golds = _values(gold, limits)
@@ -109,107 +141,87 @@ def is_worked_out(node: Node, *, strictly: bool = False) -> bool:
     number, a power that nobody writes out, and sums and products of these which do not combine?
 
     Args:
-        strictly: also without square factors in roots, in lowest terms, and without powers and
-            functions.
+        strictly: also without square factors in roots, in lowest terms, and without powers,
+            functions, brackets to multiply out and roots in a denominator.
     """
-    if node.op in ("num", "sym"):
-        return True
-    if node.op == "pow":
-        return _is_power_kept(node, strictly=strictly)
-    if node.op == "call":
-        return _is_call_kept(node, strictly=strictly)
-    if node.op == "div":
-        return _is_fraction(node, strictly=strictly)
-    if node.op in ("pm", "mp"):
-        return is_worked_out(node.args[0], strictly=strictly)
-    if node.op not in ("add", "mul"):
-        return False
-    parts = list(_flat(node, node.op))
-    rational = [part for part in parts if _rational(part) is not None and _rational(part) != -1]
-    if len(rational) > 1:
-        return False
-    others = [part for part in parts if part not in rational]
-    if node.op == "mul" and sum(part.op == "call" and part.value == "root" for part in others) > 1:
-        return False
-    if node.op == "mul" and rational and others and all(_is_power_of_ten(part) for part in others):
-        return len(others) == 1  # 5.7 * 10^{-8}
-    return all(is_worked_out(part, strictly=strictly) for part in parts)
 
+    def all_kept(*parts: Node) -> bool:
+        return all(is_worked_out(part, strictly=strictly) for part in parts)
 
-def _is_power_kept(node: Node, *, strictly: bool) -> bool:
-    base, exponent = node.args
-    number, power = _rational(base), _rational(exponent)
-    if number is None or power is None:
-        if power is not None and abs(power) != _ONE and (base.op != "sym" or base.value == "i"):
-            return False  # (1+\\sqrt2)^2, i^{2027}
-        return is_worked_out(base, strictly=strictly)
-    if strictly:
-        return False
-    size = abs(float(power)) * log10(max(abs(number.numerator), number.denominator, 1))
-    return (
-        size > _WRITTEN_OUT_DIGITS
-        or power.denominator > 1
-        or (_is_power_of_ten(node) and power < 0)
-    )
-
-
-def _is_power_of_ten(node: Node) -> bool:
-    return (
-        node.op == "pow" and _rational(node.args[0]) == 10 and _rational(node.args[1]) is not None
-    )
-
-
-def _is_call_kept(node: Node, *, strictly: bool) -> bool:
-    if node.value == "root":
-        radicand, degree = (_rational(arg) for arg in node.args)
-        if radicand is None or degree != 2 or radicand < 0 or radicand.denominator > 1:
-            return all(is_worked_out(arg, strictly=strictly) for arg in node.args) and not (
-                strictly and radicand is not None and radicand.denominator > 1
-            )
-        whole = int(radicand)
-        if whole < 10**12 and isqrt(whole) ** 2 == whole:
-            return False
-        return not strictly or all(whole % (k * k) for k in range(2, min(isqrt(whole), 1000) + 1))
-    # arccos(-1/2) and binomials are to be calculated, ln 2 is as short as it gets
-    return not strictly and node.value in (
-        "log",
-        "ln",
-        "sin",
-        "cos",
-        "tan",
-        "arctan",
-        "arcsin",
-        "arccos",
-    )
-
-
-def _is_fraction(node: Node, *, strictly: bool) -> bool:
-    top, bottom = (_rational(arg) for arg in node.args)
-    if top is None or bottom is None:
-        return all(is_worked_out(arg, strictly=strictly) for arg in node.args)
-    if top.denominator > 1 or bottom.denominator > 1:
-        return bottom == 100
-    if strictly:
-        return gcd(top.numerator, bottom.numerator) == 1 and abs(bottom) != 1
-    return bottom == 100 or (bool(bottom) and (top / bottom).denominator > 1)
+    values = [_rational(arg) for arg in node.args]
+    match node.op:
+        case Op.NUM | Op.SYM:
+            return True
+        case Op.PM | Op.MP:
+            return all_kept(*node.args)
+        case Op.POW:
+            base, (number, power) = node.args[0], values
+            if number is None or power is None:
+                is_symbol = base.op is Op.SYM and base.value != "i"
+                turns = strictly and power is None and not variables(node)  # e^{11 \\pi i/2}
+                if turns or (power is not None and abs(power) != 1 and not is_symbol):
+                    return False  # (1+\\sqrt2)^2, i^{2027}
+                return all_kept(base)
+            size = abs(float(power)) * log10(max(abs(number.numerator), number.denominator, 1))
+            is_long = size > _WRITTEN_OUT_DIGITS or power.denominator > 1
+            return not strictly and (is_long or (number == 10 and power < 0))
+        case Op.CALL if node.value == "root":
+            radicand, degree = values
+            if radicand is None or degree is None or radicand < 0 or radicand.denominator > 1:
+                nested = any(part.value == "root" for part in walk(node.args[0]))
+                return all_kept(*node.args) and not (strictly and (nested or radicand is not None))
+            whole = int(radicand)
+            if degree == 2 and whole < 10**12 and isqrt(whole) ** 2 == whole:
+                return False
+            largest = min(isqrt(whole), 1000) if degree.denominator == 1 else 0
+            powers = (k ** int(degree) for k in range(2, largest + 1) if degree < 100)
+            return not strictly or all(whole % power for power in powers)
+        case Op.CALL:
+            # arccos(-1/2) and binomials are to be calculated, ln 2 is as short as it gets
+            return not strictly and node.value in _KEPT_CALLS
+        case Op.DIV:
+            top, bottom = values
+            if strictly and bottom is None and not variables(node.args[1]):
+                return False
+            if top is None or bottom is None:
+                return all_kept(*node.args)
+            if top.denominator > 1 or bottom.denominator > 1:
+                return bottom == 100
+            if strictly:
+                return gcd(top.numerator, bottom.numerator) == 1 and abs(bottom) != 1
+            return bottom == 100 or (bool(bottom) and (top / bottom).denominator > 1)
+        case Op.ADD | Op.MUL:
+            parts = [(part, _rational(part)) for part in _flat(node, node.op)]
+            others = [part for part, value in parts if value in (None, -1)]
+            if len(parts) - len(others) > 1:
+                return False
+            if node.op is Op.MUL:
+                roots = [part for part in others if part.op is Op.CALL and part.value == "root"]
+                if len(roots) > 1 or (strictly and any(part.op is Op.ADD for part in others)):
+                    return False
+                tens = [part for part in others if part.op is Op.POW and part.args[0].number == 10]
+                if len(parts) > len(others) == len(tens) > 0:
+                    return len(others) == 1  # 5.7 * 10^{-8}
+            return all_kept(*(part for part, _ in parts))
+    return False
 
 
 def _rational(node: Node) -> Fraction | None:
     """The number of a literal, with its sign; a fraction of literals is one."""
-    if node.op == "num" and isinstance(node.value, Fraction):
-        return node.value
-    if node.op == "mul" and len(node.args) == 2 and _rational(node.args[0]) == -1:
+    if node.op is Op.NUM:
+        return node.number
+    if node.op is Op.MUL and _rational(node.args[0]) == -1:
         inner = _rational(node.args[1])
         return None if inner is None else -inner
-    if node.op == "div":
+    if node.op is Op.DIV:
         top, bottom = (_rational(arg) for arg in node.args)
         return top / bottom if top is not None and bottom else None
     return None
 
 
-def _flat(node: Node, op: str) -> Iterator[Node]:
+def _flat(node: Node, op: Op) -> Iterator[Node]:
     for arg in node.args:
-        if arg.op == op and _rational(arg) is None:
+        if arg.op is op and _rational(arg) is None:
             yield from _flat(arg, op)
         else:
             yield arg
@@ -228,9 +240,9 @@ def _values(text: str, limits: Limits) -> list[Node]:
 
 def _form(node: Node) -> Any:
     """One form for all orders and groupings of sums and products."""
-    if node.op in ("num", "sym"):
+    if node.op in (Op.NUM, Op.SYM):
         return (node.op, str(node.value))
-    if node.op in ("add", "mul"):
+    if node.op in (Op.ADD, Op.MUL):
         return (node.op, *sorted((_form(part) for part in _flat(node, node.op)), key=repr))
     return (node.op, str(node.value), *(_form(arg) for arg in node.args))
 
@@ -242,11 +254,11 @@ def _carries_over(node: Node, question: str) -> bool:
     """Does a number leave a sum, product, quotient or power undone that takes numbers of the
     question: `16+7*2` for `7*2+16`, `6*7` for "6 times 7"?
     """
-    operations = {part.op for part in walk(node)} - {"num", "sym"}
-    calls = {part.value for part in walk(node) if part.op == "call"}
+    operations = {part.op for part in walk(node)} - {Op.NUM, Op.SYM}
+    calls = {part.value for part in walk(node) if part.op is Op.CALL}
     if is_worked_out(node) or not operations or calls - {"mod", "root"}:
         return False
-    literals = {part.value for part in walk(node) if part.op == "num"}
+    literals = {part.value for part in walk(node) if part.op is Op.NUM}
     return not literals.isdisjoint(_literals(question))
 
 
