@@ -57,11 +57,13 @@ _UNDECIDED = re.compile(
     r"\\(?:int|lim)(?![a-zA-Z])|\\infty|\\frac\s*\{\s*(?:d|\\partial)\s*\}|\+\s*C\b"
 )
 _ALLOWED = re.compile(r"(?:\\[A-Za-z]+|[A-Za-z0-9\s+\-*/^_(){}\[\]|!.=])*")
-# Long runs of letters are words. `f(x + 1)` would be read as a product, `I` as the imaginary unit,
-# `1/2x` as 1/(2x), and limits from one side as limits.
+# What the grammar takes for something else. Runs of letters are words, and as products they have no
+# order. `f(x + 1)`, `1 000`, `1e5`, `x2` and the date `1.12.2008` would be products, `I` the
+# imaginary unit, `1/2x` 1/(2x), `53_4` 53, and a limit from one side one from both.
 _MISREAD = re.compile(
     r"(?<![\\a-zA-Z])[A-Za-z]{4,}|[fghFGHP]\s*\(|(?<![\\A-Za-z])I(?![A-Za-z])"
     r"|/\s*(?:\d+|[A-Za-z])\s*[A-Za-z\\({]|\^\s*(?:[+-]|\{\s*[+-]\s*\})|'|!\s*!"
+    r"|\d\s*_|\d\s+\.?\d|\.\s*\d*\s*\.|(?<![\\A-Za-z])[A-Za-z]\s*\d"
 )
 _CONSTANTS = frozenset({"C", "C_1", "C_{1}", "c", "K", "k"})
 

@@ -51,6 +51,10 @@ DIFFERENT = [
     (r"x^2+C", r"x^2"),
     (r"B+C+1", r"B+C"),
     (r"X^2+C", r"x^2+C"),
+    ("53", "53_4"),  # no number in base 4, so our reader leaves it
+    ("25.12 * 0.2008", "25.12.2008"),
+    ("90", "90_n"),
+    (r"5e^1", r"\int_0^1 1e5 dx"),
     (r"\int_0^1 X\,dx", r"\int_0^1 x\,dx"),
     (
         r"\int_0^1 listen\,dx",
@@ -196,6 +200,14 @@ def test_without_the_package_the_setting_is_refused_by_name(monkeypatch):
     with pytest.raises(ValueError, match=r"symbolic=True: needs .*_of_nowhere; pip"):
         accuracy_reward(r"\boxed{1}", "2", symbolic=True)
     Scorer({"accuracy": Component(weight=1.0, options={"symbolic": False})})
+
+
+def test_without_the_package_training_ends_with_78_before_anything_starts(monkeypatch, capsys):
+    from grpo.train import main
+
+    monkeypatch.setattr(symbolic, "PACKAGE", "latex2sympy2_of_nowhere")
+    assert main(["--config-name", "tiny", "rewards.components.accuracy.symbolic=true"]) == 78
+    assert "rewards.components.accuracy.symbolic=True: needs" in capsys.readouterr().err
 
 
 def test_no_other_file_of_rewards_imports_by_name():
