@@ -52,6 +52,7 @@ _RESPELLINGS = [
     (re.compile(r"\\text\s*\{\s*(?:const(?:ant)?\.?|C)\s*\}"), "C"),
     (re.compile(r"^\s*[A-Za-z](?:\s*\(\s*[a-z]\s*\))?\s*=(?!.*=)"), ""),
 ]
+_NAME = re.compile(r"[\s$]*([A-Za-z](?:\s*\(\s*[a-z]\s*\))?)\s*=")
 # What SymPy can decide and our reader cannot; it takes some of these for names or open sums.
 _UNDECIDED = re.compile(
     r"\\(?:int|lim)(?![a-zA-Z])|\\infty|\\frac\s*\{\s*(?:d|\\partial)\s*\}|\+\s*C\b"
@@ -95,7 +96,7 @@ def may_decide(answer: str, gold: str, limits: Limits) -> bool:
         LimitError: reading them asks for more than `limits`.
     """
     both = [_respelt(text) for text in (answer, gold)]
-    if None in both:
+    if None in both or _differently_named(answer, gold):
         return False
     if any(_UNDECIDED.search(text) for text in both if text):
         return True
@@ -113,7 +114,7 @@ def same(answer: str, gold: str) -> bool:
     To be called in a worker only: SymPy may take any time and memory.
     """
     spelt, gold_spelt = _respelt(answer), _respelt(gold)
-    if spelt is None or gold_spelt is None:
+    if spelt is None or gold_spelt is None or _differently_named(answer, gold):
         return False
     load()
     with no_text_evaluated():
@@ -156,6 +157,12 @@ def no_text_evaluated() -> Iterator[None]:
     finally:
         for (owner, name, _), function in zip(places, kept, strict=True):
             setattr(owner, name, function)
+
+
+def _differently_named(answer: str, gold: str) -> bool:
+    """`y = 5` is no answer to `x = 5`. A name that only one side has is no difference."""
+    names = [found[1].replace(" ", "") for text in (answer, gold) if (found := _NAME.match(text))]
+    return len(names) == 2 and names[0] != names[1]
 
 
 @lru_cache(maxsize=4_096)
@@ -206,7 +213,7 @@ def _converter() -> Any:
 
     class Converter(module._Latex2Sympy):  # type: ignore[name-defined]
         def parse_number(self, text: str) -> Any:
-            if not re.fullmatch(r"\d{1,60}(?:\.\d{1,60})?|\.\d{1,60}", text, re.ASCII):
+            if not re.fullmatch(r"\d{1,20}(?:\.\d{1,20})?|\.\d{1,20}", text, re.ASCII):
                 raise _RefusedError("number")
             number = Fraction(text)
             return sympy.Rational(number.numerator, number.denominator)
@@ -327,6 +334,8 @@ def _agree(answer: Any, gold: Any, whole: set[Any], *, up_to_constant: bool) -> 
     draw = random.Random(0)
     tolerance = sympy.Rational(1, 10 ** (DIGITS - 10))
     if not names:
+        if answer.is_Rational or gold.is_Rational:  # a long decimal is near pi/4, but not pi/4
+            return bool(sympy.simplify(answer - gold) == 0)
         left, right = (side.evalf(DIGITS, strict=True) for side in (answer, gold))
         return bool(abs(left - right) <= tolerance * abs(right))
     first = None  # difference at the first point
