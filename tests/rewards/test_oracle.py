@@ -40,6 +40,7 @@ KNOWN = [
     (r"|x|", r"|\left|x\right||", "bars within bars"),
     (r"0", r"\sqrt{\sin \pi}", "a root of what is 0 but for rounding"),
     (r"2", r"2+\sqrt[3]{\sin\pi}", "the same of a cube root"),
+    (r"0", r"n! \sin\pi", "a large multiple of what is 0 but for rounding"),
     (
         r"\cos(50 n! \sqrt{10})",
         r"\cos(n! \cdot 10^{1/2} \cdot 50)",
