@@ -57,7 +57,7 @@ _NAME = re.compile(r"[\s$]*([A-Za-z](?:\s*\(\s*[a-z]\s*\))?)\s*=")
 _UNDECIDED = re.compile(
     r"\\(?:int|lim)(?![a-zA-Z])|\\infty|\\frac\s*\{\s*(?:d|\\partial)\s*\}|\+\s*C\b"
 )
-_ALLOWED = re.compile(r"(?:\\[A-Za-z]+|[A-Za-z0-9\s+\-*/^_(){}\[\]|!.=])*")
+_ALLOWED = re.compile(r"(?:\\(?=[A-Za-z])|[A-Za-z0-9\s+\-*/^_(){}\[\]|!.=])*")
 # What the grammar takes for something else. Runs of letters are words, and as products they have no
 # order. `f(x + 1)`, `1 000`, `1e5`, `x2` and the date `1.12.2008` would be products, `I` the
 # imaginary unit, `1/2x` 1/(2x), `53_4` 53, and a limit from one side one from both.

@@ -10,7 +10,7 @@ import pytest
 
 from rewards import Component, Sample, Scorer, accuracy_reward, symbolic
 from rewards.execution.pool import Pool, Task
-from rewards.maths import IN_PROCESS
+from rewards.maths import IN_PROCESS, WORKER
 from tests.rewards.test_safety import ANSWERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +118,16 @@ def test_answers_that_our_reader_decides_start_no_worker():
         ("5 cm", "4"),
     ):
         assert not symbolic.may_decide(answer, gold, IN_PROCESS)
+
+
+@needs_package
+def test_whether_a_text_is_for_this_tier_is_known_at_once():
+    """That is found out in the caller's process. A pattern with two ways to match would not end."""
+    started = time.perf_counter()
+    for part in (r"\aaaa", r"\frac1", " ", "1 ", r"\sum_{", "x = ", "|", "(", "/ 1 ", ". "):
+        for end in ("", "\x00", "@", r"\int", "="):
+            symbolic.may_decide((part * 500)[:490] + end, r"\int_0^1 x dx", WORKER)
+    assert time.perf_counter() - started < 5
 
 
 def test_several_answers_must_all_be_right_in_this_tier_too(watching: Pool):
