@@ -73,6 +73,7 @@ bench: venv
 	$(PY) -m benchmarks.seeds
 	$(PY) -m benchmarks.control
 	$(PY) -m benchmarks.grading
+	$(PY) -m benchmarks.oracle
 
 venv: $(LOCK)
 

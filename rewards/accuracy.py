@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from rewards import symbolic as symbolic_tier
 from rewards.extract import Source, extract, final_part, tagged
 from rewards.maths import (
     IN_PROCESS,
@@ -37,6 +38,7 @@ def accuracy_reward(
     rel_tol: float = 0.0,
     programming: bool = False,
     form: Form = "any",
+    symbolic: bool = False,
     question: str = "",
 ) -> Reward:
     """1 when the answer that follows the last `</think>` equals `gold`, else 0. Never raises for
@@ -52,8 +54,14 @@ def accuracy_reward(
         rel_tol: numbers may differ by this share of the gold number; 0 is exact.
         programming: read `1e-5`, `2**3` and `np.arcsin(10/13)` as code writes them.
         form: `evaluated` wants a value where the gold is one, and no sum or product left undone.
+        symbolic: give SymPy what our grader does not read, such as integrals (rewards/symbolic.py).
         question: what was asked. An answer that only repeats a part of it does not count.
+
+    Raises:
+        ValueError: `symbolic` without the package that it needs.
     """
+    if symbolic and (why := symbolic_tier.missing()):
+        raise ValueError(f"symbolic=True: {why}")
     rules = Rules(rel_tol=rel_tol, programming=programming)
     try:
         return grade(
@@ -64,6 +72,7 @@ def accuracy_reward(
             prompt_opens_think=prompt_opens_think,
             source=source,
             form=form,
+            symbolic=symbolic,
             question=question,
         )
     except NeedsWorkerError:
@@ -71,11 +80,19 @@ def accuracy_reward(
             shared_pool,  # only the few answers that need one start a process
         )
 
-        options = {"source": source, "rel_tol": rel_tol, "programming": programming, "form": form}
+        options = {
+            "source": source,
+            "rel_tol": rel_tol,
+            "programming": programming,
+            "form": form,
+            "symbolic": symbolic,
+        }
         sample = Sample(
             response=response, gold=gold, question=question, prompt_opens_think=prompt_opens_think
         )
-        return shared_pool().apply("accuracy", sample, options)
+        return shared_pool([symbolic_tier.PRELOAD] if symbolic else ()).apply(
+            "accuracy", sample, options
+        )
 
 
 def accuracy_rewards(
@@ -95,6 +112,7 @@ def accuracy(
     rel_tol: float = 0.0,
     programming: bool = False,
     form: Form = "any",
+    symbolic: bool = False,
     per_data_source: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     limits: Limits = IN_PROCESS,
@@ -115,6 +133,7 @@ def accuracy(
         "rel_tol": rel_tol,
         "programming": programming,
         "form": form,
+        "symbolic": symbolic,
     }
     ours |= (per_data_source or {}).get(sample.data_source, {})
     return grade(
@@ -125,6 +144,7 @@ def accuracy(
         prompt_opens_think=sample.prompt_opens_think,
         source=ours["source"],
         form=ours["form"],
+        symbolic=ours["symbolic"],
         question=sample.question,
     )
 
@@ -138,6 +158,7 @@ def grade(
     prompt_opens_think: bool,
     source: Source,
     form: Form = "any",
+    symbolic: bool = False,
     question: str = "",
 ) -> Reward:
     """The reward of one response under `limits`.
@@ -166,6 +187,16 @@ def grade(
             )
             for text in candidates
         ]
+        if symbolic and not all(correct):
+            open_texts = [
+                text for text, right in zip(candidates, correct, strict=True) if not right
+            ]
+            if all(symbolic_tier.may_decide(text, gold, limits) for text in open_texts):
+                if limits is IN_PROCESS:
+                    raise NeedsWorkerError
+                if all(symbolic_tier.same(text, gold) for text in open_texts):
+                    correct = [True] * len(candidates)
+                    details["tier"] = "symbolic"
         if all(correct) and any(restates(text, gold, question, limits) for text in candidates):
             return Reward(0.0, "restates_question", details)
         if all(correct) and any(in_other_unit(text, gold, question, limits) for text in candidates):
@@ -177,7 +208,7 @@ def grade(
         if limits is IN_PROCESS:
             raise NeedsWorkerError from None
         return Reward(0.0, "limit", details | {"limit": str(error)[:MAX_SHOWN]})
-    except MemoryError:
+    except (MemoryError, NeedsWorkerError):
         raise
     except (
         Exception

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grpo.common.names import hint, import_modules
-from rewards import registry
+from rewards import registry, symbolic
 from rewards.execution.pool import Pool, Task, shared_pool
 from rewards.types import (
     NeedsWorkerError,
@@ -89,13 +89,17 @@ class Scorer:
         # Component -> (failed, scored) samples since its share of failures was last looked at.
         self._counts: dict[str, tuple[int, int]] = {}
         self._lost_calls = 0
+        # SymPy is loaded before the time of a worker's first answer runs.
+        accuracy = components.get("accuracy")
+        asked = accuracy is not None and symbolic.asked_for(accuracy.options)
+        self._preloaded = [symbolic.PRELOAD] if asked else []
         self.pool: Pool | None = None
         if num_workers:
             self.pool = Pool(
                 num_workers,
                 wall_seconds=wall_seconds,
                 memory_bytes=memory_bytes,
-                modules=[*modules, *_modules_of(components)],
+                modules=[*modules, *_modules_of(components), *self._preloaded],
             )
 
     @property
@@ -222,7 +226,7 @@ class Scorer:
             WorkerStartError: for the third time in a row.
         """
         try:
-            results = (self.pool or shared_pool()).run(tasks)
+            results = (self.pool or shared_pool(self._preloaded)).run(tasks)
         except WorkerStartError as error:
             self._lost_calls += 1
             self._tell("", str(error))
@@ -307,6 +311,9 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
         except ValueError as error:
             errors.append(str(error))
             continue
+        if name == "accuracy" and symbolic.asked_for(component.options):
+            why = symbolic.missing()
+            errors += [f"rewards.components.accuracy.symbolic=True: {why}"] if why else []
         if not math.isfinite(component.weight):
             errors.append(
                 f"rewards.components.{name}.weight={component.weight}: must be a finite number"

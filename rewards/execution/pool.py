@@ -336,17 +336,17 @@ def _environment() -> dict[str, str]:
     return environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-_shared: Pool | None = None
+_shared: dict[tuple[str, ...], Pool] = {}
 _shared_lock = threading.Lock()
 
 
-def shared_pool() -> Pool:
-    """One worker for all callers in this process that have no pool of their own; it ends with the
-    process.
+def shared_pool(modules: Sequence[str] = ()) -> Pool:
+    """One worker for all callers in this process that have no pool of their own and want the same
+    `modules` imported by it; it ends with the process.
     """
-    global _shared
+    key = tuple(modules)
     with _shared_lock:
-        if _shared is None:
-            _shared = Pool(1)
-            atexit.register(_shared.close)
-        return _shared
+        if key not in _shared:
+            _shared[key] = Pool(1, modules=modules)
+            atexit.register(_shared[key].close)
+        return _shared[key]
