@@ -21,7 +21,7 @@ from torch import Tensor
 from grpo.algorithm.aggregation import token_weights
 from grpo.algorithm.importance import Correction, effective_sample_share
 from grpo.algorithm.kl import k3
-from grpo.algorithm.objectives import OBJECTIVES, Coefficients, Loss, LossInputs
+from grpo.algorithm.objectives import OBJECTIVES, Coefficients, Loss, LossInputs, PolicyTerm
 from grpo.algorithm.objectives.base import masked_max, masked_mean
 from grpo.common.names import import_modules
 from grpo.learner import lora, zero
@@ -194,6 +194,8 @@ class LearnerWorker:
         coefficients = self._coefficients(settings)
         with_kl = self.spec.with_reference and coefficients.kl_coef
         always = bool(with_kl or coefficients.entropy_coef)
+        if not isinstance(self.objective, PolicyTerm) or self.objective.always:
+            always = True  # nobody but the objective knows which tokens have no gradient
         teaching: list[int] = []
         silent: list[int] = []
         for i, sample in enumerate(update.samples):

@@ -202,3 +202,10 @@ def test_kimi_pulls_a_whole_response_back_by_the_square_of_its_log_ratio():
 
 def test_reinforce_has_no_ratio():
     assert one("reinforce", [-1.0, -2.0], [-5, -5], [1, -1], [0, 0]) == pytest.approx(1.0 - 2.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_objectives_that_say_so_have_a_gradient_without_advantages(name):
+    values = case() | {"advantage_N": torch.zeros(10, dtype=torch.float64)}
+    moves = bool(gradient(name, values).any())
+    assert moves == OBJECTIVES[name].always

@@ -110,6 +110,7 @@ class PolicyTerm:
     uses: frozenset[str]  # settings of `algorithm` that this objective looks at
     on_policy: bool  # without a ratio: one update for a batch
     aggregations: frozenset[str] | None  # None: any
+    always: bool = False  # tokens have a gradient without an advantage too
 
     def __call__(self, inputs: LossInputs, coefficients: Coefficients) -> Loss:
         """The loss of a micro-batch."""
@@ -146,6 +147,7 @@ def policy_term(
     uses: Sequence[str] = (),
     on_policy: bool = False,
     aggregations: Sequence[str] | None = None,
+    always: bool = False,
 ) -> Callable[[Callable[[LossInputs, Coefficients], TokenLoss]], PolicyTerm]:
     """Decorator that registers a term per token as a whole objective.
 
@@ -155,6 +157,7 @@ def policy_term(
             setting is refused.
         on_policy: it has no ratio, so a batch must be one update.
         aggregations: those with which it is what its paper says. None: any.
+        always: a token without an advantage has a gradient too, so nothing may be skipped.
     """
 
     def register(term: Callable[[LossInputs, Coefficients], TokenLoss]) -> PolicyTerm:
@@ -163,6 +166,7 @@ def policy_term(
             uses=frozenset(uses),
             on_policy=on_policy,
             aggregations=None if aggregations is None else frozenset(aggregations),
+            always=always,
         )
         OBJECTIVES.register(name)(whole)
         return whole

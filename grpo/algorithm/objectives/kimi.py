@@ -5,7 +5,7 @@ from __future__ import annotations
 from grpo.algorithm.objectives.base import Coefficients, LossInputs, TokenLoss, policy_term
 
 
-@policy_term("kimi", uses=("mirror_tau",), aggregations=("seq-sum-constant",))
+@policy_term("kimi", uses=("mirror_tau",), aggregations=("seq-sum-constant",), always=True)
 def kimi(inputs: LossInputs, coefficients: Coefficients) -> TokenLoss:
     """-A log pi(y) + tau / 2 (log pi(y) / pi_old(y))^2, both log-probs sums over the response.
 
