@@ -8,12 +8,34 @@ import pytest
 
 from grpo.common.errors import RecipeError, UserError
 from grpo.config import RECIPES, load_config
+from grpo.config.algorithm import algorithm_problems
 from grpo.config.document import PAGE, render
 
+RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+FILES = ["model.path=folder", "data.train.path=train.jsonl", "data.held_out.path=test.jsonl"]
 
-@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+
+@pytest.mark.parametrize("recipe", RECIPE_NAMES)
 def test_every_recipe_loads(recipe):
-    assert load_config(recipe, []).trainer.max_steps > 0
+    given = {"tiny": [], "tinyzero_countdown_3b": FILES[:1]}.get(recipe, FILES)
+    config = load_config(recipe, given)
+    assert config.trainer.max_steps > 0
+    assert algorithm_problems(config) == []
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPE_NAMES if name != "tiny"])
+def test_a_published_recipe_shrinks_to_a_laptop_and_keeps_its_algorithm(recipe):
+    given = FILES[:1] if recipe == "tinyzero_countdown_3b" else FILES
+    whole, small = load_config(recipe, given), load_config(recipe, ["+shrink=tiny"])
+    assert small.algorithm == whole.algorithm
+    assert small.batch.num_updates == whole.batch.num_updates
+    assert small.batch.zero_variance == whole.batch.zero_variance
+    assert small.rewards == whole.rewards
+    assert (small.model.base, small.runtime, small.batch.num_prompts) == (
+        "miniature",
+        "in_process",
+        16,
+    )
 
 
 @pytest.mark.parametrize(
