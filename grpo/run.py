@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from grpo.common.errors import UserError
 from grpo.common.files import write_atomically
-from grpo.common.names import hint
 from grpo.config.schema import TrainConfig
 
 if TYPE_CHECKING:
@@ -108,9 +107,10 @@ def load_inputs(
         UserError: any of them cannot be used, or this machine, where nothing but it is asked for,
             is too small.
     """
-    from grpo.algorithm.objectives import OBJECTIVES
+    from grpo.config.algorithm import check_algorithm, check_reference_rates
     from grpo.learner.model_folder import (
         check_model,
+        embedding_rows,
         end_token_ids,
         load_tokenizer,
         model_folder,
@@ -120,18 +120,16 @@ def load_inputs(
         check_disjoint,
         check_lengths,
         check_rewards,
+        check_tokens,
         load_problems,
         make_prompts,
         make_template,
     )
     from grpo.types import SamplingSettings
 
-    if config.algorithm.objective not in OBJECTIVES:
-        raise UserError(
-            f"algorithm.objective={config.algorithm.objective}: no such name; "
-            f"{hint(config.algorithm.objective, OBJECTIVES)}"
-        )
+    check_algorithm(config)
     train_problems = load_problems("train", config.data.train, config.seed) if with_training else []
+    check_reference_rates(config, train_problems)
     held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
     check_disjoint(train_problems, held_out_problems)
     with config.rewards.scorer() as scorer:
@@ -147,6 +145,7 @@ def load_inputs(
     template = make_template(config.data, tokenizer)
     prompts = make_prompts(train_problems, template, tokenizer)
     held_out = make_prompts(held_out_problems, template, tokenizer)
+    check_tokens([*prompts, *held_out], embedding_rows(folder))
     limits = {
         "sampling.max_response_tokens": config.sampling.max_response_tokens,
         "evaluation.max_response_tokens": config.evaluation.max_response_tokens or 0,

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,16 @@ from grpo.rollout.strategies import STRATEGIES
 from grpo.runtime.protocols import Learner, Rollouts
 from grpo.state import Evaluations, TrainState
 from grpo.tracking import Run
-from grpo.types import Advantage, Measured, Prompt, SamplingSettings, ScoredGroup, StepSettings, TrainSample
+from grpo.types import (
+    Advantage,
+    Measured,
+    Prompt,
+    SamplingSettings,
+    ScoredGroup,
+    StepSettings,
+    TrainSample,
+)
+from rewards import Score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,12 +232,20 @@ def needs_log_probs(config: TrainConfig) -> bool:
 def check_health(
     config: TrainConfig, stats: Mapping[str, float], state: TrainState
 ) -> dict[str, float]:
-    """Count steps in a row whose loss, gradient or log-probs are not finite.
+    """Count steps in a row whose loss, gradient or log-probs are not finite, and look at the
+    limits of `health`.
 
     Raises:
-        UnhealthyError: there were `health.max_bad_steps` of them. Nothing is saved then.
+        UnhealthyError: there were `health.max_bad_steps` of them, or a weight is not finite. No
+            later step can mend that. Nothing is saved then.
     """
     broken = [key for key, value in stats.items() if not math.isfinite(value)]
+    if "weight_max" in broken:
+        raise UnhealthyError(
+            f"step {state.step + 1}: a weight of the policy is not finite "
+            f"(weight_max={stats['weight_max']}), so nothing that follows can be right; no policy "
+            "is saved. Lower optimizer.lr, or see whether model.path itself has such weights"
+        )
     state.bad_steps = state.bad_steps + 1 if broken else 0
     if state.bad_steps >= config.health.max_bad_steps:
         told = ", ".join(f"{key}={stats[key]}" for key in broken)
@@ -315,8 +333,8 @@ def advantages_of(
     inputs = AdvantageInputs(
         rewards_PG=rewards_PG,
         graded_PG=table(lambda score: score.graded).bool(),
-        components_PG={
-            name: table(lambda score, n=name, w=part.weight: w * component_score(score, n))
+        components={
+            name: (part.weight, table(partial(component_score, name)))
             for name, part in components.items()
         },
         reference_P=reference_P,
@@ -326,7 +344,7 @@ def advantages_of(
     return [[float(a) for a in row_G] for row_G in advantage(inputs)]
 
 
-def component_score(score: Score, name: str) -> float:
+def component_score(name: str, score: Score) -> float:
     """What one reward gave; 0 where it does not look at the row."""
     return score.components[name].score if name in score.components else 0.0
 

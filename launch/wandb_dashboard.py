@@ -10,9 +10,10 @@ Runs of the project appear in it as they are logged. Saving needs a wandb key an
 wandb-workspaces.
 """
 
-import argparse
 import json
+import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,48 +21,64 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # run from a clone, installed or not
 
+from grpo.common.command_line import Parser, run
+from grpo.common.errors import UserError
 from grpo.tracking.redact import redact_text
 from grpo.tracking.trackers import dashboard
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of the command line."""
-    parser = argparse.ArgumentParser(description="Lay out the wandb dashboard of a project.")
-    parser.add_argument(
-        "--project", default="grpo", help="tracking.wandb.project of the runs (default: grpo)"
+def parse(arguments: Sequence[str] | None) -> Namespace:
+    """The options of the command line.
+
+    Raises:
+        UserError: an unknown option, or a name that wandb does not take.
+    """
+    parser = Parser(
+        "launch/wandb_dashboard.py",
+        "Lay out the wandb dashboard of a project: a saved view, one section for each group.",
+        "Saving needs a key of wandb and the package wandb-workspaces. --dry-run needs neither.",
     )
-    parser.add_argument("--entity", default=None, help="user or team (default: that of the key)")
-    parser.add_argument("--name", default=dashboard.DEFAULT_NAME, help="name of the saved view")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the layout as JSON and do nothing"
-    )
-    return parser.parse_args(arguments)
+    add = parser.add_argument
+    add("--project", default="grpo", help="tracking.wandb.project of the runs (default: grpo)")
+    add("--entity", help="user or team (default: that of the key)")
+    add("--name", default=dashboard.DEFAULT_NAME, help="name of the view (default: %(default)s)")
+    add("--dry-run", action="store_true", help="print the layout as JSON and do nothing")
+    options = parser.parse(arguments)
+    for key in ("project", "entity", "name"):
+        value = getattr(options, key)
+        if value is not None and not value.strip():
+            raise UserError(f"--{key} is empty; name one, or leave it out")
+        if key != "name" and value is not None and (bad := re.search(r"[/\\#?%:]", value)):
+            raise UserError(
+                f"--{key} {value}: wandb takes no {bad[0]!r} in it; team and project are two "
+                "options, --entity TEAM --project NAME"
+            )
+    return options
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Save the dashboard or print it; returns the exit code."""
+def main(arguments: Sequence[str] | None) -> int:
+    """Save the dashboard or print it; returns the exit code.
+
+    Raises:
+        UserError: the package or the key is missing, or the key has no team and none was named.
+    """
     options = parse(arguments)
     if options.dry_run:
-        print(
-            json.dumps(
-                {"name": options.name, "x_axis": "step", "sections": dashboard.layout()}, indent=2
-            )
-        )
+        layout = {"name": options.name, "x_axis": "step", "sections": dashboard.layout()}
+        print(json.dumps(layout, indent=2))
         return 0
     if problem := dashboard.missing():
-        print(
-            f"The dashboard cannot be saved: {problem}. The layout itself: --dry-run",
-            file=sys.stderr,
-        )
-        return 78
+        raise UserError(f"the dashboard cannot be saved: {problem}. The layout itself: --dry-run")
     try:
         print(dashboard.save(options.entity, options.project, options.name))
+    except UserError:
+        raise
     # What fails here is the service: no network, a refused key, no such project. One line says it
     # all.
     except Exception as error:
         reason = " ".join(redact_text(f"{type(error).__name__}: {error}").split())
         print(
-            f"wandb did not take the dashboard for project {options.project}: {reason}",
+            f"grpo: wandb did not take the dashboard for project {options.project}: {reason}",
             file=sys.stderr,
         )
         return 1
@@ -69,4 +86,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from grpo.common.command_line import Parser, run
+from grpo.common.command_line import Parser, file_path, run
 from grpo.common.errors import UserError
 from grpo.common.files import check_writable, json_line, write_atomically
 from rewards.accuracy import accuracy
@@ -64,12 +64,15 @@ def _parser() -> Parser:
     parser = Parser("rewards.grade", "Grade final answers against gold answers.")
     parser.add_argument(
         "--input",
-        type=Path,
+        type=file_path,
         required=True,
         help="JSONL; each line has `response`, `gold`, maybe `id`",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, help="JSONL: id, score, reason, extracted; same order"
+        "--output",
+        type=file_path,
+        required=True,
+        help="JSONL: id, score, reason, extracted; same order",
     )
     parser.add_argument(
         "--workers", type=int, default=1, help="processes for the answers that need one"

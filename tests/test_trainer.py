@@ -41,7 +41,8 @@ def test_one_token_of_other_weights_is_refused(strange: Response):
 
 def test_token_scores_come_on_top_of_what_the_whole_response_earned():
     scored = [group(response(0)), group(response(0), token_scores=[0.0, -0.25])]
-    plain, per_token = token_advantages([[1.5], [0.5]], scored, make_samples(scored, 0))
+    config = load_config("tiny", [])
+    plain, per_token = token_advantages(config, [[1.5], [0.5]], scored, make_samples(scored, 0))
     assert plain == 1.5
     assert np.asarray(per_token).tolist() == [0.0, 0.0, 0.0, 0.5, 0.25]  # the prompt has none
 
@@ -113,3 +114,12 @@ def test_weights_that_cannot_be_compared_are_refused_with_the_setting():
     learner = Pushes(unproven=["engine 0: experts.w13 is kept as int8"])
     with pytest.raises(UserError, match=r"health.weight_check_every=50.*experts.w13.*Set it to 0"):
         hand_over(load_config("tiny", []), learner, 0, first=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("largest", [math.nan, math.inf])
+def test_one_step_whose_weights_are_not_finite_ends_the_run(largest: float):
+    config = load_config("tiny", ["health.max_bad_steps=9"])
+    state = TrainState(stream=None, learner=None)  # type: ignore[arg-type]
+    check_health(config, {"grad_norm": math.inf, "weight_max": 3.0}, state)  # one bad step of nine
+    with pytest.raises(UnhealthyError, match=r"step 1: a weight of the policy is not finite"):
+        check_health(config, {"grad_norm": 1.0, "weight_max": largest}, state)

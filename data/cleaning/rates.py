@@ -19,6 +19,7 @@ from data.cleaning.base import Context, Dropped, Result, Stage
 from data.sources.records import read_records
 from data.types import Problem
 from grpo.common.errors import UserError
+from grpo.common.recipes import PathText
 
 Missing = Literal["keep", "drop", "stop"]
 
@@ -26,7 +27,7 @@ Missing = Literal["keep", "drop", "stop"]
 class RateStage(Stage):
     """What both filters share: a file of rates, and what to do with a problem that is not in it."""
 
-    path: str
+    path: PathText
     missing: Missing = "stop"
 
     def check(self) -> None:

@@ -28,7 +28,7 @@ from data.sources.loading import allowed_bad_rows, load_into
 from data.sources.rows import BadRow, Validator
 from data.sources.spec import MixSource, Source
 from data.types import Problem
-from grpo.common.command_line import Parser, run
+from grpo.common.command_line import Parser, file_path, run
 from grpo.common.errors import UserError
 from grpo.common.files import check_writable, write_atomically
 
@@ -187,7 +187,7 @@ def _parse(argv: Sequence[str] | None) -> PrepareConfig:
     parser = Parser("python -m data.prepare", (__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--config-name", metavar="RECIPE", help="a recipe in recipes/data/, without .yaml")
-    add("--config-dir", type=Path, metavar="FOLDER", help="another folder of recipes")
+    add("--config-dir", type=file_path, metavar="FOLDER", help="another folder of recipes")
     for name, help in (
         ("--input", "JSONL, JSON or Parquet, may be gzipped"),
         ("--against", "evaluation sets to keep out"),

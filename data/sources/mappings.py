@@ -30,8 +30,15 @@ QUESTION_COLUMNS = ("problem", "question", "prompt", "Problem", "Question")
 ANSWER_COLUMNS = ("answer", "final_answer", "ground_truth", "gold", "Answer")
 
 
-# what verl's preparation of GSM8K appends to a question; its wording decides what is recognised
-_VERL_GSM8K = 'Let\'s think step by step and output the final answer after "####".'
+# What verl's preparations append to a question, and its relatives. The wording decides what is
+# recognised.
+_INSTRUCTION = re.compile(
+    r"""\s*(?:(?:let['’]?s|please|you\ should)?\s*(?:think|reason)\s+step[\ -]by[\ -]step
+    [\s,.;]*(?:and\s+)?)?
+    (?:please\s+)?(?:output|put|give|write|provide|present)\s+(?:the|your)\s+final\s+answer\s+
+    (?:after|within|in|inside)\s+["'`]?(?:\#\#\#\#|\\boxed\{[^{}]*\})["'`]?\.?["'`]?\s*\Z""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +148,7 @@ def dapo(row: Row) -> Fields:
         parts = parts[1:]
     if len(parts) > 1 and parts[-1].startswith("Remember to put your answer"):
         parts = parts[:-1]
-    question = "\n\n".join(parts).strip().removesuffix(_VERL_GSM8K).rstrip()
+    question = _INSTRUCTION.sub("", "\n\n".join(parts).strip())
     info = row.get("extra_info")
     extra = {"dapo_index": info["index"]} if isinstance(info, Mapping) and "index" in info else {}
     return Fields(

@@ -7,6 +7,7 @@ truncated.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import math
@@ -23,6 +24,7 @@ from grpo.common.errors import UserError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORKED = re.compile(r"####[^\n#]*\Z")  # how a worked solution of GSM8K ends
+_QUOTED_LIST = re.compile(r"""\s*\[\s*["']""")  # a list of texts, as JSON or Python prints it
 _SHOWN = 5  # bad rows spelt out in the message; all of them are in the report
 
 
@@ -165,9 +167,12 @@ def _answer(value: Any) -> str:
         if value.is_integer() and abs(value) < 2**53:
             return str(int(value))
         return f"{Decimal(repr(value)):f}"  # 1e-05 is 0.00001 to a reader of answers
-    if isinstance(value, str) and value.strip()[:2] in ('["', "['"):
-        with contextlib.suppress(ValueError):  # no list of JSON is an answer like any other
-            value = json.loads(value)
+    if isinstance(value, str) and _QUOTED_LIST.match(value):
+        # A list of JSON, or as Python prints one. Anything else is an answer like any other.
+        for read in (json.loads, ast.literal_eval):
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                value = read(value.strip())
+                break
     if isinstance(value, list):
         if len(value) != 1:
             raise RowFault(

@@ -25,7 +25,9 @@ class AdvantageInputs:
 
     rewards_PG: Tensor  # weighted sums of all components
     graded_PG: Tensor  # bool
-    components_PG: Mapping[str, Tensor] = field(default_factory=dict)  # each times its weight
+    components: Mapping[str, tuple[float, Tensor]] = field(
+        default_factory=dict
+    )  # weight and [P, G] scores of each component by name
     reference_P: Tensor | None = None  # mean reward of a reference policy on each prompt
     std: Std = "population"
     eps: float = 1e-6
@@ -112,17 +114,17 @@ def batch_std(inputs: AdvantageInputs) -> Tensor:
 
 @advantage("gdpo", uses=("advantage_std", "advantage_eps"))
 def gdpo(inputs: AdvantageInputs) -> Tensor:
-    """GRPO's advantage of every component apart, their sum, then both moments over the batch.
+    """GRPO's advantage of every component apart, their weighted sum, then both moments over the
+    batch.
 
     A sum of rewards that is normalised once lets a component of large spread hide the others: the
     rewards (0, 1) + (0, 1) and (1, 0) + (1, 0) cannot be told from (1, 1) + (0, 0).
     Source: GDPO (arXiv:2601.05242).
     """
-    parts = inputs.components_PG or {"total": inputs.rewards_PG}
     total_PG = torch.zeros_like(inputs.rewards_PG)
-    for rewards_PG in parts.values():
-        total_PG = total_PG + group_advantages(
-            rewards_PG, graded_PG=inputs.graded_PG, std=inputs.std, eps=inputs.eps
+    for weight, scores_PG in inputs.components.values():
+        total_PG = total_PG + weight * group_advantages(
+            scores_PG, graded_PG=inputs.graded_PG, std=inputs.std, eps=inputs.eps
         )
     return _over_batch(total_PG, inputs.graded_PG, inputs.eps, centre=True)
 

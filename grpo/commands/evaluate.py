@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from grpo.common.command_line import Parser, add_recipe, run
+from grpo.common.command_line import Parser, add_recipe, file_path, run
 from grpo.common.files import check_writable, write_atomically
 from grpo.config import TrainConfig, load_config
 from grpo.run import load_inputs, say, start_parts
@@ -27,7 +26,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser = Parser("grpo eval", "Held-out evaluation of a checkpoint folder.")
     add_recipe(parser)
     parser.add_argument("--checkpoint", metavar="FOLDER", help="default: the recipe's model")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the result as JSON")
+    parser.add_argument("--output", type=file_path, metavar="FILE", help="the result as JSON")
     args = parser.parse(arguments)
     if args.output is not None:
         check_writable([args.output])

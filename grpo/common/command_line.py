@@ -38,6 +38,16 @@ class Parser(argparse.ArgumentParser):
         return self.parse_intermixed_args(sys.argv[1:] if arguments is None else list(arguments))
 
 
+def file_path(text: str) -> Path:
+    """A path of the command line. A shell expands `~` at the start of a word only, so not in
+    `--output=~/x`.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user: then it is the name of a file
+        return Path(text)
+
+
 def add_recipe(parser: Parser, *, required: bool = True) -> None:
     """The arguments that name a recipe: `config_name`, `config_dir` and `overrides`."""
     parser.add_argument(
@@ -47,7 +57,7 @@ def add_recipe(parser: Parser, *, required: bool = True) -> None:
         help="a recipe in recipes/, without .yaml",
     )
     parser.add_argument(
-        "--config-dir", type=Path, metavar="FOLDER", help="another folder of recipes"
+        "--config-dir", type=file_path, metavar="FOLDER", help="another folder of recipes"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as Hydra writes them")
 

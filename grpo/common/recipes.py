@@ -36,7 +36,10 @@ UNSET = "???"  # a value that the command line has to give
 
 
 def _expand(path: str) -> str:
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:  # no such user: then it is the name of a file
+        return path
 
 
 # A path in which `~` is the home folder

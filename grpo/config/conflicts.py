@@ -18,6 +18,7 @@ def impossible(config: TrainConfig) -> list[str]:
     return [
         *check_names(config),
         *_batch(config),
+        *_algorithm(config),
         *_model_and_data(config),
         *_machines(config),
         *_rewards(config),
@@ -79,6 +80,70 @@ def _batch(config: TrainConfig) -> list[str]:
         problems.append(
             f"rollout.max_model_len={context} leaves no room for a prompt beside "
             f"evaluation.max_response_tokens={limit}; raise it or leave it null"
+        )
+    return problems
+
+
+def _algorithm(config: TrainConfig) -> list[str]:
+    """Settings of KL, entropy and mismatch that need another one, or that another one would ignore.
+
+    What objectives and advantages look at is declared beside them: `grpo.config.algorithm`.
+    """
+    algorithm, mismatch, problems = config.algorithm, config.algorithm.mismatch, []
+    defaults = type(algorithm)()
+    for key, needs in {
+        "kl_in": "kl_coef",
+        "kl_target": "kl_coef",
+        "reference_refresh_every": "kl_coef",
+        "kl_horizon": "kl_target",
+        "entropy_coef_step": "entropy_target",
+        "entropy_coef_max": "entropy_target",
+    }.items():
+        value = getattr(algorithm, key)
+        if value != getattr(defaults, key) and not getattr(algorithm, needs):
+            problems.append(
+                f"algorithm.{key}={value}: without algorithm.{needs} it has no effect; set that "
+                "too, or leave it out"
+            )
+    if algorithm.kl_coef and algorithm.kl_in == "loss" and algorithm.kl_estimator == "k1":
+        problems.append(
+            "algorithm.kl_estimator=k1: its gradient has mean 0, so in the loss it holds nothing "
+            "back; use k2 or k3, or algorithm.kl_in=reward"
+        )
+    if algorithm.kl_coef and algorithm.kl_in == "reward" and algorithm.kl_estimator != "k1":
+        problems.append(
+            f"algorithm.kl_estimator={algorithm.kl_estimator}: the reward takes the KL of a whole "
+            "response, which is k1; set algorithm.kl_estimator=k1"
+        )
+    if algorithm.kl_in == "reward" and config.batch.zero_variance == "drop":
+        problems.append(
+            "batch.zero_variance=drop: with algorithm.kl_in=reward the rewards of a dropped group "
+            "would still change; use keep or resample"
+        )
+    if algorithm.entropy_target is not None and algorithm.entropy_coef < 0:
+        problems.append(
+            f"algorithm.entropy_coef={algorithm.entropy_coef}: with algorithm.entropy_target the "
+            "coefficient stays between 0 and entropy_coef_max; start at 0 or above"
+        )
+    if mismatch.correction != "mask" and mismatch.low:
+        problems.append(
+            f"algorithm.mismatch.low={mismatch.low}: only algorithm.mismatch.correction=mask looks "
+            "at it; leave it out"
+        )
+    if mismatch.correction == "mask" and not mismatch.low < 1 < mismatch.high:
+        problems.append(
+            f"algorithm.mismatch={{low: {mismatch.low}, high: {mismatch.high}}}: equal weights "
+            "have the ratio 1, which must be kept; use low below 1 and high above 1"
+        )
+    if mismatch.correction == "truncate" and mismatch.high < 1:
+        problems.append(
+            f"algorithm.mismatch.high={mismatch.high}: equal weights have the ratio 1, which must "
+            "not be cut; use 1 or more"
+        )
+    if config.health.min_effective_share is not None and mismatch.correction == "none":
+        problems.append(
+            f"health.min_effective_share={config.health.min_effective_share}: without "
+            "algorithm.mismatch.correction all samples weigh the same; set truncate or mask"
         )
     return problems
 

@@ -40,7 +40,9 @@ class ModelConfig(Settings):
     """The policy that is trained. Set exactly one of `path` and `base`."""
 
     path: PathText | None = None
-    """A local Hugging Face folder with safetensors and tokenizer. `~` is your home folder."""
+    """A local Hugging Face folder with safetensors and tokenizer. `~` is your home folder.
+
+    A dense model of type gemma3_text, llama, mistral, qwen2 or qwen3."""
     base: Text | None = None
     """The registered builder of a small base model, such as `miniature` of `grpo.miniature`."""
     base_options: dict[str, Any] = Field(default={})
@@ -397,7 +399,9 @@ class HealthConfig(Settings):
     """When a run that goes wrong ends."""
 
     max_bad_steps: Annotated[Count, Unit("steps")] = 3
-    """Steps in a row with a loss or gradient that is not finite. So many end the run."""
+    """Steps in a row with a loss or gradient that is not finite. So many end the run.
+
+    A weight that is not finite ends it at once."""
     max_logprob_gap: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
     """A larger mean gap between engine and learner, in nats per token, ends the run. Published
     limits: 0.0104 (SkyRL). Null: no limit."""

@@ -170,6 +170,7 @@ class LearnerWorker:
             mine = advantages[update.first : update.first + len(update.samples)]
             self._run(update, mine, settings, metrics)
         self._prepared = []
+        metrics.maxima["weight_max"] = zero.largest_weight(self.policy, self.rank).to(self.device)
         return {"lr": settings.lr, **metrics.reduce()}
 
     def _run(
@@ -362,7 +363,7 @@ class LearnerWorker:
     def refresh_reference(self) -> None:
         """The policy of this moment becomes the reference."""
         assert self.reference is not None, "the recipe keeps no reference"
-        zero.copy_weights(self.policy, self.reference.module)
+        zero.copy_weights(self.policy, getattr(self.reference, "module", self.reference))
 
     def state_dict(self) -> dict[str, int]:
         """Counters that decide what comes next. Weights and moments are partitioned and saved

@@ -204,5 +204,37 @@ def partition_report(policy: nn.Module) -> dict[str, float]:
     return {"local_share": local / total, "whole": whole, "total": total}
 
 
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Make the weights of `target` those of `source`, two policies of the same partition.
+
+    Each rank copies what it holds: its own partitions, and parameters that ZeRO-3 keeps whole.
+    """
+    with torch.no_grad():
+        for p, q in zip(source.parameters(), target.parameters(), strict=True):
+            if hasattr(p, "ds_tensor"):
+                q.ds_tensor.copy_(p.ds_tensor)
+            if p.numel() and p.shape == q.shape:
+                q.copy_(p)
+
+
+def largest_weight(policy: nn.Module, rank: int) -> Tensor:
+    """[] the largest absolute value among the weights that this rank holds, in float64.
+
+    NaN or infinity when one of them is. It reads the rank's own partition once, and copies nothing.
+    """
+    largest = []
+    for p in policy.parameters():
+        if hasattr(p, "ds_tensor"):
+            # The last ranks' parts are padded, and nothing says with what.
+            held = p.ds_tensor.numel()
+            own = p.ds_tensor.detach()[: max(0, min(held, p.ds_numel - rank * held))]
+        else:
+            own = p.detach()
+        if own.numel():
+            largest.append(torch.stack(torch.aminmax(own)).abs().max().double())
+    # torch.max keeps NaN, which a comparison would lose
+    return torch.stack(largest).max() if largest else torch.zeros((), dtype=torch.float64)
+
+
 def _whole_shape(p: Tensor) -> torch.Size:
     return p.ds_shape if hasattr(p, "ds_shape") else p.shape

@@ -174,6 +174,21 @@ def check_lengths(
         )
 
 
+def check_tokens(prompts: Iterable[Prompt], rows: int) -> None:
+    """Every token of a prompt must have an embedding.
+
+    Raises:
+        UserError: tokens were added to the tokenizer, and the embedding was not made longer.
+    """
+    for prompt in prompts:
+        if (highest := max(prompt.token_ids, default=0)) >= rows:
+            raise UserError(
+                f"model.path: the prompt of problem {prompt.problem.id!r} has the token {highest}, "
+                f"and the embedding of the model has {rows} rows; resize the embedding "
+                "(resize_token_embeddings), or take the tokenizer that belongs to the model"
+            )
+
+
 class PromptStream:
     """Prompts in the order of the recipe's curriculum.
 

@@ -109,6 +109,7 @@ METRICS = (
     _metric("clip_share", "policy/clip_share", "share", "tokens whose ratio was clipped"),
     _metric("grad_norm", "policy/grad_norm", "", "norm of the gradient before clipping"),
     _metric("lr", "policy/lr", "", "learning rate of the update"),
+    _metric("weight_max", "health/weight_max", "", "largest absolute weight after the update"),
     _metric(
         "logprob_gap_mean",
         "health/logprob_gap_mean",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo.common.command_line import Parser, run
+from grpo.common.command_line import Parser, file_path, run
 from grpo.common.errors import UserError
 from grpo.tracking.catalogue import METRICS, evaluation_size
 from grpo.tracking.record import read_metrics
@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     parser = Parser("grpo plots", "Draw the plots of a run, also while it goes on.")
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the folder of a run")
+    parser.add_argument("run_dir", type=file_path, metavar="RUN_DIR", help="the folder of a run")
     run_dir: Path = parser.parse(arguments).run_dir
     if not (run_dir / "metrics.jsonl").is_file():
         raise UserError(f"{run_dir} holds no metrics.jsonl: name the folder of a run")

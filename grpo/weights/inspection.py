@@ -151,7 +151,8 @@ def layout(model: nn.Module, announced: dict[str, Any]) -> tuple[list[Held], lis
                 with copies:
                     model.load_weights([(name, source)])  # type: ignore[operator]
             except Exception as error:  # whatever a loader makes of tensors without memory
-                unmapped.append(f"{name} cannot be followed: {type(error).__name__}: {error}")
+                told = f"{type(error).__name__}: {str(error)[:160]}"
+                unmapped.append(f"{name} cannot be followed: {told}")
                 continue
             for target, origin in copies.made:
                 owner = by_memory.get(target.untyped_storage()._cdata)

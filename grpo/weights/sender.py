@@ -145,12 +145,14 @@ class NcclSender:
         self.world_size, self.timeout_seconds = num_workers + 1, timeout_seconds
         self.buffer_bytes = buffer_bytes
         self.group: Any = None  # vLLM's PyNcclCommunicator
+        self.sends = False  # rank 0 only
         self.metadata: list[ParamMeta] = []
 
     def open(self, weights: WeightSource, rank: int) -> None:
         """Meet all engine workers in one NCCL communicator."""
         self.metadata = weights.metadata()
-        if rank != 0:
+        self.sends = rank == 0
+        if not self.sends:
             return
         from vllm.distributed.weight_transfer.nccl_common import trainer_init
 
@@ -191,12 +193,15 @@ class NcclSender:
 
         Raises:
             StalledError: not all engines have received everything in time. The channel is closed.
+            RuntimeError: an earlier failure has closed it.
         """
-        group = self.group
-        if group is None:
+        if not self.sends:
             for _ in weights:
                 pass
             return
+        group = self.group
+        if group is None:
+            raise RuntimeError("the weight channel is closed; open it again before sending")
         update_info = announcement(self.metadata)
         with paused(self.client):
             self.client.start_weight_update()
@@ -214,7 +219,7 @@ class NcclSender:
                 if received.done():
                     received.result()  # the cause, where an engine has failed
                 raise
-            received.result(self.timeout_seconds)
+            received.result()  # the call has a deadline of its own
             self.client.finish_weight_update()
             self.client.set_weight_version(str(version))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo.common.command_line import Parser, add_recipe, run
+from grpo.common.command_line import Parser, add_recipe, file_path, run
 from grpo.common.errors import UserError
 
 
@@ -68,3 +68,11 @@ def test_importing_the_shared_pieces_loads_nothing_heavy():
     code = f"import {modules}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_path_behind_an_equals_sign_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = Parser("x")
+    add_recipe(parser, required=False)
+    assert parser.parse(["--config-dir=~/recipes"]).config_dir == Path("/home/me/recipes")
+    assert file_path("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")

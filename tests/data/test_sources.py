@@ -26,6 +26,7 @@ def answers(tmp_path: Path, *golds: Any, **options: Any) -> list[str]:
 
 def test_a_list_of_one_gold_is_that_gold_and_a_longer_one_is_refused(tmp_path: Path) -> None:
     assert answers(tmp_path, '["7"]', ["8"], "[1, 2]") == ["7", "8", "[1, 2]"]
+    assert answers(tmp_path, "['9']", '[ "5" ]', "['no list") == ["9", "5", "['no list"]
     with pytest.raises(UserError, match="line 1: answer: is a list of 2"):
         answers(tmp_path, '["7", "8"]')
 
@@ -45,8 +46,16 @@ def test_a_missing_answer_names_the_columns_that_are_there(tmp_path: Path) -> No
         load(read_source({"path": str(path)}))
 
 
-def test_the_instruction_of_verls_gsm8k_is_taken_off(tmp_path: Path) -> None:
-    told = 'Let\'s think step by step and output the final answer after "####".'
+@pytest.mark.parametrize(
+    "told",
+    [
+        'Let\'s think step by step and output the final answer after "####".',
+        "Let's think step by step and output the final answer within \\boxed{}.",
+        "Please reason step by step, and put your final answer within \\boxed{}.",
+        "Give the final answer after ####",
+    ],
+)
+def test_the_instruction_behind_a_question_is_taken_off(tmp_path: Path, told: str) -> None:
     row = {
         "prompt": [{"role": "user", "content": f"What is 3+4? {told}"}],
         "reward_model": {"ground_truth": '["7"]'},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from grpo.common.errors import UserError
 from grpo.config import LearnerConfig, load_config
-from grpo.learner.zero import ZeroSettings
+from grpo.learner.zero import ZeroSettings, largest_weight
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -53,3 +54,32 @@ def test_a_recipe_that_offloads_on_cpu_is_refused_while_it_is_read():
     overrides = ["trainer.device=cpu", "learner.offload_optimizer=true"]
     with pytest.raises(UserError, match=r"learner\.offload_optimizer=true: on CPU"):
         load_config("tiny", overrides)
+
+
+def partitioned(parts: list[list[float]], size: int) -> list[torch.nn.Module]:
+    """One module for each rank, with one parameter of `size` elements as ZeRO-3 leaves it."""
+    modules = []
+    for part in parts:
+        module = torch.nn.Module()
+        module.weight = torch.nn.Parameter(torch.empty(0))
+        module.weight.ds_tensor, module.weight.ds_numel = torch.tensor(part), size
+        modules.append(module)
+    return modules
+
+
+def test_the_largest_weight_is_that_of_a_ranks_own_part_without_its_padding():
+    # Five elements on three ranks: two each, and the last one is padded with what lay there.
+    first, second, third = partitioned([[1.0, -4.0], [2.0, 0.5], [3.0, math.nan]], size=5)
+    assert [largest_weight(m, rank).item() for rank, m in enumerate((first, second, third))] == [
+        4.0,
+        2.0,
+        3.0,
+    ]
+    # One element on two ranks: the second has none.
+    assert largest_weight(partitioned([[7.0], [math.inf]], size=1)[1], 1).item() == 0.0
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_one_weight_that_is_not_finite_shows_in_the_largest(broken: float):
+    (module,) = partitioned([[1.0, broken, 2.0]], size=3)
+    assert not largest_weight(module, 0).isfinite()

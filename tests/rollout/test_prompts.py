@@ -10,7 +10,13 @@ import pytest
 from data.types import Problem
 from grpo.common.errors import UserError
 from grpo.config import load_config
-from grpo.rollout.prompts import PromptStream, check_rewards, load_problems, make_template
+from grpo.rollout.prompts import (
+    PromptStream,
+    check_rewards,
+    check_tokens,
+    load_problems,
+    make_template,
+)
 from grpo.types import Prompt
 from rewards import Component, Scorer
 from tests.data.helpers import SHARED
@@ -51,6 +57,13 @@ def test_a_row_that_no_component_can_score_is_named() -> None:
     with pytest.raises(UserError, match=r"problem 2 \('p2'\) is scored by the reward 'countdown'"):
         check_rewards(rows, scorer("accuracy"))
     check_rewards(rows, scorer("accuracy", "countdown"))
+
+
+def test_a_prompt_with_a_token_that_has_no_embedding_is_named() -> None:
+    prompts = [Prompt(problem(1, "7"), "q1", [3, 9]), Prompt(problem(2, "8"), "q2", [4, 10])]
+    check_tokens(prompts, rows=11)
+    with pytest.raises(UserError, match=r"problem 'p2' has the token 10, .* has 10 rows"):
+        check_tokens(prompts, rows=10)
 
 
 def test_a_set_in_which_no_gold_can_score_is_refused() -> None:

@@ -45,7 +45,9 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
         modules=(),
         objective="grpo",
         algorithm=AlgorithmConfig(kl_coef=kl),
-        optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1e9, eps=changes.pop("eps", 1.0)),
+        optimizer=OptimizerConfig(
+            **{"lr": 1e-3, "max_grad_norm": 1e9, "eps": 1.0, **changes.pop("optimizer", {})}
+        ),
         learner=LearnerConfig(num_ranks=1, param_persistence_threshold=0, **learner),
         transfer_timeout_seconds=60,
     )
@@ -77,6 +79,16 @@ def step(rank: LearnerWorker, case: str = "whole", **settings) -> dict[str, floa
     chosen = StepSettings(**{"lr": 1e-3, "temperature": 0.8, **settings})
     rank.prepare(samples, chosen)
     return rank.optimise(advantages, chosen)
+
+
+def way(rank: LearnerWorker, **settings) -> tuple[float, float, list[float]]:
+    """One batch: the gradient's norm, how far all weights moved together, and the way of some."""
+    before = {name: tensor.clone() for name, tensor in rank.weights}
+    norm = step(rank, **settings)["grad_norm"]
+    moved = {name: tensor.double() - before[name] for name, tensor in rank.weights}
+    moved.pop("lm_head.weight", None)  # tied: the embedding, listed a second time
+    far = sum(float(delta.square().sum()) for delta in moved.values()) ** 0.5
+    return norm, far, moved["model.norm.weight"].tolist()
 
 
 def main() -> None:
@@ -127,7 +139,7 @@ def main() -> None:
         (f"bfloat16 {stage}", "bfloat16", stage) for stage in (1, 2, 3)
     ]:
         changes = {"learner": {"tokens_per_microbatch": 10_000, "zero_stage": stage}}
-        rank = worker(rounded, dtype=dtype, eps=1e-8, **changes)
+        rank = worker(rounded, dtype=dtype, optimizer={"eps": 1e-8}, **changes)
         start = weights(rank)
         step(rank, lr=SMALL_LR)
         first = weights(rank)
@@ -138,6 +150,22 @@ def main() -> None:
             "stayed": {k: float((first[k] == start[k]).double().mean()) for k in start},
             "moved": {k: float((last[k] - start[k]).abs().mean()) for k in start},
         }
+
+    # With an eps far above all gradients AdamW's first step is lr / eps times the clipped gradient.
+    plain = {"eps": 1e4, "weight_decay": 0.0}
+    found["unclipped"] = unclipped = way(worker(model, optimizer=plain), lr=1e3)
+    for share in (0.25, 2.0):
+        clip = plain | {"max_grad_norm": share * unclipped[0]}
+        found[f"clipped {share}"] = way(worker(model, optimizer=clip), lr=1e3)
+
+    rank = worker(model)
+    before = step(rank, lr=0.0)["weight_max"]
+    rank.policy.model.model.layers[1].mlp.up_proj.weight.ds_tensor.data[5] = float("nan")
+    settings = StepSettings(lr=0.0, temperature=0.8)
+    rank.prepare(samples, settings)
+    # Without an advantage there is no optimizer step, which would bring the old weight back.
+    found["weight_max"] = [before, rank.optimise([0.0] * len(samples), settings)["weight_max"]]
+    found["largest"] = max(float(tensor.abs().max()) for _, tensor in worker(model).weights)
     print(json.dumps(found))
 
 

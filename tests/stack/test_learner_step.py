@@ -182,3 +182,23 @@ def test_small_updates_of_a_bf16_checkpoint_add_up_in_float32(found, stage):
         assert distance > 40 * SMALL_LR
         assert drift["stayed"][name] > 0.8, name
         assert drift["moved"][name] == pytest.approx(distance, rel=0.15), name
+
+
+def test_the_clipped_step_is_the_same_way_shortened_to_clip_over_norm(found):
+    norm, far, some = found["unclipped"]
+    assert far == pytest.approx(0.1 * norm, rel=1e-2)  # lr / eps times the gradient
+    same_norm, shorter, some_shorter = found["clipped 0.25"]
+    assert same_norm == pytest.approx(norm, rel=1e-4)  # the norm that is told is the unclipped one
+    assert shorter == pytest.approx(0.25 * far, rel=1e-2)
+    scale = max(map(abs, some))
+    assert some_shorter == pytest.approx([0.25 * value for value in some], abs=0.01 * scale)
+
+
+def test_a_gradient_below_the_clip_is_left_alone(found):
+    assert found["clipped 2.0"][1] == pytest.approx(found["unclipped"][1], rel=1e-4)
+
+
+def test_the_learner_tells_its_largest_weight_and_when_one_is_not_finite(found):
+    before, broken = found["weight_max"]
+    assert before == found["largest"]
+    assert math.isnan(broken)  # one weight of all

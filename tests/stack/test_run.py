@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parent / "golden_run.json"
 STEP_KEYS = {
     "step", "stage", "reward", "reward_std", "reward/accuracy", "reward/format", "accuracy", "format",
     "response_length", "response_length_max", "truncation_share", "zero_variance_share", "entropy", "loss",
-    "ratio_max", "clip_share", "grad_norm", "lr", "logprob_gap_mean", "logprob_gap_max", "weight_version",
+    "ratio_max", "clip_share", "grad_norm", "lr", "weight_max", "logprob_gap_mean", "logprob_gap_max", "weight_version",
     "generated_tokens", "tokens_per_second", "seconds/sample", "seconds/score", "seconds/learn",
     "seconds/transfer", "seconds/idle",
 }  # fmt: skip

@@ -126,7 +126,7 @@ class Group:
 
 def sender(client, group, seconds=20.0):
     found = NcclSender(client, "127.0.0.1", 1, 1, seconds, LIMIT)
-    found.group, found.metadata = group, announced(tensors())
+    found.group, found.metadata, found.sends = group, announced(tensors()), True
     return found
 
 
@@ -166,6 +166,21 @@ def test_an_engine_that_fails_ends_a_transfer_with_its_own_error_and_no_wait(gat
         sender(client, group, seconds=15).send(gathered[1], 1)
     assert time.monotonic() - start < 10
     assert "resume" not in {call[0] for call in client.calls}
+
+
+def test_a_channel_that_a_failure_closed_sends_nothing_in_silence(gathered):
+    failed = sender(Client(error=RuntimeError("engine is gone")), Group())
+    with pytest.raises(RuntimeError, match="engine is gone"):
+        failed.send(gathered[1], 1)
+    with pytest.raises(RuntimeError, match="the weight channel is closed"):
+        failed.send(gathered[1], 2)
+
+
+def test_other_ranks_only_take_part_in_the_gathers(gathered):
+    other = NcclSender(Client(), "127.0.0.1", 1, 1, 1, LIMIT)
+    other.open(gathered[1], rank=1)
+    other.send(gathered[1], 1)
+    assert other.client.calls == []
 
 
 def test_a_block_that_ends_in_time_is_not_aborted():

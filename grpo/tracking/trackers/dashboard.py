@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from grpo.common.errors import UserError
 from grpo.tracking.redact import wandb_key_source
 
 DEFAULT_NAME = "GRPO training"
@@ -129,6 +130,7 @@ LAYOUT = (
                 unit="nats",
                 log=True,
             ),
+            LinePanel(title="Largest weight", lines=("health/weight_max",), log=True),
             LinePanel(title="Weight version", lines=("health/weight_version",), unit="updates"),
             LinePanel(title="Stage", lines=("health/stage",)),
         ),
@@ -185,10 +187,13 @@ def save(entity: str | None, project: str, name: str) -> str:
 
     Args:
         entity: user or team; None means the key's default entity.
+
+    Raises:
+        UserError: the key has none.
     """
     import wandb
 
     owner = entity or wandb.Api().default_entity
     if owner is None:
-        raise ValueError("the key has no default entity: name one with --entity")
+        raise UserError("the key has no default entity: name one with --entity")
     return str(workspace(owner, project, name).save().url)
