@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from conformance.vectors import KINDS, Case, NotOfferedError, difference, load
+from conformance.vectors import KINDS, Case, NotOfferedError, difference, finite, load
 
 PASSED, DIFFERS, NOT_OFFERED = "passed", "differs", "not offered"
 IMPLEMENTATIONS = ("ours", "trl", "verl")
@@ -41,7 +41,7 @@ def judge(case: Case, compute: Callable[[Case], dict[str, Any]]) -> Outcome:
         return Outcome(case["id"], case["kind"], NOT_OFFERED, str(missing))
     if difference(found, case["expected"], case["tolerance"]) <= 1:
         return Outcome(case["id"], case["kind"], PASSED)
-    reason = DEFECT
+    reason = DEFECT if finite(found) else f"{DEFECT} (NaN or infinite)"
     for name, other in case["alternatives"].items():
         if difference(found, other, case["tolerance"]) <= 1:
             reason = name
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         adapter = importlib.import_module(f"conformance.implementations.{chosen.implementation}")
         print(f"{adapter.NAME}\n\n{table(outcomes)}")
-    return 1 if any(outcome.reason == DEFECT for outcome in outcomes) else 0
+    return 1 if any(outcome.reason.startswith(DEFECT) for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

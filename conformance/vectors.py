@@ -116,8 +116,20 @@ def difference(found: Any, expected: Any, tolerance: Mapping[str, float]) -> flo
     return float(abs(found - expected) / allowed)
 
 
-def filled(value: Any, nothing: float = math.nan) -> Any:
-    """Nested lists with a number in place of every None: NaN, so that who looks there is found."""
+def finite(value: Any) -> bool:
+    """Are all numbers of nested lists and dictionaries finite?"""
+    if isinstance(value, Mapping):
+        return all(finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(finite(item) for item in value)
+    return value is None or math.isfinite(value)
+
+
+PADDING = -7.0  # no value of a case, so that who counts it is found
+
+
+def filled(value: Any, nothing: float = PADDING) -> Any:
+    """Nested lists with a number in place of every None."""
     if isinstance(value, list):
         return [filled(item, nothing) for item in value]
     return nothing if value is None else value

@@ -18,6 +18,7 @@ NOT_OFFERED = {
     "ratio_large_unbounded",
     "loss_large_ratio_unbounded",
     "loss_kl_in_reward",
+    "loss_kl_k3_times_ratio",
 }
 
 
@@ -100,7 +101,9 @@ def test_a_difference_is_named_by_its_setting_and_anything_else_is_a_defect(case
     assert judge(case, lambda _: by_sample).reason == "std=sample"
     for wrong in ([[0.0] * 4], [[math.nan] * 4], [[0.0] * 3], [[None] * 4]):
         found = judge(case, lambda _, wrong=wrong: {"advantages": wrong})
-        assert (found.outcome, found.reason) == ("differs", "defect")
+        broken = any(value is not None and math.isnan(value) for value in wrong[0])
+        reason = "defect (NaN or infinite)" if broken else "defect"
+        assert (found.outcome, found.reason) == ("differs", reason)
 
     def nothing(case):
         raise NotOfferedError("std=population")

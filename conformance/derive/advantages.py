@@ -72,17 +72,16 @@ def advantages(input: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
         )
     if estimator == "reinforce_pp":
         return by_batch(rewards, std, centre=True)
-    if estimator == "reinforce_pp_tokens":  # every token of a response votes
-        lengths = input["lengths"]
-        longest = max(int(n) for row in lengths for n in row)
-        votes = [
-            rewards[p][i]
-            for p in range(len(rewards))
-            for i in range(len(rewards[p]))
-            for _ in range(longest)
-            if _ < lengths[p][i]
+    if estimator in ("reinforce_pp_tokens", "reinforce_pp_baseline_tokens"):
+        # Every token of a response votes.
+        rows = by_group(rewards, "none") if "baseline" in estimator else rewards
+        pairs = [
+            pair
+            for values, lengths in zip(rows, input["lengths"], strict=True)
+            for pair in zip(values, lengths, strict=True)
         ]
-        return each(lambda p, i: (rewards[p][i] - mean(votes)) / divisor(votes, std))
+        votes = [value for value, length in pairs for _ in range(int(length))]
+        return each(lambda p, i: (rows[p][i] - mean(votes)) / divisor(votes, std))
     if estimator == "reinforce_pp_baseline":
         return by_batch(by_group(rewards, "none"), std, centre=True)
     if estimator == "batch_std":
@@ -196,16 +195,16 @@ def cases() -> Iterator[dict[str, Any]]:
         population,
         {**by_sample, "estimator=reinforce_pp": {"estimator": "reinforce_pp"}},
     )
-    for name, eps, reason in (
-        ("grpo_equal_rewards_small_eps", 1e-12, "(float64: 1.4e-17 / 1e-12)"),
-        ("grpo_equal_rewards", 1e-6, "(float32: 7.5e-9 / 1e-6)"),
+    for name, number, eps, reason in (
+        ("grpo_equal_rewards_float64", 3, 1e-12, "three times 0.1 in float64: 1.4e-17 / 1e-12"),
+        ("grpo_equal_rewards_float32", 7, 1e-6, "seven times 0.1 in float32: 7.5e-9 / 1e-6"),
     ):
         yield make(
             name,
             GRPO,
-            "the mean of three times 0.1 is rounded, so r - mean is not 0, and the division blows "
-            f"the difference up {reason}",
-            {"rewards": [[0.1, 0.1, 0.1]]},
+            "the mean of equal rewards is rounded, so r - mean is not 0, and the division blows it "
+            f"up ({reason})",
+            {"rewards": [[0.1] * number]},
             {**population, "eps": eps},
             tolerance={"relative": 0.0, "absolute": 1e-9},
         )
@@ -327,6 +326,10 @@ def cases() -> Iterator[dict[str, Any]]:
         {
             "std=sample": {"std": "sample"},
             "std=none": {"std": "none"},
+            "moments over tokens, std=sample": {
+                "estimator": "reinforce_pp_baseline_tokens",
+                "std": "sample",
+            },
             "estimator=grpo": {"estimator": "grpo"},
             "estimator=reinforce_pp": {"estimator": "reinforce_pp"},
         },
@@ -362,7 +365,15 @@ def cases() -> Iterator[dict[str, Any]]:
         "the 0 of the ungraded counts in the deviation of the batch",
         {"rewards": [[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]], "graded": graded},
         {"estimator": "batch_std", **over_batch},
-        {"std=sample": {"std": "sample"}, "ungraded counts as its placeholder": everyone},
+        {
+            "std=sample": {"std": "sample"},
+            "ungraded counts as its placeholder": everyone,
+            "deviation of the rewards, std=sample eps=1e-4": {
+                "estimator": "batch_std_of_rewards",
+                "std": "sample",
+                "eps": 1e-4,
+            },
+        },
     )
     components = {
         "correct": [[0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]],

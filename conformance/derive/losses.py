@@ -104,6 +104,8 @@ def loss(logp: Rows, input: Mapping[str, Any], settings: Mapping[str, Any]) -> R
                 assert reference is not None
                 estimate = kl(penalty["estimator"], now, reference[b][t])
                 factor = factors[b][t] if penalty.get("corrected") else exact.mpf(1)
+                if penalty.get("times_ratio"):
+                    factor = factor * exact.exp(now - old[b][t])
                 total += exact.mpf(penalty["coef"]) * weights[b] * factor * estimate
     return total
 
@@ -212,7 +214,7 @@ def aggregation_cases() -> Iterator[dict[str, Any]]:
         yield make(
             f"aggregation_{name}",
             sources[name],
-            "another aggregation; positions of the padding in a denominator; NaN of the padding",
+            "another aggregation; positions of the padding in a denominator",
             four,
             settings,
             others,
@@ -262,8 +264,10 @@ def aggregation_cases() -> Iterator[dict[str, Any]]:
             settings,
             {},
         )
-    micro = {**four, "micro_batches": [[0], [1], [2, 3]]}
+    # The mean over all tokens is another one even where micro-batches have equal sizes.
+    uneven, even = [[0], [1], [2, 3]], [[0, 1], [2, 3]]
     for name in ("seq-mean-token-mean", "token-mean", "seq-sum-constant"):
+        micro = {**four, "micro_batches": even if name == "token-mean" else uneven}
         yield make(
             f"aggregation_micro_batches_{name}",
             sources[name] + "; the denominator is that of the global batch",
@@ -334,8 +338,8 @@ def cases() -> Iterator[dict[str, Any]]:
         yield make(
             f"loss_on_policy_{name}",
             sources[name],
-            "at a ratio of 1 the gradient is -weight * advantage; another aggregation, or NaN of "
-            "the padding, shows here first",
+            "at a ratio of 1 the gradient is -weight * advantage; another aggregation shows here "
+            "first",
             on_policy,
             {**plain, "aggregation": name},
             {
@@ -343,6 +347,15 @@ def cases() -> Iterator[dict[str, Any]]:
                 for other in AGGREGATIONS
                 if other != name
             },
+        )
+    for objective, source in (("grpo", GRPO), ("gspo", GSPO), ("cispo", CISPO)):
+        yield make(
+            f"loss_nan_in_padding_{objective}",
+            source,
+            "NaN * 0 is NaN: what is masked must be left out or replaced, not multiplied by 0",
+            on_policy,
+            {**plain, "objective": objective, "aggregation": "token-mean", "padding": "nan"},
+            {"aggregation=seq-mean-token-mean": {"aggregation": "seq-mean-token-mean"}},
         )
     yield make(
         "loss_advantage_per_token",
@@ -454,6 +467,7 @@ def cases() -> Iterator[dict[str, Any]]:
         {**plain, "log_ratio_bound": None},
         {"log_ratio_bound=20": {"log_ratio_bound": 20.0}},
     )
+    uneven = [[0], [1], [2, 3]]
     empty = {
         "logp": [[-0.5, -1.5], [None, None], [-0.75, None], [-1.0, -1.1]],
         "old_logp": [[-0.6, -1.4], [None, None], [-0.75, None], [-1.0, -1.0]],
@@ -486,7 +500,7 @@ def cases() -> Iterator[dict[str, Any]]:
             f"loss_micro_batches_{name}",
             sources[name] + "; the denominator is that of the global batch",
             "each micro-batch divides by its own tokens",
-            {**on_policy, "micro_batches": [[0], [1], [2, 3]]},
+            {**on_policy, "micro_batches": [[0, 1], [2, 3]] if name == "token-mean" else uneven},
             {**plain, "aggregation": name},
             {"denominator of the micro-batch": {"weights_of": "micro-batch"}},
         )
@@ -591,10 +605,21 @@ def cases() -> Iterator[dict[str, Any]]:
                     for other in ("k1", "k2", "k3", "k3_reversed")
                     if other != estimator
                 },
+                "kl.times_ratio=true": {
+                    "kl": {**penalty, "estimator": estimator, "times_ratio": True}
+                },
                 "kl.place=reward": {"kl": {"coef": 0.5, "place": "reward", "estimator": estimator}},
                 "no kl": {"kl": None},
             },
         )
+    yield make(
+        "loss_kl_k3_times_ratio",
+        "DeepSeek-V3.2 (arXiv:2512.02556), section 3.1: the unbiased KL estimate",
+        "k3 alone, whose gradient is biased off-policy; the ratio without its gradient",
+        with_reference,
+        {**plain, "kl": {**penalty, "estimator": "k3", "times_ratio": True}},
+        {"kl.times_ratio=false": {"kl": {**penalty, "estimator": "k3"}}},
+    )
     yield make(
         "loss_kl_in_reward",
         "Ziegler et al. (arXiv:1909.08593), section 2; a penalty per token, without gradient",

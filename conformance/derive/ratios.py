@@ -77,10 +77,10 @@ def ratio_cases() -> Iterator[dict[str, Any]]:
         rows = log_ratios(known["logp"], known["old_logp"], input["mask"])
         bound = settings.get("log_ratio_bound")
         rows = [[bounded(value, bound) for value in row] for row in rows]
-        if settings["level"] == "token":
-            return {
-                "ratios": spread([[exact.exp(v) for v in row] for row in rows], input["mask"], None)
-            }
+        if settings["level"] in ("token", "inverse"):
+            sign = 1 if settings["level"] == "token" else -1
+            by_token = [[exact.exp(sign * value) for value in row] for row in rows]
+            return {"ratios": spread(by_token, input["mask"], None)}
 
         def of_response(row: list[Real]) -> Real:
             if settings["level"] == "mean of ratios":
@@ -114,7 +114,14 @@ def ratio_cases() -> Iterator[dict[str, Any]]:
         "old_logp": [[-1.5, -1.75, -0.75], [-0.2, None, None]],
         "mask": [[True, True, True], [True, False, False]],
     }
-    yield make("ratio_token", PPO, "NaN of the padding", two, {"level": "token"}, {})
+    yield make(
+        "ratio_token",
+        PPO,
+        "old / new",
+        two,
+        {"level": "token"},
+        {"old / new": {"level": "inverse"}},
+    )
     yield make(
         "ratio_sequence",
         GSPO,

@@ -152,9 +152,11 @@ def return_cases() -> Iterator[dict[str, Any]]:
 def schedule_cases() -> Iterator[dict[str, Any]]:
     """The kind `learning_rate`: of update `step`, counted from 0."""
 
-    def rates(steps: list[int], settings: Mapping[str, Any], first: int = 1) -> dict[str, Any]:
+    def rates(
+        steps: list[int], settings: Mapping[str, Any], first: int = 1, end: int = 1
+    ) -> dict[str, Any]:
         peak, warmup = exact.mpf(settings["peak"]), settings["warmup_steps"]
-        last, out = settings["max_steps"] - 1, []
+        last, out = settings["max_steps"] - end, []
         for step in steps:
             if step < warmup:
                 out.append(peak * (step + first) / warmup)
@@ -188,7 +190,10 @@ def schedule_cases() -> Iterator[dict[str, Any]]:
             settings=settings,
             expected=rates(steps, settings),
             alternatives={
-                "first update at 0": rates(steps, settings, first=0),
+                "first update at 0"
+                + ("" if schedule == "constant" else ", end at max_steps"): rates(
+                    steps, settings, first=0, end=0
+                ),
                 "no warm-up": rates(steps, {**settings, "warmup_steps": 0}),
             },
         )

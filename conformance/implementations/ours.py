@@ -6,6 +6,7 @@ are there. Weights of tokens come from the whole batch, and micro-batches are su
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -133,6 +134,8 @@ def _loss(input: Case, settings: Case) -> dict[str, Any]:
     kl, correction = settings.get("kl"), settings.get("correction")
     if kl and kl["place"] == "reward":
         raise NotOfferedError("kl.place=reward per token: here it is taken off the whole response")
+    if kl and kl.get("times_ratio"):
+        raise NotOfferedError("kl.times_ratio=true")
     coefficients = Coefficients(
         clip_low=settings.get("clip_low") or 0.0,
         clip_high=settings.get("clip_high") or 0.0,
@@ -244,7 +247,7 @@ class _Batch:
 
 
 def _tensor(values: Any) -> Tensor:
-    return torch.tensor(filled(values), dtype=torch.float64)
+    return torch.tensor(filled(values, math.nan), dtype=torch.float64)
 
 
 def _check_bound(settings: Case) -> None:
