@@ -140,6 +140,8 @@ def cases() -> Iterator[dict[str, Any]]:
             changed = {**input, **changes.get("input", {})}
             rest = {key: value for key, value in changes.items() if key != "input"}
             alternatives[name] = {"advantages": advantages(changed, {**settings, **rest})}
+        if sum(map(len, input["rewards"])) == 1:
+            alternatives["no baseline for one response"] = {"advantages": real(input["rewards"])}
         expected = {"advantages": advantages(input, settings)}
         return case(
             identifier,
