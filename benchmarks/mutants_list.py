@@ -18,6 +18,11 @@ class Fault:
 
 OBJECTIVE = ("tests/algorithm/test_objectives.py",)
 ADVANTAGES = ("tests/algorithm/test_advantages.py", "tests/algorithm/test_zero_variance.py")
+BATCH = ("tests/algorithm/test_advantages_of_a_batch.py",)
+TERMS = ("tests/algorithm/test_policy_terms.py",)
+MISMATCH = ("tests/algorithm/test_importance.py",)
+RULES = ("tests/rollout/test_batch_rules.py",)
+ALGORITHMS = ("tests/stack/test_algorithms.py",)
 RATE = ("tests/algorithm/test_learning_rate.py",)
 PACKING = ("tests/learner/test_packing.py", "tests/learner/test_samples.py")
 HEAD = ("tests/learner/test_head.py",)
@@ -58,6 +63,42 @@ FAULTS = [
     Fault("token-mean is by responses", "grpo/algorithm",
           "torch.full_like(lengths_B, 1.0) / lengths_B.sum()",
           "torch.full_like(lengths_B, 1.0) / num_responses", OBJECTIVE),
+    Fault("leave-one-out counts itself", "grpo/algorithm",
+          "(graded_P1 - 1).clamp(min=1)", "graded_P1", BATCH),
+    Fault("the batch's deviation counts what was not graded", "grpo/algorithm",
+          "graded = values_PG[inputs.graded_PG]", "graded = values_PG", BATCH),
+    Fault("GDPO forgets weights", "grpo/algorithm", "total_PG + weight * group_advantages(",
+          "total_PG + group_advantages(", BATCH),
+    Fault("token scores reach forward", "grpo/algorithm", "in reversed(scores_T)", "in scores_T",
+          BATCH),
+    Fault("dual clip for good tokens", "grpo/algorithm", "(inputs.advantage_N < 0) & ", "", TERMS),
+    Fault("GSPO sums where it should average", "grpo/algorithm",
+          "inputs.row_sums_N(inputs.log_ratio_N) / inputs.row_lengths_N()",
+          "inputs.row_sums_N(inputs.log_ratio_N)", TERMS),
+    Fault("CISPO's weight carries a gradient", "grpo/algorithm",
+          "inputs.log_ratio_N.exp().detach()", "inputs.log_ratio_N.exp()", TERMS),
+    Fault("Kimi's pull per token", "grpo/algorithm",
+          "way_N.square() / inputs.row_lengths_N()", "way_N.square()", TERMS),
+    Fault("mismatch the wrong way round", "grpo/algorithm",
+          "(old_logp_N - behaviour_logp_N).detach()", "(behaviour_logp_N - old_logp_N).detach()",
+          MISMATCH),
+    Fault("a mask keeps weights of 1", "grpo/algorithm",
+          "torch.where(inside_N, ratio_N, 0.0)", "inside_N.to(ratio_N.dtype)", MISMATCH),
+    Fault("k2 without its half", "grpo/algorithm", "0.5 * (logp_N - reference_logp_N).square()",
+          "(logp_N - reference_logp_N).square()", MISMATCH),
+    Fault("the KL coefficient falls when KL is high", "grpo/algorithm", "kl / target - 1.0",
+          "1.0 - kl / target", MISMATCH),
+    Fault("prompt-mean over responses", "grpo/algorithm",
+          "lengths_B.view(-1, group_size).sum(dim=1)", "lengths_B.view(-1, group_size)[:, 0]",
+          MISMATCH),
+    Fault("the reference is never refreshed", "grpo/learner", "q.ds_tensor.copy_(p.ds_tensor)",
+          "pass", ALGORITHMS),
+    Fault("KL in the reward with the wrong sign", "grpo/trainer.py",
+          "rewards_PG - kl_coef * kl_B", "rewards_PG + kl_coef * kl_B", TRAINER),
+    Fault("dropped groups are trained on", "grpo/rollout",
+          "[dropping and equal[i] for i in chosen]", "[False for i in chosen]", RULES),
+    Fault("refills repeat their samples", "grpo/rollout",
+          "Counter() if drawn is None else drawn", "Counter()", RULES),
     Fault("warm-up starts at nought", "grpo/algorithm", "peak * (step + 1) / warmup_steps",
           "peak * step / warmup_steps", RATE),
     Fault("schedule ends at nought whatever final_share", "grpo/algorithm",
@@ -69,14 +110,14 @@ FAULTS = [
           "loss - coefficients.kl_coef", OBJECTIVE),
     Fault("sign of entropy", "grpo/algorithm", "loss - coefficients.entropy_coef",
           "loss + coefficients.entropy_coef", OBJECTIVE),
-    Fault("clip widths swapped", "grpo/algorithm",
+    Fault("clip widths swapped", "grpo/algorithm/objectives/grpo.py",
           "clamp(1 - coefficients.clip_low, 1 + coefficients.clip_high)",
           "clamp(1 - coefficients.clip_high, 1 + coefficients.clip_low)", OBJECTIVE),
-    Fault("clipping off", "grpo/algorithm", "torch.minimum(plain_N, bounded_N)", "plain_N",
-          OBJECTIVE),
+    Fault("clipping off", "grpo/algorithm/objectives/grpo.py",
+          "torch.minimum(plain_N, bounded_N)", "plain_N", OBJECTIVE),
     Fault("ratio fixed at 1", "grpo/algorithm",
-          "(inputs.logp_N - inputs.old_logp_N).exp()",
-          "(inputs.logp_N - inputs.logp_N.detach()).exp()", OBJECTIVE),
+          "(self.logp_N - self.old_logp_N).clamp(", "(self.logp_N - self.logp_N.detach()).clamp(",
+          OBJECTIVE),
     # packing, masks, output layer
     Fault("trained positions shifted by one", "grpo/learner", "= sample.loss_mask_T[1:]",
           "= sample.loss_mask_T[:-1]", PACKING),
@@ -97,7 +138,7 @@ FAULTS = [
           "aggregation_constant=config.sampling.max_response_tokens",
           "aggregation_constant=config.rollout.max_model_len", TRAINER),
     Fault("scores of tokens are dropped", "grpo/trainer.py",
-          "advantage + np.array(score.token_scores, np.float32)", "advantage", TRAINER),
+          "advantage + np.array(returns, np.float32)", "advantage", TRAINER),
     Fault("losses that are not finite never end a run", "grpo/trainer.py",
           "state.bad_steps + 1 if broken else 0", "0", TRAINER),
     Fault("a problem drawn twice repeats its samples", "grpo/rollout",

@@ -11,8 +11,17 @@ from data.types import Problem
 from grpo.common.errors import UnhealthyError, UserError
 from grpo.config import load_config
 from grpo.state import TrainState
-from grpo.trainer import check_health, hand_over, make_samples, step_settings, token_advantages
-from grpo.types import Group, Prompt, Response, ScoredGroup, WeightReport
+from grpo.trainer import (
+    advantages_of,
+    check_health,
+    hand_over,
+    make_samples,
+    needs_log_probs,
+    next_coefficients,
+    step_settings,
+    token_advantages,
+)
+from grpo.types import Group, Measured, Prompt, Response, ScoredGroup, WeightReport
 from rewards import Score
 
 PROMPT = Prompt(Problem(id="p", question="1+1", answer="2", source="s"), "1+1", [1, 2, 3])
@@ -123,3 +132,62 @@ def test_one_step_whose_weights_are_not_finite_ends_the_run(largest: float):
     check_health(config, {"grad_norm": math.inf, "weight_max": 3.0}, state)  # one bad step of nine
     with pytest.raises(UnhealthyError, match=r"step 1: a weight of the policy is not finite"):
         check_health(config, {"grad_norm": 1.0, "weight_max": largest}, state)
+
+
+def test_truncated_responses_leave_the_loss_where_the_recipe_says_so():
+    cut = Response(1, [4, 5], "text", [-0.1, -0.2], "length", 0, 7)
+    scored = [group(response(0), cut, token_scores=[0.1, 0.2])]
+    samples = make_samples(scored, 0, mask_truncated=True)
+    assert [sample.num_trained for sample in samples] == [2, 0]
+    assert [sample.num_trained for sample in make_samples(scored, 0)] == [2, 2]
+    config = load_config("tiny", ["algorithm.token_discount=0.5"])
+    first, second = token_advantages(config, [[1.0, 3.0]], scored, samples)
+    assert np.asarray(first).tolist() == pytest.approx([0, 0, 0, 1.2, 1.2])  # 0.1 + 0.5 x 0.2
+    assert second == 3.0
+
+
+def test_kl_in_the_reward_is_that_of_the_whole_response():
+    config = load_config(
+        "tiny", ["algorithm={kl_coef: 0.5, kl_in: reward, kl_estimator: k1, advantage_std: none}"]
+    )
+    assert needs_log_probs(config)
+    assert not needs_log_probs(load_config("tiny", ["algorithm.kl_coef=0.5"]))
+    measured = [Measured(kl=kl, entropy=1.0, mismatch=0.0) for kl in (0.4, 0.0)]
+    # rewards 1 - 0.5 x 0.4 and 1
+    found = advantages_of(config, [group(response(0), response(0))], measured, 0.5)
+    assert found == [pytest.approx([-0.1, 0.1])]
+
+
+def test_controllers_move_their_coefficients_and_the_next_step_uses_them():
+    config = load_config(
+        "tiny",
+        [
+            "algorithm={kl_coef: 0.1, kl_target: 0.02, kl_horizon: 512, entropy_target: 0.2, "
+            "entropy_coef: 1e-3}",
+        ],
+    )
+    settings = step_settings(config, 0, {})
+    assert (settings.kl_coef, settings.entropy_coef) == (0.1, 1e-3)
+    moved = next_coefficients(config, settings, {"kl": 1.0, "entropy": 0.1})
+    assert moved == pytest.approx({"kl_coef": 0.12, "entropy_coef": 1.1e-3})
+    settings = step_settings(config, 1, moved)
+    assert (settings.kl_coef, settings.entropy_coef) == (moved["kl_coef"], moved["entropy_coef"])
+    assert next_coefficients(load_config("tiny", []), settings, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "stats"),
+    [
+        ("max_logprob_gap=0.01", {"logprob_gap_mean": 0.02}),
+        ("max_mismatch_kl=5e-4", {"mismatch_kl": 6e-4}),
+        ("min_effective_share=0.9", {"effective_share": 0.8}),
+    ],
+)
+def test_a_limit_of_the_mismatch_ends_the_run_with_its_reason(setting, stats):
+    overrides = [f"health.{setting}", "algorithm.mismatch.correction=truncate"]
+    config = load_config("tiny", overrides)
+    state = TrainState(stream=None, learner=None)  # type: ignore[arg-type]
+    fine = {"logprob_gap_mean": 0.001, "mismatch_kl": 1e-6, "effective_share": 0.99}
+    check_health(config, fine, state)
+    with pytest.raises(UnhealthyError, match=rf"step 1: {next(iter(stats))}=.*{setting[:15]}"):
+        check_health(config, fine | stats, state)

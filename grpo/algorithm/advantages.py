@@ -90,35 +90,29 @@ def reinforce_pp(inputs: AdvantageInputs) -> Tensor:
     weigh more.
     Source: REINFORCE++ (arXiv:2501.03262).
     """
-    return _over_batch(inputs.rewards_PG, inputs.graded_PG, inputs.eps, centre=True)
+    centred_PG = inputs.rewards_PG - inputs.rewards_PG[inputs.graded_PG].mean()
+    return _over_batch_std(centred_PG, inputs)
 
 
 @advantage("reinforce_pp_baseline", uses=("advantage_eps",))
-def reinforce_pp_baseline(inputs: AdvantageInputs) -> Tensor:
-    """r - mean of the group, then both moments over the batch.
-
-    Source: REINFORCE++ (arXiv:2501.03262); ProRL v2 trains with it.
-    """
-    return _over_batch(_centred(inputs), inputs.graded_PG, inputs.eps, centre=True)
-
-
 @advantage("batch_std", uses=("advantage_eps",))
 def batch_std(inputs: AdvantageInputs) -> Tensor:
     """(r - mean of the group) / (std of these over the batch + eps).
 
-    A group with little spread is not blown up to the size of the others.
-    Source: ScaleRL (arXiv:2510.13786).
+    A group with little spread is not blown up to the size of the others. The mean of these over the
+    batch is 0, so ScaleRL's form and REINFORCE++'s, which takes it off once more, are the same.
+    Source: ScaleRL (arXiv:2510.13786); REINFORCE++ (arXiv:2501.03262), which ProRL v2 trains with.
     """
-    return _over_batch(_centred(inputs), inputs.graded_PG, inputs.eps, centre=False)
+    return _over_batch_std(_centred(inputs), inputs)
 
 
 @advantage("gdpo", uses=("advantage_std", "advantage_eps"))
 def gdpo(inputs: AdvantageInputs) -> Tensor:
-    """GRPO's advantage of every component apart, their weighted sum, then both moments over the
-    batch.
+    """GRPO's advantage of every component apart, their weighted sum, then its deviation over
+    the batch.
 
-    A sum of rewards that is normalised once lets a component of large spread hide the others: the
-    rewards (0, 1) + (0, 1) and (1, 0) + (1, 0) cannot be told from (1, 1) + (0, 0).
+    Normalising the sum once lets the component with the largest spread decide, and responses of
+    equal sums look alike whatever they are made of.
     Source: GDPO (arXiv:2601.05242).
     """
     total_PG = torch.zeros_like(inputs.rewards_PG)
@@ -126,7 +120,7 @@ def gdpo(inputs: AdvantageInputs) -> Tensor:
         total_PG = total_PG + weight * group_advantages(
             scores_PG, graded_PG=inputs.graded_PG, std=inputs.std, eps=inputs.eps
         )
-    return _over_batch(total_PG, inputs.graded_PG, inputs.eps, centre=True)
+    return _over_batch_std(total_PG, inputs)
 
 
 @advantage("reference_accuracy", needs_reference=True)
@@ -208,13 +202,11 @@ def _centred(inputs: AdvantageInputs) -> Tensor:
     return group_advantages(inputs.rewards_PG, graded_PG=inputs.graded_PG, std="none")
 
 
-def _over_batch(values_PG: Tensor, graded_PG: Tensor, eps: float, *, centre: bool) -> Tensor:
-    """Divide by the population deviation over all graded responses, after taking off their mean if
-    asked. Exactly 0 where all are equal.
+def _over_batch_std(values_PG: Tensor, inputs: AdvantageInputs) -> Tensor:
+    """Divide by the population deviation over all graded responses. Exactly 0 where all are equal,
+    since centred values that are all equal are all 0.
     """
-    graded = values_PG[graded_PG]
+    graded = values_PG[inputs.graded_PG]
     if not graded.numel() or bool((graded == graded[0]).all()):
-        # Centred values that are all equal are all 0.
         return torch.zeros_like(values_PG)
-    spread = graded.std(correction=0)
-    return (values_PG - (graded.mean() if centre else 0.0)) / (spread + eps)
+    return values_PG / (graded.std(correction=0) + inputs.eps)

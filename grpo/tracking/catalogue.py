@@ -107,6 +107,21 @@ METRICS = (
         "largest probability ratio of new to old policy over the tokens",
     ),
     _metric("clip_share", "policy/clip_share", "share", "tokens whose ratio was clipped"),
+    _metric(
+        "dual_clip_share",
+        "policy/dual_clip_share",
+        "share",
+        "tokens whose loss `algorithm.dual_clip` bounded",
+    ),
+    _metric(
+        "kl_coef", "policy/kl_coef", "", "weight of the KL, where `algorithm.kl_target` moves it"
+    ),
+    _metric(
+        "entropy_coef",
+        "policy/entropy_coef",
+        "",
+        "weight of the entropy bonus, where `algorithm.entropy_target` moves it",
+    ),
     _metric("grad_norm", "policy/grad_norm", "", "norm of the gradient before clipping"),
     _metric("lr", "policy/lr", "", "learning rate of the update"),
     _metric("weight_max", "health/weight_max", "", "largest absolute weight after the update"),
@@ -117,6 +132,18 @@ METRICS = (
         "mean absolute difference of a token's log-prob in engine and learner at equal weights",
     ),
     _metric("logprob_gap_max", "health/logprob_gap_max", "nats", "largest such difference"),
+    _metric(
+        "mismatch_kl",
+        "health/mismatch_kl",
+        "nats per token",
+        "KL(engine, learner) at equal weights, by the k3 estimate",
+    ),
+    _metric(
+        "effective_share",
+        "health/effective_share",
+        "share",
+        "what weighted samples are worth under `algorithm.mismatch.correction`, of all",
+    ),
     _metric(
         "weight_version",
         "health/weight_version",

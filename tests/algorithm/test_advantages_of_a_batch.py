@@ -53,8 +53,8 @@ def test_group_means_with_the_deviation_of_the_batch(name):
     assert found(name) == near([[value / SPREAD for value in row] for row in CENTRED])
 
 
-def test_the_baseline_variant_centres_over_the_batch_and_scalerl_does_not():
-    """They differ where a response is missing. Three of four ones: group mean 2/3 without it."""
+def test_a_missing_response_is_in_neither_moment():
+    """Two ones of three: the group mean is 2/3."""
     graded = torch.tensor([[True] * 4, [True, True, False, True]])
     graded_values = [0.5, -0.5, -0.5, 0.5, 1 / 3, 1 / 3, -2 / 3]
     spread = math.sqrt(sum(v * v for v in graded_values) / 7)

@@ -99,7 +99,12 @@ LAYOUT = (
             LinePanel(title="Entropy", lines=("policy/entropy",), unit="nats per token"),
             LinePanel(title="KL to the reference", lines=("policy/kl",), unit="nats per token"),
             LinePanel(title="Gradient norm", lines=("policy/grad_norm",)),
-            LinePanel(title="Clipped tokens", lines=("policy/clip_share",), unit="share"),
+            LinePanel(
+                title="Clipped tokens",
+                lines=("policy/clip_share", "policy/dual_clip_share"),
+                unit="share",
+            ),
+            LinePanel(title="Coefficients", lines=("policy/kl_coef", "policy/entropy_coef")),
             LinePanel(title="Largest ratio", lines=("policy/ratio_max",), unit="ratio"),
             LinePanel(title="Loss", lines=("policy/loss",)),
             LinePanel(title="Learning rate", lines=("policy/lr",)),
@@ -129,6 +134,15 @@ LAYOUT = (
                 lines=("health/logprob_gap_mean", "health/logprob_gap_max"),
                 unit="nats",
                 log=True,
+            ),
+            LinePanel(
+                title="Mismatch of engine and learner", lines=("health/mismatch_kl",), log=True
+            ),
+            LinePanel(
+                title="Effective samples",
+                lines=("health/effective_share",),
+                unit="share",
+                share=True,
             ),
             LinePanel(title="Largest weight", lines=("health/weight_max",), log=True),
             LinePanel(title="Weight version", lines=("health/weight_version",), unit="updates"),
