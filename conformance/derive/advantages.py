@@ -9,10 +9,10 @@ from conformance.derive.numbers import Real, Rows, case, exact, mean, real, vari
 
 GRPO = "DeepSeekMath (arXiv:2402.03300), section 4.1.2"
 DR_GRPO = "Dr. GRPO (arXiv:2503.20783), section 3.2"
-RLOO = "Ahmadian et al. (arXiv:2402.14740), section 3.2"
+RLOO = "Ahmadian et al. (arXiv:2402.14740)"
 REINFORCE_PP = "REINFORCE++ (arXiv:2501.03262)"
 SCALE_RL = "ScaleRL (arXiv:2510.13786)"
-GDPO = "GDPO (arXiv:2601.05242), section 3"
+GDPO = "GDPO (arXiv:2601.05242)"
 DDOF = {"population": 0, "sample": 1}
 
 

@@ -614,7 +614,7 @@ def cases() -> Iterator[dict[str, Any]]:
         )
     yield make(
         "loss_kl_k3_times_ratio",
-        "DeepSeek-V3.2 (arXiv:2512.02556), section 3.1: the unbiased KL estimate",
+        "DeepSeek-V3.2 (arXiv:2512.02556): the unbiased KL estimate",
         "k3 alone, whose gradient is biased off-policy; the ratio without its gradient",
         with_reference,
         {**plain, "kl": {**penalty, "estimator": "k3", "times_ratio": True}},

@@ -138,7 +138,7 @@ def return_cases() -> Iterator[dict[str, Any]]:
         yield case(
             f"return_discount_{discount}",
             "return",
-            source=DEMYSTIFYING + ", section 5",
+            source=DEMYSTIFYING,
             trap="discounting forwards; a discount of its own for each reward is forgotten",
             input={"scores": scores},
             settings={"discount": discount},
