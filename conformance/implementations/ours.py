@@ -1,7 +1,8 @@
 """This project: grpo/algorithm and rewards/shaping.
 
 The learner trains a flat list of tokens without padding, so masked places are left out here as they
-are there. Weights of tokens come from the whole batch, and micro-batches are summed.
+are there. Weights of tokens come from the whole batch, and micro-batches are summed. As in
+training, advantages are computed in float64 and the rest in float32.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ def _advantage(input: Case, settings: Case) -> dict[str, Any]:
         raise NotOfferedError("eps inside the root")
     if settings["estimator"] not in ADVANTAGES:
         raise NotOfferedError(f"estimator={settings['estimator']}")
-    rewards_PG = _tensor(input["rewards"])
+    rewards_PG = _tensor(input["rewards"], torch.float64)
     weights = input.get("weights", {})
     inputs = AdvantageInputs(
         rewards_PG=rewards_PG,
         graded_PG=torch.tensor(input.get("graded") or rewards_PG.isfinite().tolist()),
         components={
-            name: (weights[name], _tensor(rows))
+            name: (weights[name], _tensor(rows, torch.float64))
             for name, rows in input.get("components", {}).items()
         },
-        reference_P=_tensor(input["reference"]) if "reference" in input else None,
+        reference_P=_tensor(input["reference"], torch.float64) if "reference" in input else None,
         std=settings.get("std", "population"),
         eps=settings.get("eps", 0.0),
     )
@@ -202,7 +203,7 @@ class _Batch:
         weights_B = token_weights(
             lengths_B, shape["aggregation"], shape["constant"], shape["group_size"]
         )
-        self.weight_N = weights_B[self.row_N].to(torch.float64)
+        self.weight_N = weights_B[self.row_N]
         self.micro_batches = input.get("micro_batches") or [list(range(self.num_rows))]
 
     def flat(self, name: str) -> Tensor:
@@ -246,8 +247,8 @@ class _Batch:
         return out
 
 
-def _tensor(values: Any) -> Tensor:
-    return torch.tensor(filled(values, math.nan), dtype=torch.float64)
+def _tensor(values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.tensor(filled(values, math.nan), dtype=dtype)
 
 
 def _check_bound(settings: Case) -> None:
