@@ -23,6 +23,7 @@ TERMS = ("tests/algorithm/test_policy_terms.py",)
 MISMATCH = ("tests/algorithm/test_importance.py",)
 RULES = ("tests/rollout/test_batch_rules.py",)
 ALGORITHMS = ("tests/stack/test_algorithms.py",)
+CASES = ("tests/test_conformance.py",)
 RATE = ("tests/algorithm/test_learning_rate.py",)
 PACKING = ("tests/learner/test_packing.py", "tests/learner/test_samples.py")
 HEAD = ("tests/learner/test_head.py",)
@@ -48,6 +49,11 @@ FAULTS = [
           "centred_PG", ADVANTAGES),
     Fault("baseline over the batch, not the group", "grpo/algorithm",
           "rewards_PG.mean(dim=1, keepdim=True)", "rewards_PG.mean()", ADVANTAGES),
+    Fault("an empty response counts as one token", "grpo/algorithm",
+          "lengths_B.sum().clamp(min=1)", "lengths_B.clamp(min=1).sum()", CASES),
+    Fault("equal rewards without eps give NaN", "grpo/algorithm",
+          "torch.where(centred_PG == 0, 0.0, centred_PG / (spread_P1 + eps))",
+          "centred_PG / (spread_P1 + eps)", CASES),
     Fault("population and sample deviation swapped", "grpo/algorithm",
           '0 if std == "population" else 1', '1 if std == "population" else 0', ADVANTAGES),
     Fault("all-equal groups get rounding noise", "grpo/algorithm",
@@ -61,7 +67,7 @@ FAULTS = [
     Fault("a sum over tokens is no mean over responses", "grpo/algorithm",
           "1.0 / (constant * num_responses)", "1.0 / constant", OBJECTIVE),
     Fault("token-mean is by responses", "grpo/algorithm",
-          "torch.full_like(lengths_B, 1.0) / lengths_B.sum()",
+          "torch.full_like(lengths_B, 1.0) / tokens",
           "torch.full_like(lengths_B, 1.0) / num_responses", OBJECTIVE),
     Fault("leave-one-out counts itself", "grpo/algorithm",
           "(graded_P1 - 1).clamp(min=1)", "graded_P1", BATCH),

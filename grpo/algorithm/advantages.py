@@ -174,7 +174,8 @@ def group_advantages(
     if std == "none":
         return centred_PG
     spread_P1 = rewards_PG.std(dim=1, keepdim=True, correction=0 if std == "population" else 1)
-    return centred_PG / (spread_P1 + eps)
+    # Without eps, or with one response and ddof 1, an equal group would be 0 / 0.
+    return torch.where(centred_PG == 0, 0.0, centred_PG / (spread_P1 + eps))
 
 
 def zero_variance(rewards_PG: Tensor) -> Tensor:

@@ -32,10 +32,10 @@ def token_weights(
     if aggregation == "prompt-mean":
         tokens_P = lengths_B.view(-1, group_size).sum(dim=1).clamp(min=1).to(torch.float32)
         return (1.0 / (tokens_P * len(tokens_P))).repeat_interleave(group_size)
-    # An empty response has no token that could use its weight.
-    lengths_B = lengths_B.clamp(min=1).to(torch.float32)
+    # An empty response has no token that could use its weight, and counts as no token.
+    tokens, lengths_B = lengths_B.sum().clamp(min=1), lengths_B.clamp(min=1).to(torch.float32)
     if aggregation == "seq-mean-token-mean":
         return 1.0 / (lengths_B * num_responses)
     if aggregation == "token-mean":
-        return torch.full_like(lengths_B, 1.0) / lengths_B.sum()
+        return torch.full_like(lengths_B, 1.0) / tokens
     return torch.full_like(lengths_B, 1.0 / (constant * num_responses))
