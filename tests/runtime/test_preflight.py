@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -84,9 +86,15 @@ def test_the_longest_folder_that_is_kept_still_takes_a_socket_of_ray(tmp_path: P
     assert preflight.short_folder({"TMPDIR": longest + "x"}) != Path(longest + "x") / "ray"
 
 
-def test_a_long_temporary_folder_gives_a_short_one_of_this_user_alone(tmp_path: Path):
-    short = preflight.short_folder({"TMPDIR": "/x" * 40}, fallback=Path("/tmp"))
-    assert preflight.fits(short) and short.stat().st_mode & 0o077 == 0
+def test_a_long_temporary_folder_gives_a_short_one_of_this_user_alone():
+    with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as base:  # tmp_path is too long
+        private = Path(base) / f"grpo-{os.getuid()}"
+        private.mkdir()
+        private.chmod(0o777)  # as somebody left it
+        short = preflight.short_folder({"TMPDIR": "/x" * 40}, fallback=Path(base))
+        assert short.parent == private
+        assert private.stat().st_mode & 0o077 == 0
+        assert preflight.fits(short)
 
 
 def test_where_no_short_folder_can_be_made_the_setting_is_named():
@@ -95,8 +103,6 @@ def test_where_no_short_folder_can_be_made_the_setting_is_named():
 
 
 def test_a_link_in_place_of_the_short_folder_is_not_followed(tmp_path: Path):
-    import os
-
     (tmp_path / f"grpo-{os.getuid()}").symlink_to(tmp_path)
     with pytest.raises(UserError, match="cannot be used"):
         preflight.short_folder({"TMPDIR": "/x" * 40}, fallback=tmp_path)

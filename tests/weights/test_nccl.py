@@ -80,7 +80,7 @@ def gathered(monkeypatch):
         p = torch.nn.Parameter(torch.zeros_like(tensor))
         p.source = tensor
         params.append((name, p))
-    model = SimpleNamespace(named_parameters=lambda: params)
+    model = SimpleNamespace(named_parameters=lambda: params, named_modules=lambda: [])
     return state, GatheredWeights(SimpleNamespace(model=model, tied=False))
 
 

@@ -88,11 +88,14 @@ def short_folder(environ: Mapping[str, str] | None = None, fallback: Path | None
     if fits(own):
         return own
     base = Path("/tmp") if fallback is None else fallback
-    short = base / f"grpo-{os.getuid()}"
+    private = base / f"grpo-{os.getuid()}"
+    short = private / "ray"  # Ray opens its own folder to everybody, so it stands in a closed one
     try:
-        short.mkdir(mode=0o700, exist_ok=True)
+        private.mkdir(mode=0o700, exist_ok=True)
         # Whoever owns the folder could put sockets of their own there.
-        mine = not short.is_symlink() and short.stat().st_uid == os.getuid()
+        mine = not private.is_symlink() and private.stat().st_uid == os.getuid()
+        if mine:
+            private.chmod(0o700)
     except OSError:
         mine = False
     if not mine or not fits(short):
