@@ -133,8 +133,9 @@ def load_inputs(
     held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
     check_disjoint(train_problems, held_out_problems)
     with config.rewards.scorer() as scorer:
-        check_rewards(train_problems, scorer, "data.train")
-        check_rewards(held_out_problems, scorer, "data.held_out")
+        limit = config.sampling.max_response_tokens
+        check_rewards(train_problems, scorer, "data.train", limit)
+        check_rewards(held_out_problems, scorer, "data.held_out", limit)
     if config.runtime == "ray":
         from grpo.runtime.ray.cluster import check_machine
 

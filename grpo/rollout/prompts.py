@@ -57,11 +57,19 @@ def make_template(data: DataConfig, tokenizer: Any) -> Template:
         raise UserError(f"data.template={data.template}: {error}") from None
 
 
-def check_rewards(problems: Sequence[Problem], scorer: Scorer, name: str = "data.train") -> None:
+def check_rewards(
+    problems: Sequence[Problem], scorer: Scorer, name: str = "data.train", max_tokens: int = 0
+) -> None:
     """Every row must have a component that can score it, and its gold must be able to score.
 
     A row that names its reward needs that component. Rows that `accuracy` scores have their gold
     graded as an answer, a few hundred of them.
+
+    Args:
+        problems: training or held-out ones.
+        scorer: of the recipe.
+        name: what messages call the problems.
+        max_tokens: limit of a response, which rewards of length look at.
 
     Raises:
         UserError: names the first row and what to change.
@@ -96,6 +104,8 @@ def check_rewards(problems: Sequence[Problem], scorer: Scorer, name: str = "data
             question=problem.question,
             data_source=problem.source,
             reward=problem.reward or "",
+            num_tokens=1,
+            max_tokens=max_tokens,
         )
         for problem in graded
     ]

@@ -1,0 +1,79 @@
+"""Runs every published recipe in miniature and prints what came of each as JSON.
+
+Imports cost more than two steps, so they are made once, and each run is a fork of this process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+
+from tests.models import SMALL_MODEL
+
+# What a recipe needs besides `+shrink=tiny`. The small model answers in tags and never in a box.
+ANY_ANSWER = ("rewards.components.accuracy.source=any",)
+RUNS: dict[str, tuple[str, ...]] = {
+    "r1_zero_qwen2.5_7b": (),
+    "deepscaler_1.5b_8k": ANY_ANSWER,
+    "fastcurl_1.5b_stage5": ANY_ANSWER,
+    "dapo_qwen2.5_32b": (
+        "batch.prompts_per_draw=32",
+        "batch.max_refills=1",
+        "rewards.components.soft_overlong.cache_tokens=10",
+    ),
+    "dr_grpo_qwen2.5_math_1.5b": (),
+    "simplerl_zoo_qwen2.5_0.5b": (),
+    "orz_qwen2.5_7b_grpo": ANY_ANSWER,
+    "tinyzero_countdown_3b": ("problems=countdown", "data.train.num_problems=64"),
+    "justrl_1.5b": ANY_ANSWER,
+    "scalerl": (*ANY_ANSWER, "model.dtype=bfloat16"),
+    "gsm8k_qwen2.5_0.5b": ("batch.prompts_per_draw=32", "batch.max_refills=1"),
+}
+# These differ from one above in numbers alone.
+SAME = {
+    "deepscaler_1.5b_16k", "deepscaler_1.5b_24k", "dr_grpo_qwen2.5_math_7b",
+    "simplerl_zoo_qwen2.5_7b", *(f"fastcurl_1.5b_stage{n}" for n in range(1, 5)),
+}  # fmt: skip
+
+
+def train(name: str, folder: Path) -> list[dict[str, float]]:
+    """Two steps; the rows of the record."""
+    from grpo.config import load_config
+    from grpo.run import run_training
+
+    overrides = [
+        *("+shrink=tiny", *RUNS[name], "model.base=null", f"model.path={SMALL_MODEL}"),
+        *("tracking.wandb.mode=disabled", "tracking.plots=false", "tracking.tensorboard=false"),
+        *(f"output_dir={folder}", "rollout.kv_cache_gib=0.25"),
+    ]
+    run_training(name, load_config(name, overrides))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "reward_std" in row]
+
+
+def attempt(name: str, folder: Path) -> list[dict[str, float]] | str:
+    """The rows of a run, or why there are none."""
+    try:
+        return train(name, folder / name)
+    except Exception as error:  # told by the test that looks at this recipe
+        return f"{type(error).__name__}: {error}"
+
+
+def main() -> None:
+    """Every recipe, or those that are named; two at a time, as each has one engine and one rank."""
+    folder, *names = sys.argv[1:]
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    for module in ("deepspeed", "vllm.v1.engine.async_llm", "grpo.learner.worker"):
+        importlib.import_module(module)
+    names = names or [*RUNS]
+    with get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        found = pool.starmap(attempt, [(name, Path(folder)) for name in names], chunksize=1)
+    print(json.dumps(dict(zip(names, found, strict=True))))
+
+
+if __name__ == "__main__":
+    main()
