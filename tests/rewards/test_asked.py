@@ -28,6 +28,8 @@ COMPLEX = "Evaluate $(2+i)3-5i$."
         (POINTS, r"4\%", ("4",), ("5",)),
         ("Find the rate of markup on cost.", r"25\%", ("25",), ("20",)),
         ("Which share is absent?", r"12.5\%", ("0.125",), ("12.5",)),
+        ("If the percentage of goats is 30%, how many goats are there?", "6", ("6",), (r"6\%",)),
+        ("What was the percent profit?", "6", ("6", r"6\%"), ("7",)),
         (BASE, "24_6", ("24", "24_6", "**24**"), ("16", "24_7", "42")),
         (SPELT, "101_7", ("101",), ("50_7", "110")),
         ("Write it in binary.", "1101_2", ("1101",), ("13_2",)),

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from rewards.maths.text.vocabulary import NUMBER_WORDS
 
 _ASKS_PERCENT = re.compile(
-    r"\b(?:what|which|how many|in|as a|the|find)\s+percent|\bpercentage points"
+    r"\b(?:what|which|how many|in|as a|(?:(?:what (?:is|was|will be)|find|calculate|determine|compute) the))\s+percent"
+    r"|\bhow many percentage points"
     r"|\brate of (?:markup|discount|interest|return|profit|growth|increase|decrease|change)\b",
     re.IGNORECASE,
 )
