@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from rewards.asked import asks_order, in_a_row, meanings
 from rewards.extract import Source, extract, final_part, tagged
 from rewards.maths import (
     IN_PROCESS,
@@ -12,11 +13,8 @@ from rewards.maths import (
     LimitError,
     Limits,
     Rules,
-    asks_order,
-    in_a_row,
     in_other_unit,
     is_evaluated,
-    meanings,
     restates,
     same_answer,
 )

@@ -6,7 +6,6 @@ understood is compared as text only.
 """
 
 from rewards.maths.answer.reader import is_set_of_numbers
-from rewards.maths.equality.asked import asks_order, in_a_row, meanings
 from rewards.maths.equality.compare import Rules, same_answer
 from rewards.maths.equality.restated import in_other_unit, is_evaluated, restates
 from rewards.maths.limits import IN_PROCESS, WORKER, LimitError, Limits
@@ -17,12 +16,9 @@ __all__ = [
     "LimitError",
     "Limits",
     "Rules",
-    "asks_order",
-    "in_a_row",
     "in_other_unit",
     "is_evaluated",
     "is_set_of_numbers",
-    "meanings",
     "restates",
     "same_answer",
 ]

@@ -1,5 +1,5 @@
-"""What an answer means beside its question: 17 where a percentage is asked for, digits where the base
-is named, `b^2 = 7` where b^2 is asked for, and lists that are to be put in order.
+"""What an answer means beside its question: 17 where a percentage is asked for, digits where the
+base is named, `b^2 = 7` where b^2 is asked for, and lists that are to be put in order.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from rewards.maths.text.vocabulary import NUMBER_WORDS
 
 _ASKS_PERCENT = re.compile(
-    r"\b(?:what|which|how many|in|as a|(?:(?:what (?:is|was|will be)|find|calculate|determine|compute) the))\s+percent"
-    r"|\bhow many percentage points"
+    r"\b(?:what|which|how many|in|as a|what (?:is|was|will be) the"
+    r"|(?:find|calculate|determine|compute) the)\s+percent|\bhow many percentage points"
     r"|\brate of (?:markup|discount|interest|return|profit|growth|increase|decrease|change)\b",
     re.IGNORECASE,
 )
@@ -55,8 +55,8 @@ def meanings(answer: str, gold: str, question: str, suffix: str = "") -> Iterato
             yield f"{digits[1]}_{{{base}}}"
     name, _, value = answer.partition("=")
     if value and "=" not in value and "=" not in gold and (name := _BLANKS.sub("", name)):
-        asked = rf"(?:find|compute|determine|evaluate|is|of){re.escape(name)}(?:[.?,]|\\\]|$)"
-        if re.search(asked, _BLANKS.sub("", question), re.IGNORECASE):
+        asked = rf"(?i:find|compute|determine|evaluate|is|of){re.escape(name)}(?:[.?,]|\\\]|$)"
+        if re.search(asked, _BLANKS.sub("", question)):
             yield value
 
 
