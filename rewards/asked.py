@@ -23,6 +23,7 @@ _DIGITS = re.compile(r"[\s*$`]*(-?[0-9A-F]{1,60})[\s*$`]*", re.ASCII)
 _BASE = re.compile(r"\bbase[-\s$_{]{0,4}(\d{1,2}|[a-z]+)|\b(binary|octal|hexadecimal)\b", re.I)
 _BASE_NAMES = {"binary": 2, "octal": 8, "hexadecimal": 16}
 _BLANKS = re.compile(r"\\[,;:! ]|[\s${}]|\\(?:left|right)(?![A-Za-z])")
+_ASKING = ("find", "compute", "determine", "evaluate", "is", "of")
 _ASKS_ORDER = re.compile(
     r"(?:^|[.:;!?\n]\s*)(?:arrange|order|sort|rank|put|place)\b.{0,400}?\b(?:(?:increasing|decreasing|ascending|descending)"
     r"\s+order|in\s+order|from\s+(?:the\s+)?(?:least|smallest|lowest|greatest|largest|highest))\b",
@@ -54,10 +55,22 @@ def meanings(answer: str, gold: str, question: str, suffix: str = "") -> Iterato
         if str(base) in known:
             yield f"{digits[1]}_{{{base}}}"
     name, _, value = answer.partition("=")
-    if value and "=" not in value and "=" not in gold and (name := _BLANKS.sub("", name)):
-        asked = rf"(?i:find|compute|determine|evaluate|is|of){re.escape(name)}(?:[.?,]|\\\]|$)"
-        if re.search(asked, _BLANKS.sub("", question)):
-            yield value
+    if value and "=" not in value and "=" not in gold and _is_asked(name, question):
+        yield value
+
+
+def _is_asked(name: str, question: str) -> bool:
+    """Is `name` all that is asked for, as in "Find b^2."?"""
+    name, text = (_BLANKS.sub("", part) for part in (name, question))
+    lower, at = text.lower(), text.find(name) if name else -1
+    while at >= 0:
+        end = at + len(name)
+        if lower.endswith(_ASKING, 0, at) and (
+            end == len(text) or text.startswith((".", "?", ",", r"\]"), end)
+        ):
+            return True
+        at = text.find(name, at + 1)
+    return False
 
 
 def asks_order(gold: str, question: str) -> bool:
