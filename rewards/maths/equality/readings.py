@@ -42,6 +42,8 @@ from rewards.maths.expression.node import (
     Node,
     Op,
     add,
+    div,
+    minus,
     mul,
     num,
     substitute,
@@ -502,6 +504,7 @@ def _bound_letters(side: Side, other: Side, budget: Budget) -> Iterator[tuple[An
 
 
 _LEIBNIZ = re.compile(r"[d∂](?:\^(\d))?\\?([A-Za-z]|(?<=\\)[a-z]+)/[d∂][A-Za-z](?:\^\d)?")
+_RATE = re.compile(r"[d∂](?:\^\d)?\\?\w{1,20}/[d∂]\w(?:\^\d)?")
 _DOTS = re.compile(r"(d?)dot\((\w+)\)")
 
 
@@ -522,3 +525,33 @@ def _derivatives(side: Side, other: Side, budget: Budget) -> Iterator[tuple[Answ
     said = [any(_LEIBNIZ.fullmatch(t.text) for t in s.tokens) for s in (side, other)]
     if not all(said) and found != [side.tokens, other.tokens]:
         yield read_tokens(found[0], budget.limits), read_tokens(found[1], budget.limits)
+
+
+@_of_both
+def _rates_alone(side: Side, other: Side, budget: Budget) -> Iterator[tuple[Answer, Answer]]:
+    r"""`LC \frac{d^2v}{dt^2} + v = u` as `\frac{d^2v}{dt^2} + \frac{v}{LC} = \frac{u}{LC}`: solved for a
+    derivative that is linear in both.
+    """
+    found = []
+    for answer in (side.answer, other.answer):
+        match answer:
+            case Equation(left, right, None):
+                found.append(minus(left, right))
+            case Assign(name, (), Scalar(node, None)) if name:
+                found.append(minus(sym(name), node))
+            case _:
+                return
+    common = sorted(variables(found[0]) & variables(found[1]), key=len, reverse=True)
+    rate = next((name for name in common if _RATE.fullmatch(name)), None)
+    if rate is None:
+        return
+    solved = []
+    for node in found:
+        rest, at_one, at_two = (substitute(node, {rate: num(k)}) for k in (0, 1, 2))
+        factor = minus(at_one, rest)
+        if not same_value(minus(at_two, at_one), factor, budget) or same_value(
+            factor, ZERO, budget
+        ):
+            return
+        solved.append(Scalar(div(rest, factor)))
+    yield solved[0], solved[1]
