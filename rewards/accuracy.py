@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from rewards import symbolic as symbolic_tier
+from rewards.asked import asks_order, in_a_row, meanings
 from rewards.extract import Source, extract, final_part, tagged
 from rewards.maths import (
     IN_PROCESS,
@@ -24,8 +24,6 @@ from rewards.types import NeedsWorkerError, Reward, Sample
 
 Form = Literal["any", "evaluated"]
 
-_ASKS_PERCENT = re.compile(r"\b(?:what|which|by what|how many|in|as a)\s+percent", re.IGNORECASE)
-_PERCENT = re.compile(r"\s*(?:\\?%|percent|\\text\s*\{\s*percent\s*\})\s*(?=\$?$)", re.IGNORECASE)
 MAX_SHOWN = 200  # characters of an extracted answer that go into `details`
 
 
@@ -178,12 +176,13 @@ def grade(
     if max(map(len, candidates)) > WORKER.max_chars:
         return Reward(0.0, "limit", details | {"limit": "chars"})
     try:
+        ordered = asks_order(gold, question)
         correct = [
-            any(
-                same_answer(reading, gold, rules, limits)
-                for reading in dict.fromkeys(
-                    (text, text + suffix, _percentage(text + suffix, gold, question))
-                )
+            same_answer(in_a_row(text), in_a_row(gold), rules, limits)
+            if ordered
+            else any(
+                same_answer(meaning, gold, rules, limits)
+                for meaning in dict.fromkeys(meanings(text, gold, question, suffix))
             )
             for text in candidates
         ]
@@ -219,13 +218,6 @@ def grade(
     if all(correct):
         return Reward(1.0, "correct", details)
     return Reward(0.0, "several_answers" if len(candidates) > 1 else "wrong", details)
-
-
-def _percentage(text: str, gold: str, question: str) -> str:
-    """35 of `35\\%`, where the question asks for a percentage and the gold is a plain number."""
-    if gold[-1:].isdigit() and _ASKS_PERCENT.search(question):
-        return _PERCENT.sub("", text)
-    return text
 
 
 def _plain_gold(gold: str) -> str:

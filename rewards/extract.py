@@ -8,7 +8,13 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from rewards.statements import MAX_STATEMENTS, sentence_value, statements, without_spelling
+from rewards.statements import (
+    MAX_STATEMENTS,
+    closing_value,
+    sentence_value,
+    statements,
+    without_spelling,
+)
 
 Source = Literal["any", "boxed", "answer_tag", "stated", "last_number"]
 
@@ -48,6 +54,14 @@ _MAX_CORRECTION = 200  # characters
 _OR = re.compile(
     r"[\s$(){}\[\]]{0,20}\bor\s{1,4}\$?(-?\d[\d.,/]{0,40}\\?%?)[\s$.]{0,20}\Z", re.ASCII
 )
+# Between two boxes that are one list, and before one of them.
+_NAME = r"([A-Za-z](?:_\{?\w{1,3}\}?)?)\s?=\s?"
+_BESIDE = re.compile(
+    rf"\}}[\s$\\)]{{0,6}}(?:[,;]|,?\s(?:and|or)\b|,?\s?\\text\{{\s?(?:and|or)\s?\}})[\s$\\(,;]{{0,6}}(?:{_NAME})?"
+    r"\\(?:boxed|fbox)\s?\{",
+    re.ASCII,
+)
+_NAMED = re.compile(rf"(?<![\w\\]){_NAME}\\(?:boxed|fbox)\s?\{{$", re.ASCII)
 _PERCENT = re.compile(r"\}?[$\s]{0,3}\\?%")
 _SPECIAL_TOKEN = re.compile(
     r"<[|｜][\w▁]{3,40}[|｜]>|</?s>|<(?:eos|bos|pad|unk|EOD|EOT|start_of_turn|end_of_turn|end_of_text"
@@ -76,7 +90,7 @@ def final_part(response: str, *, prompt_opens_think: bool = False) -> str | None
 def extract(final: str, source: Source = "any") -> Extraction:
     """The candidates in the final part of a response, from the sources that count.
 
-    `any`: boxes, else answer tags, else a stated answer. A box inside a tag and the tag are one
+    `any`: boxes, else answer tags, else a stated answer, else what the last line puts in bold. A box inside a tag and the tag are one
     candidate.
     """
     final = _SPECIAL_TOKEN.sub("\n", final)
@@ -85,16 +99,21 @@ def extract(final: str, source: Source = "any") -> Extraction:
         numbers = _NUMBER.findall(final)
         return Extraction((numbers[-1].rstrip(","),) if numbers else (), "no_answer")
     if source == "stated":
-        return _several(_real(statements(final)))
+        return _stated(final)
     if source == "answer_tag":
         return _from_tags(tags)
-    boxes = _real(boxed(final))
+    boxes = _real(_joined(final))
     if source == "boxed" or (boxes and not tags):
         return _several(boxes)._replace(suffix=r"\%" if _percent_follows(final) else "")
     if boxes:
         unboxed = [tag for tag in tags if not _real(boxed(tag))]
         return _several([*(_inside(tag) for tag in unboxed), *boxes])
-    return _from_tags(tags) if tags else _several(_real(statements(final)))
+    return _from_tags(tags) if tags else _stated(final)
+
+
+def _stated(text: str) -> Extraction:
+    closing = () if (found := _real(statements(text))) else (closing_value(text) or "",)
+    return _several([*found, *_real([*closing])])
 
 
 def tagged(text: str) -> list[str]:
@@ -115,6 +134,36 @@ def boxed(text: str) -> list[str]:
     `\boxed 5`. Not those that are denied or corrected; but 43 of `\boxed{42} or 43`, which is another
     answer.
     """
+    spans = _standing(text)
+    found = [text[start:end] for start, end in spans]
+    if found and (second := _OR.match(text, spans[-1][1])):
+        found.append(second[1].rstrip(".,"))
+    return found
+
+
+def _joined(text: str) -> list[str]:
+    r"""`boxed`, where the last ones may be one list: `$x = \boxed{2}$ or $x = \boxed{5}$` is
+    `x = 2 or x = 5`.
+    """
+    found = boxed(text)
+    spans = _standing(text) if len(found) > 1 else []
+    if not spans or len(spans) < len(found):
+        return found
+    first = len(spans) - 1
+    while first and _BESIDE.fullmatch(text, spans[first - 1][1], spans[first][0]):
+        first -= 1
+    items = found[first:]
+    if len(set(items)) == 1 or len(items) > MAX_CANDIDATES:
+        return found
+    starts = [start for start, _ in spans[first:]]
+    names = [_NAMED.search(text, max(0, start - _MAX_DENIAL), start) for start in starts]
+    said = [f"{name[1]} = " if name else "" for name in names]
+    mark = ", " if "" not in said and len(set(said)) == len(said) else r" \text{ or } "
+    return [*found[:first], mark.join(map("".join, zip(said, items, strict=True)))]
+
+
+def _standing(text: str) -> list[tuple[int, int]]:
+    """The spans of boxes that are neither denied nor corrected."""
     spans = _box_spans(text)
     found = []
     for index, (start, end) in enumerate(spans):
@@ -122,9 +171,7 @@ def boxed(text: str) -> list[str]:
         denied = _DENIED.search(text, max(0, start - _MAX_DENIAL), start)
         after = min(spans[index + 1][0], end + _MAX_CORRECTION) if index + 1 < len(spans) else end
         if not denied and not _CORRECTED.search(text, end, after):
-            found.append(text[start:end])
-    if found and (second := _OR.match(text, spans[-1][1])):
-        found.append(second[1].rstrip(".,"))
+            found.append((start, end))
     return found
 
 

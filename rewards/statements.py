@@ -57,8 +57,12 @@ _STATED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BLOCKS = (("\\[", "\\]"), ("$$", "$$"), ("```", "```"))
-_END = re.compile(r"\n|\.(?=\s|$|\*\*)|。|</")
+_END = re.compile(r"\n|\.(?=\s|$|\*\*|>>)|。|</|>>")
 _BOLD = re.compile(r"(?<![\w)*])\*\*([^*]+)\*\*(?![\w*])")
+# At the end of a response: one text in bold or code, or an escaped amount of money.
+_EMPHASISED = re.compile(r"(?<![\w)*])\*\*(?=[^\s*])([^*]+)(?<!\s)\*\*(?![\w*])|`([^`]+)`")
+_AMOUNT = re.compile(r"(?<!\d)\\\$(\d[\d,]*(?:\.\d+)?)(?![\d\\*/^+-])", re.ASCII)
+_NO_CLOSING = re.compile(r"[ \t]*(?:[-*+•>|]|\d+[.)])[ \t]")  # an item of a list, a quotation
 _SPELLED = re.compile(rf"\s\((?:that is, )?(?:{_NUMBER_WORD}[-\s]?)+\)\s*$", re.IGNORECASE)
 _REASON = re.compile(
     r",?\s\(?(?:which|since|because|where|given|as)\s.*|,\s(?:not|rather than|instead of)\s.*"
@@ -96,7 +100,7 @@ _SENTENCE = re.compile(
     r"(?P<subject>[^\d$\\=]{1,120}?)\b(?:is|are|equals|got|get|obtained|found|has|have)\s+(?P<value>[^\n]{1,200})"
 )
 _COUNT = re.compile(
-    rf"(?P<subject>[^\d$\\=]{{1,120}})\b{_VERB}\s+"
+    rf"(?P<subject>[^\d$\\=]{{1,120}})\b(?:{_VERB}|[a-z]{{2,20}}ed(?: (?:up|out|off|away))?)\s+"
     rf"(?P<value>-?\$?\d+(?:,\d{{3}})*(?:\.\d+)?%?(?:\s(?!{_NO_NOUN}\b)[a-z]{{2,}})?)"
     r"(?P<rest>(?:,?\s(?:[A-Za-z][a-z'’-]+|a))*)"  # words only
 )
@@ -129,6 +133,33 @@ def statements(text: str) -> list[str]:
         if stands and not _TAKEN_BACK.match(text, rest) and not _SECOND_THOUGHT.search(text, rest)
         else []
     )
+
+
+def closing_value(text: str) -> str | None:
+    """Clara of a last line `So **Clara** is the youngest.`: the one text that stands out there, in a
+    response that states no answer otherwise.
+    """
+    text = text[-_MAX_STATED:].rstrip()
+    line = text[text.rfind("\n") + 1 :]
+    if len(line) > 2 * _MAX_STATEMENT or _NO_CLOSING.match(line) or _STATED.search(text):
+        return None
+    found = [*_EMPHASISED.finditer(line)] or [*_AMOUNT.finditer(line)]
+    if len(found) != 1:
+        return None
+    [match] = found
+    value = next(group for group in match.groups() if group).strip()
+    before, after = line[: match.start()], line[match.end() :]
+    if match[0][0] == "\\" and re.search(r"\d", before):
+        return None
+    if after[:1] == "%" or after[:2] == "\\%":
+        value, after = value + r"\%", after.partition("%")[2]
+    beside = _CLAUSE.split(before)[-1] + " # " + _CLAUSE.split(after)[0]
+    doubted = _DOUBT.search(_CLAUSE.split(before)[-1]) or _DOUBT.search(after)
+    if doubted or _CHANGE.search(beside) or _TAKEN_BACK.match(after) or value.endswith(":"):
+        return None
+    if re.search(r"[\d$=+*/^]", after) or _SECOND_THOUGHT.search(after):
+        return None  # something is done to it
+    return sentence_value(value) or _value(value)
 
 
 def sentence_value(text: str) -> str | None:

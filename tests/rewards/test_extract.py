@@ -94,6 +94,18 @@ STILL_STATED = [
     "The answer is 42. But wait, is it even? Yes, so the answer is 42.",
     "Answer: 42\n\nWe multiply. Alternatively, one can add 21 and 21.",
 ]  # fmt: skip
+CLOSING = [
+    "6 times 7 is done.\n\n**42**", "So Mia sells **42** pens.", "The total is `42`.", "We get $x = 6 \\cdot 7$.\n\nx = **42**",
+    "6 * 7 = 42.\n\n**Mia picked up 42 pens.**", "They pay \\$42.", "✅ **x = 42**", "Result: **42**", "共有 **42** 种。",
+    "We use **induction**.\n\nHence it is **42**, as asked.", "One pen is \\$6.\nSeven pens are \\$42.",
+    "<<The answer is **42**.>>",
+]  # fmt: skip
+NO_CLOSING = [
+    "It is **41** or **42**.", "It is not **42**.", "It may be **42** or 43.", "**42** is wrong.", "At most **42** fit in.",
+    "**42** hundred", "**42**, but let me check.", "- **41**\n- **42**", "1. **42**", "**42** + 1", "So it is **42**.\nOr 43.",
+    "If **42** were it, we could stop.", "The answer is 41.\n\n**42**", "\\boxed{41}\n\n**42**", "2 ** 42 ** 2", "**42:**",
+    "6 of 42 are \\$42.", "The answer is not 41.\n\n**42**", "I doubt that **42** is it.",
+]  # fmt: skip
 WRONG = {
     "nothing": "",
     "no answer": "I do not know.",
@@ -162,6 +174,35 @@ def test_no_answer_or_several_score_0(response: str):
 @pytest.mark.parametrize("response", STATED)
 def test_an_answer_in_words_is_found(response: str):
     assert accuracy_reward(response, "42").score == 1
+
+
+@pytest.mark.parametrize("response", CLOSING)
+def test_a_last_line_gives_the_one_text_that_stands_out(response: str):
+    assert accuracy_reward(response, "42").score == 1
+
+
+@pytest.mark.parametrize("response", NO_CLOSING)
+def test_a_last_line_gives_no_answer_that_is_doubted_or_one_of_several(response: str):
+    assert accuracy_reward(response, "42").score == 0
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "right"),
+    [
+        (r"$x=\boxed{2}$ or $x=\boxed{5}$", "5, 2", True),
+        (r"The roots are $\boxed{2}$, $\boxed{5}$ and $\boxed{7}$.", r"\{2, 5, 7\}", True),
+        (r"$p=\boxed{2}$, $q=\boxed{5}$", "2,5", True),
+        (r"$p=\boxed{5}$, $q=\boxed{2}$", "2,5", False),
+        (r"$x=\boxed{2}$ or $x=\boxed{5}$", "5", False),
+        (r"It is \boxed{5} or \boxed{5.0}.", "5", True),
+        (r"First \boxed{3}. So $x=\boxed{2}$ or $x=\boxed{5}$", "2, 5", False),
+        (r"Not $\boxed{2}$, and $\boxed{5}$", "2, 5", False),
+        (r"\boxed{2}. Then \boxed{5}.", "2, 5", False),
+        (r"<answer>$a=\boxed{2}$ and $a=\boxed{5}$</answer>", "2, 5", True),
+    ],
+)
+def test_boxes_side_by_side_are_one_list(response: str, gold: str, right: bool):
+    assert (accuracy_reward(response, gold).score == 1) is right
 
 
 @pytest.mark.parametrize("response", STILL_STATED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rewards import Component, Sample, Scorer, accuracy_reward
-from tests.rewards.table import blind_with_questions
+from tests.rewards.table import blind_three, blind_with_questions
 
 
 def graded(answer: str, gold: str) -> bool:
@@ -158,6 +158,16 @@ def test_an_answer_in_another_unit_than_the_question_asks_for_is_wrong():
 )
 def test_a_box_may_be_corrected_but_not_offered_beside_another_number(response: str, score: int):
     assert accuracy_reward(response, "3").score == score
+
+
+def test_the_third_blind_set_is_graded_as_well_as_recorded():
+    score = {
+        case["id"]: accuracy_reward(case["response"], case["gold"], question=case["question"]).score
+        for case in blind_three()
+    }
+    wrong = [case for case in blind_three() if (score[case["id"]] == 1) != case["equal"]]
+    assert not [case["id"] for case in wrong if not case["equal"]]  # none is wrongly paid
+    assert len(wrong) <= 23
 
 
 def test_the_second_blind_set_is_graded_as_well_as_recorded():

@@ -132,7 +132,7 @@ def test_whether_a_text_is_for_this_tier_is_known_at_once():
 
 def test_several_answers_must_all_be_right_in_this_tier_too(watching: Pool):
     gold = r"\int_0^1 x\,dx"
-    both = r"\frac12} or \boxed{0.5", r"\frac12} or \boxed{\frac13"
+    both = r"\frac12}, that is \boxed{0.5", r"\frac12}, that is \boxed{\frac13"
     rewards = [graded(watching, text, gold) for text in both]
     assert [reward.reason for reward in rewards] == ["correct", "several_answers"]
 

@@ -213,9 +213,9 @@ class _Reader:
                 cuts.append(index)
                 joined = joined or conjunction == "and"
                 kind = Several.OR if conjunction == "or" else kind
-        if not cuts or (
-            tokens[cuts[0]].text != "or" and phrases.split_modulus(tokens, bare=False)[1]
-        ):
+        is_class = bool(cuts) and bool(phrases.split_modulus(tokens, bare=False)[1])
+        said = sum(token.text in RELATIONS for token in tokens) if is_class else 0
+        if not cuts or (is_class and (said == 1 or tokens[cuts[0]].text != "or")):
             return self.union(tokens)  # the residues of n = 1, 5 (mod 6) share their modulus
         if kind is Several.OR and (points := self.points(tokens, cuts)):
             return Listing(tuple(points), kind)

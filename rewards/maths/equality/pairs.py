@@ -299,7 +299,14 @@ class Comparison:
         return same_region(left, right, self.budget)
 
     def _ratios(self, answer: Ratio, gold: Ratio) -> bool:
-        """Equal up to a factor; times of day do not reduce."""
+        """Equal up to a factor; times of day do not reduce, and 5:25 PM is 17:25."""
+        if bool(answer.half) != bool(gold.half) and len(answer.parts) == len(gold.parts) == 2:
+            told, bare = (answer, gold) if answer.half else (gold, answer)
+            hour = told.parts[0].number
+            if hour is not None and 0 < hour <= 12:
+                day_hour = num(hour % 12 + (12 if told.half == "pm" else 0))
+                if self._equal(bare.parts[0], day_hour):
+                    return self._equal(told.parts[1], bare.parts[1])
         other_half = answer.half and gold.half and answer.half != gold.half
         if other_half or len(answer.parts) != len(gold.parts):
             return False

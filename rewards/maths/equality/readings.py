@@ -42,6 +42,8 @@ from rewards.maths.expression.node import (
     Node,
     Op,
     add,
+    div,
+    minus,
     mul,
     num,
     substitute,
@@ -103,6 +105,12 @@ def second_readings(answer: Side, gold: Side, budget: Budget) -> Iterator[tuple[
 
 def _value(answer: Answer) -> Answer:
     return answer.value if isinstance(answer, Assign) else answer
+
+
+def _named_apart(answer: Answer, gold: Answer) -> bool:
+    """Do both sides give a value, but to different names?"""
+    both = isinstance(answer, Assign) and isinstance(gold, Assign)
+    return both and answer.name != gold.name  # type: ignore[union-attr]
 
 
 # --- answers that name what they answer
@@ -183,6 +191,8 @@ def _leads_to(part: Tokens, value: Answer, budget: Budget, *, is_first: bool) ->
     unknown = any(t.kind is Kind.CMD and t.text not in LABEL_COMMANDS for t in part)
     if takes_back(part) or unknown:
         return False
+    if node == ZERO and isinstance(value, Matrix):
+        return all(entry == ZERO for row in value.rows for entry in row)
     if node is None:
         shown = (Kind.SYM, Kind.FUNC, Kind.RUN, Kind.WORD, Kind.CMD)
         is_notation = part[0].kind is not Kind.NUM and any(t.kind in shown for t in part)
@@ -260,6 +270,44 @@ def _functions_alone(side: Side, other: Side, budget: Budget) -> Iterator[tuple[
         ):
             if domain.variable in function.parameters:
                 yield function, other.answer
+
+
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_KIND_OF = re.compile(r"(.+) (?:function|triangle|angle|number|integer|quadrilateral|polygon)")
+
+
+@_of_one_side
+def _longer_words(side: Side, other: Side, budget: Budget) -> Iterator[tuple[Answer, Answer]]:
+    """`odd function` as odd, `Wed` as Wednesday."""
+    match side.answer, other.answer:
+        case Words(text), Words(word):
+            is_day = word in _DAYS and 2 < len(text) < 6 and word.startswith(text)
+            if is_day or ((kind := _KIND_OF.fullmatch(text)) and kind[1] == word):
+                yield other.answer, other.answer
+
+
+@_of_both
+def _equated_names(side: Side, other: Side, budget: Budget) -> Iterator[tuple[Answer, Answer]]:
+    """`MR = SRMC` as `SRMC = MR`: names of several letters on both sides."""
+    pairs = []
+    for tokens in (side.tokens, other.tokens):
+        names = [token.text for token in tokens if token.kind in LETTERS and len(token.text) > 1]
+        if len(tokens) != 3 or not tokens[1].is_op("=") or len(names) != 2:
+            return
+        pairs.append(Words(" = ".join(sorted(names))))
+    yield pairs[0], pairs[1]
+
+
+@_of_one_side
+def _identity_matrices(side: Side, other: Side, budget: Budget) -> Iterator[tuple[Answer, Answer]]:
+    r"""`6I` as a matrix with 6 on its diagonal, beside a square matrix."""
+    match side.answer, other.answer:
+        case Scalar(node, None), Matrix(rows) if len(rows) == len(rows[0]) > 1:
+            factor = substitute(node, {"I": ONE})
+            if "I" in variables(node) and same_value(node, mul(factor, sym("I")), budget):
+                size = range(len(rows))
+                entries = tuple(tuple(factor if i == j else ZERO for j in size) for i in size)
+                yield Matrix(entries), other.answer
 
 
 # --- numbers and quantities
@@ -401,6 +449,8 @@ def _other_constants(side: Side, other: Side, budget: Budget) -> Iterator[tuple[
     ours, theirs = _value(side.answer), _value(other.answer)
     if not isinstance(ours, Scalar) or not isinstance(theirs, Scalar):
         return
+    if _named_apart(side.answer, other.answer):
+        return
     sets = variables(ours.node), variables(theirs.node)
     common = sets[0] & sets[1]
     extra = sorted(name for name in common if _CONSTANT.fullmatch(name))
@@ -446,15 +496,16 @@ def _bound_letters(side: Side, other: Side, budget: Budget) -> Iterator[tuple[An
     gold = read_tokens(theirs, budget.limits) if shortened[1] else other.answer
     yield answer, gold
     left, right = _value(answer), _value(gold)
-    if isinstance(left, Scalar) and isinstance(right, Scalar):
+    if isinstance(left, Scalar) and isinstance(right, Scalar) and not _named_apart(answer, gold):
         names, others = variables(left.node), variables(right.node)
         free, gold_free = names - others, others - names
         if len(free) == len(gold_free) == 1 and free | gold_free <= {*"klmnNt"}:
             yield Scalar(substitute(left.node, {min(free): sym(min(gold_free))}), left.unit), right
 
 
-_LEIBNIZ = re.compile(r"[d∂](?:\^(\d))?([A-Za-z])/[d∂][A-Za-z](?:\^\d)?")
-_DOTS = re.compile(r"(d?)dot\((\w)\)")
+_LEIBNIZ = re.compile(r"[d∂](?:\^(\d))?\\?([A-Za-z]|(?<=\\)[a-z]+)/[d∂][A-Za-z](?:\^\d)?")
+_RATE = re.compile(r"[d∂](?:\^\d)?\\?\w{1,20}/[d∂]\w(?:\^\d)?")
+_DOTS = re.compile(r"(d?)dot\((\w+)\)")
 
 
 @_of_both
@@ -474,3 +525,33 @@ def _derivatives(side: Side, other: Side, budget: Budget) -> Iterator[tuple[Answ
     said = [any(_LEIBNIZ.fullmatch(t.text) for t in s.tokens) for s in (side, other)]
     if not all(said) and found != [side.tokens, other.tokens]:
         yield read_tokens(found[0], budget.limits), read_tokens(found[1], budget.limits)
+
+
+@_of_both
+def _rates_alone(side: Side, other: Side, budget: Budget) -> Iterator[tuple[Answer, Answer]]:
+    r"""`LC \frac{d^2v}{dt^2} + v = u` as `\frac{d^2v}{dt^2} + \frac{v}{LC} = \frac{u}{LC}`: solved for a
+    derivative that is linear in both.
+    """
+    found = []
+    for answer in (side.answer, other.answer):
+        match answer:
+            case Equation(left, right, None):
+                found.append(minus(left, right))
+            case Assign(name, (), Scalar(node, None)) if name:
+                found.append(minus(sym(name), node))
+            case _:
+                return
+    common = sorted(variables(found[0]) & variables(found[1]), key=len, reverse=True)
+    rate = next((name for name in common if _RATE.fullmatch(name)), None)
+    if rate is None:
+        return
+    solved = []
+    for node in found:
+        rest, at_one, at_two = (substitute(node, {rate: num(k)}) for k in (0, 1, 2))
+        factor = minus(at_one, rest)
+        if not same_value(minus(at_two, at_one), factor, budget) or same_value(
+            factor, ZERO, budget
+        ):
+            return
+        solved.append(Scalar(div(rest, factor)))
+    yield solved[0], solved[1]

@@ -19,9 +19,9 @@ from functools import lru_cache
 from math import gcd, isqrt, log10
 from typing import Any
 
-from rewards.maths.answer.kinds import Answer, Assign, Ratio, Scalar, Unit
+from rewards.maths.answer.kinds import Answer, Assign, Ratio, Scalar, Unit, Words
 from rewards.maths.answer.reader import read
-from rewards.maths.answer.units import normal_unit
+from rewards.maths.answer.units import bare_quantity, normal_unit
 from rewards.maths.expression.node import Node, Op, variables, walk
 from rewards.maths.limits import IN_PROCESS, LimitError, Limits
 from rewards.maths.text.vocabulary import UNITS
@@ -55,7 +55,12 @@ _MAX_QUESTION = 20_000  # characters
 _WRITTEN_OUT_DIGITS = 10  # nobody writes a longer power out
 _KEPT_CALLS = ("log", "ln", "sin", "cos", "tan", "arctan", "arcsin", "arccos")
 _DECIMAL = re.compile(r"-?\d*\.\d+", re.ASCII)
-_ASKED_UNIT = re.compile(r"\b(?:in|how many) ([a-z]+)", re.IGNORECASE)
+_ASKED_UNIT = re.compile(
+    r"\b(?:(?:in|how many) (?!units of )|units of )([a-z]+)(?: ?\^ ?(-?\d))?", re.IGNORECASE
+)
+_UPRIGHT = re.compile(r"\\(?:mathrm|text|rm)(?![a-z])|[\s$~{}]+")  # `in $\mathrm{~cm}$` is `in cm`
+_ASKS_VALUE = re.compile(r"\b(?:compute|evaluate|calculate|simplify|multiply|expand)\b", re.I)
+_TURNS = ("sin", "cos", "tan", "cot", "sec", "csc")
 _ASKED_HALF = re.compile(r"\bwhat time,? ([ap])\.?\s?m\b", re.IGNORECASE)
 
 
@@ -78,6 +83,9 @@ def restates(answer: str, gold: str, question: str, limits: Limits = IN_PROCESS)
     forms = {_form(node) for node in gold_nodes}
     if any(_form(node) in forms for node in nodes):
         return False
+    to_compute = bool(gold_nodes and _ASKS_VALUE.search(question))
+    if to_compute and any(map(_is_undone, nodes)) and not any(map(_is_undone, gold_nodes)):
+        return True
     asked = _words(question)
     # `m + n = 35` is no echo of "find m + n" and a 35 elsewhere
     named = any(len(word) == 1 and word.isalpha() for word in words)
@@ -106,21 +114,25 @@ def in_other_unit(answer: str, gold: str, question: str, limits: Limits = IN_PRO
     if any(char.isalpha() or char == "$" for char in gold):
         return False
     question = re.split(r"[.!?]\s+(?=[A-Z])", question.strip())[-1]  # what the last sentence asks
-    units = {UNITS.get(word.lower(), "") for word in _ASKED_UNIT.findall(question)} - {""}
+    asked = _ASKED_UNIT.findall(" ".join(_UPRIGHT.sub(" ", question).split()))
+    named = [(UNITS.get(word) or UNITS.get(word.lower(), ""), int(p or 1)) for word, p in asked]
+    units = {(name, power) for name, power in named if name}
     halves = {half.lower() + "m" for half in _ASKED_HALF.findall(question)}
     if len(units) != 1 and len(halves) != 1:
         return False
     try:
-        value = read(answer, limits)[0]
+        value, tokens = read(answer, limits)
     except (LimitError, RecursionError):
         return False
+    if isinstance(value, Words) or (isinstance(value, Scalar) and value.unit is None):
+        value = bare_quantity(tokens, limits) or value
     match value:
         case Ratio(_, half):
             return len(halves) == 1 and half != "" and half not in halves
-        case Scalar(_, Unit(((name, 1),), nouns)) if len(units) == 1 and not nouns:
-            [asked] = units
-            scales = [normal_unit(Unit(((unit, 1),))) for unit in (name, asked)]
-            return name != asked and scales[0][1] == scales[1][1]
+        case Scalar(_, Unit((ours,), nouns)) if len(units) == 1 and not nouns:
+            [theirs] = units
+            scales = [normal_unit(Unit((unit,))) for unit in (ours, theirs)]
+            return ours != theirs and scales[0][1] == scales[1][1]
     return False
 
 
@@ -203,6 +215,23 @@ def is_worked_out(node: Node, *, strictly: bool = False) -> bool:
                 if len(parts) > len(others) == len(tens) > 0:
                     return len(others) == 1  # 5.7 * 10^{-8}
             return all_kept(*(part for part, _ in parts))
+    return False
+
+
+def _is_undone(node: Node) -> bool:
+    r"""Is a number left as `\sin 150^\circ`, `(5 + \sqrt3)(5 - \sqrt3)` or `6(1 + 2i) - 3i`?"""
+    if variables(node):
+        return False
+    for part in walk(node):
+        if part.op is Op.CALL and part.value in _TURNS:
+            return True
+        if part.op is Op.MUL and sum(arg.op is Op.ADD for arg in _flat(part, Op.MUL)) > 1:
+            return True
+        if part.op is Op.ADD and any(
+            term.op is Op.MUL and any(arg.op is Op.ADD for arg in _flat(term, Op.MUL))
+            for term in _flat(part, Op.ADD)
+        ):
+            return True
     return False
 
 

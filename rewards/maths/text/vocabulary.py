@@ -160,8 +160,8 @@ quart: qt quarts | pint: pt pints | cup: cups | tablespoon: tbsp tablespoons | t
 dollar: dollars usd bucks | cent: cents | euro: euros eur | rupee: rupees rs inr | yuan: rmb 元 | peso: pesos
 yen: jpy | penny: pennies pence | nickel: nickels | dime: dimes
 percent: pct percents | degree: degrees deg | radian: rad rads radians | mph: mph | kph: kmh kmph
-newtonmeter: Nm | newton: N newtons | joule: J joules | watt: W watts | kilowatt: kW kw kilowatts | volt: V volts
-ampere: A amp amps amperes | ohm: ohms Omega | kiloohm: kOmega | megaohm: MOmega | pascal: Pa pascals
+newtonmeter: Nm | newton: N newtons | joule: J joules | watt: W watts | kilowatt: kW kw kilowatts | volt: V volts | kilovolt: kV kilovolts
+millivolt: mV millivolts | ampere: A amp amps amperes | ohm: ohms Omega | kiloohm: kOmega | megaohm: MOmega | pascal: Pa pascals
 hertz: Hz | kelvin: K kelvins | mole: mol mols moles | calorie: cal calories
 kilojoule: kJ | kilocalorie: kcal | electronvolt: eV | tesla: T | farad: farads F | coulomb: coulombs C
 microsecond: mus | microgram: mug | microfarad: muF | microcoulomb: muC | microampere: muA
@@ -204,6 +204,7 @@ SCALES: dict[str, tuple[str, Fraction]] = {
         "dollar": {"cent": "1/100", "penny": "1/100", "nickel": "1/20", "dime": "1/10"},
         "joule": {"kilojoule": "1000"},
         "watt": {"kilowatt": "1000"},
+        "volt": {"kilovolt": "1000", "millivolt": "1/1000"},
         "year": {"month": "1/12"},
     }.items()
     for unit, size in sizes.items()
