@@ -1,8 +1,8 @@
 """The loop. Draw, sample, score, learn, hand over the weights, record: GRPO in one page.
 
 A step is a transaction: nothing of it counts before its record is written and its state is
-    committed. Every sample
-carries the version of the weights that made it, and can be made again from its seed.
+committed. Every sample carries the version of the weights that made it, and can be made again from
+its seed. What the verbs of the loop do in detail stands below it, in the order of the loop.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
-    """Pure on-policy GRPO from `state`, with evaluations before, between and after."""
+    """On-policy training from `state`, with evaluations before, between and after."""
     learner, rollouts, run = parts.learner, parts.rollouts, parts.run
     sample = STRATEGIES[config.rollout.strategy]
     learner.connect(rollouts)
