@@ -29,6 +29,7 @@ def bounds(block=TrainConfig):
 
 
 BOUNDS = list(bounds())
+TINY = load_config("tiny", [])
 
 
 def accepts(block, name, value):
@@ -67,7 +68,7 @@ def test_a_setting_is_accepted_up_to_its_bound(block, name, bound, outwards, inc
     eager=st.sampled_from([None, True, False]),
 )
 def test_a_recipe_that_is_written_and_read_again_is_the_same(prompts, lr, clip, tags, eager):
-    tree = load_config("tiny", []).as_tree()
+    tree = TINY.as_tree()
     tree["batch"] |= {"num_prompts": prompts}
     tree["optimizer"] |= {"lr": lr}
     tree["algorithm"] |= {"clip_low": clip}

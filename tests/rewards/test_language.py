@@ -80,6 +80,6 @@ def test_an_unknown_language_is_an_error():
     "piece", [r"\(", "$$", "```", "`", "$", r"\begin{", "a_", "a", "的", "don't-"]
 )
 def test_long_thoughts_are_counted_in_linear_time(piece: str):
-    started = time.perf_counter()
+    started = time.process_time()
     share(piece * (400_000 // len(piece)))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

@@ -123,11 +123,11 @@ def test_answers_that_our_reader_decides_start_no_worker():
 @needs_package
 def test_whether_a_text_is_for_this_tier_is_known_at_once():
     """That is found out in the caller's process. A pattern with two ways to match would not end."""
-    started = time.perf_counter()
+    started = time.process_time()
     for part in (r"\aaaa", r"\frac1", " ", "1 ", r"\sum_{", "x = ", "|", "(", "/ 1 ", ". "):
         for end in ("", "\x00", "@", r"\int", "="):
             symbolic.may_decide((part * 500)[:490] + end, r"\int_0^1 x dx", WORKER)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_several_answers_must_all_be_right_in_this_tier_too(watching: Pool):

@@ -5,12 +5,11 @@ Ray.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from tests.models import SMALL_MODEL
+from tests.stack import warm
 from tests.stack.conftest import OVERRIDES
 
 pytestmark = pytest.mark.stack
@@ -18,12 +17,12 @@ pytestmark = pytest.mark.stack
 
 def train(folder, *overrides):
     command = [
-        *(sys.executable, "-m", "grpo.train", "--config-name", "tiny"),
-        *(*OVERRIDES, f"model.path={SMALL_MODEL}", "trainer.max_steps=2", "evaluation.every=1"),
+        *("--config-name", "tiny", *OVERRIDES, f"model.path={SMALL_MODEL}"),
+        *("trainer.max_steps=2", "evaluation.every=1"),
         *("evaluation.num_samples=1", "tracking.plots=false", "tracking.tensorboard=false"),
         *(*overrides, f"output_dir={folder}"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = warm.run("grpo.train", *command)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "reward_std" in row]

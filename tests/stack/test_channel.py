@@ -104,12 +104,19 @@ def test_more_requests_than_both_engines_can_run_are_all_answered_once(stack):
 
 def test_aborted_requests_come_back_with_what_they_have(stack):
     long = SamplingSettings(num_samples=1, temperature=1.0, max_tokens=400, ignore_eos=True)
-    stack.rollouts.submit(requests(12), long)
-    partials = stack.rollouts.abort()
-    assert sorted(r.key for r in partials) == list(range(12))
+    # On a busy machine an engine may be done with its first before the abort arrives. Once in five
+    # it does arrive in time, or it does not work.
+    for _ in range(5):
+        stack.rollouts.submit(requests(12), long)
+        partials = stack.rollouts.abort()
+        finished = [r for batch in stack.rollouts.completed() for r in batch]
+        assert sorted(r.key for r in [*partials, *finished]) == list(range(12))
+        assert {r.finish_reason for r in finished} <= {"length"}
+        if not finished:
+            break
+    assert not finished, "requests go on to their end after an abort"
     assert {r.finish_reason for r in partials} == {"abort"}
     assert all(len(r.token_ids) == len(r.logprobs) < 400 for r in partials)
-    assert list(stack.rollouts.completed()) == []
     whole = run(stack, requests(12), long)
     for partial in partials:
         assert whole[partial.key].token_ids[: len(partial.token_ids)] == partial.token_ids

@@ -5,26 +5,20 @@ side only it takes them apart.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from grpo.config import load_config
 from grpo.run import with_float32_head
 from tests.models import SMALL_MODEL
+from tests.stack import warm
 
 pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(scope="module")
 def found():
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.stack.head_cases", str(SMALL_MODEL)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    done = warm.run("tests.stack.head_cases", SMALL_MODEL)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

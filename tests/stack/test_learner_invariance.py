@@ -7,8 +7,6 @@ from __future__ import annotations
 import json
 import math
 import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.models import SMALL_MODEL
-from tests.stack import gradient_cases
+from tests.stack import gradient_cases, warm
 
 pytestmark = pytest.mark.stack
 
@@ -26,23 +24,9 @@ def run_ranks(world_size, folder, module="tests.stack.gradient_cases"):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ranks = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                module,
-                *map(str, (rank, world_size, port, SMALL_MODEL, folder)),
-            ]
-        )
-        for rank in range(world_size)
-    ]
-    try:
-        codes = [process.wait(timeout=400) for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    assert codes == [0] * world_size
+    ranks = [(rank, world_size, port, SMALL_MODEL, folder) for rank in range(world_size)]
+    for done in warm.run_together(module, ranks):
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 class Cases:

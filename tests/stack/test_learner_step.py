@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.closeness import close
 from tests.models import SMALL_MODEL
+from tests.stack import warm
 from tests.stack.learner_cases import SMALL_LR, batch
 
 pytestmark = pytest.mark.stack
@@ -25,12 +24,7 @@ def found(tmp_path_factory):
     rounded = tmp_path_factory.mktemp("bfloat16")
     model = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.bfloat16)
     model.save_pretrained(rounded)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.stack.learner_cases", str(SMALL_MODEL), str(rounded)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    done = warm.run("tests.stack.learner_cases", SMALL_MODEL, rounded)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

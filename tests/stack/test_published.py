@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from grpo.config import RECIPES
+from tests.stack import warm
 from tests.stack.published_cases import RUNS, SAME
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -17,12 +16,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.stack.published_cases", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = warm.run("tests.stack.published_cases", folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -4,12 +4,10 @@ bit.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.models import SMALL_MODEL
+from tests.stack import warm
 from tests.stack.conftest import OVERRIDES
 
 pytestmark = pytest.mark.stack
@@ -21,12 +19,7 @@ RECIPE = [
 
 
 def grpo(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "grpo.commands.main", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    return warm.run("grpo.commands.main", *arguments)
 
 
 def test_two_steps_without_a_learning_rate_move_nothing_on_a_sound_stack():

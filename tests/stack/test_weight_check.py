@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from benchmarks.logprob_gap import untie
 from tests.models import SMALL_MODEL
+from tests.stack import warm
 
 pytestmark = pytest.mark.stack
 
 
 def cases(folder, *overrides):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.stack.weight_cases", str(folder), *overrides],
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    done = warm.run("tests.stack.weight_cases", folder, *overrides)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -79,13 +72,7 @@ def parallel():
         "VLLM_PLUGINS": "grpo_weight_transfer",
         "HF_HUB_OFFLINE": "1",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.stack.parallel_cases", str(SMALL_MODEL)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env=os.environ | environment,
-    )
+    done = warm.run("tests.stack.parallel_cases", SMALL_MODEL, **environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines, done.stderr[-3000:]
     return json.loads(lines[-1])
