@@ -7,12 +7,14 @@
 #
 # STACK=cpu|gpu chooses the dependencies; a machine with an NVIDIA driver gets gpu.
 # RECIPE=name ARGS="key=value ..." choose and change what is trained.
+# WORKERS=n is the number of processes that share the tests, two cores and up to 8 GiB for each pair of them.
 
 STACK ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 PYTHON ?= python3.11
 VENV ?= .venv
 RECIPE ?= tiny
 ARGS ?=
+WORKERS ?= 2
 
 PY := $(VENV)/bin/python
 LOCK := $(VENV)/.installed-$(STACK)-$(shell cat requirements/$(STACK).txt requirements/dev.txt setup.cfg | sha256sum | cut -c1-16)
@@ -24,15 +26,18 @@ PIP_FLAGS := $(if $(filter cpu,$(STACK)),--no-deps,)
 train: venv
 	$(PY) -m grpo.train --config-name $(RECIPE) $(ARGS)
 
+# A file of tests is the unit of work, so that it starts its engines once. tests/conftest.py has the order.
+TESTS := HF_HUB_OFFLINE=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: venv
-	HF_HUB_OFFLINE=1 $(PY) -m pytest
+	$(TESTS)
 
 # Import contracts and the state of the locks are tests: tests/test_contracts.py, tests/test_locks.py.
 check: venv
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	HF_HUB_OFFLINE=1 $(PY) -m pytest
+	$(TESTS)
 
 # Other instruction sets stand for other processors: a tolerance that only fits this one fails here.
 ISA_TESTS := tests/algorithm tests/learner tests/miniature tests/weights

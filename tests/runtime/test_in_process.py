@@ -5,6 +5,8 @@ Ray.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -22,7 +24,15 @@ def train(folder, *overrides):
         *("evaluation.num_samples=1", "tracking.plots=false", "tracking.tensorboard=false"),
         *(*overrides, f"output_dir={folder}"),
     ]
-    done = warm.run("grpo.train", *command)
+    if "runtime=in_process" in overrides:
+        done = warm.run("grpo.train", *command)
+    else:  # Ray reads how to authenticate when it is imported, so a fork cannot start a cluster
+        done = subprocess.run(
+            [sys.executable, "-m", "grpo.train", *command],
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "reward_std" in row]

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.stack
+
 RAY = Path(sys.executable).with_name("ray")
 JOIN = """
 import sys

@@ -55,10 +55,16 @@ def run_together(
 def _server() -> subprocess.Popen[str]:
     """Started by the first call; it ends when the test process does and its input closes."""
     # Libraries read these when they are imported. One thread is what engines and ranks have.
-    settings = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    settings = {
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "TORCH_COMPILE_DISABLE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "tests.stack.warm"],
-        env={**os.environ, **settings, "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
+        env={**os.environ, **settings},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
