@@ -33,11 +33,12 @@ ROW_KEYS = {
 TIMED = ("seconds/", "tokens_per_second")
 
 
-def train(folder):
+def train(folder, *overrides):
     command = [
         *(sys.executable, "-m", "grpo.train", "--config-name", "tiny"),
         *(*OVERRIDES, f"model.path={SMALL_MODEL}", "trainer.max_steps=3", "evaluation.every=2"),
         *("evaluation.interim_problems=8", "tracking.wandb.mode=offline", f"output_dir={folder}"),
+        *overrides,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -161,7 +162,12 @@ def test_nothing_half_written_is_left(run_folder):
 
 
 def test_the_same_seed_gives_the_same_run(run_folder, tmp_path):
-    again = train(tmp_path / "second")
+    unwatched = (
+        "tracking.plots=false",
+        "tracking.tensorboard=false",
+        "tracking.wandb.mode=disabled",
+    )
+    again = train(tmp_path / "second", *unwatched)
     assert untimed(steps(again)) == untimed(steps(run_folder))
     first, second = (json.loads((f / "summary.json").read_text()) for f in (run_folder, again))
     assert first["weights_sha256"] == second["weights_sha256"]
