@@ -10,6 +10,8 @@ exactly as long as its actor.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,16 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
 
         _skip_text_of_logprobs()
         use_inprocess_core()
+
+    class Engine(AsyncLLM):
+        """vLLM's, which something outside of Python's sight holds until the interpreter ends."""
+
+        def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+            # Parts of vLLM's module are gone by then, so that its own finaliser ends in a
+            # traceback. A default argument is still there.
+            if not ending():
+                self.shutdown()
+
     args: dict[str, Any] = {
         "model": spec.model_folder,
         "dtype": spec.dtype,
@@ -110,7 +122,7 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
         args["max_num_batched_tokens"] = max(spec.max_model_len, 8192)
     else:
         args["gpu_memory_utilization"] = spec.gpu_memory_share
-    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+    engine = Engine.from_engine_args(AsyncEngineArgs(**args))
     head = str(engine.vllm_config.model_config.head_dtype).removeprefix("torch.")
     if spec.float32_head and head != "float32":  # vLLM falls back with no more than a warning
         raise RuntimeError(

@@ -255,4 +255,4 @@ class RolloutWorker:
         """Stop the engine."""
         if self._engine is not None:
             self._engine.shutdown()
-            self._engine = None  # its finaliser fails when the interpreter is already going down
+            self._engine = None
