@@ -1,8 +1,8 @@
 """Runs modules as `python -m` does, each in a fork of one process that has imported the stack.
 
-The imports cost ten seconds of a core, which is more than most cases cost. A fork has them at once,
-and is otherwise a process of its own: arguments, environment, output, exit code and the end of the
-interpreter are its own. Tests of what a user starts in a fresh process are not for this.
+The imports cost seven to ten seconds of a core, which is more than most cases cost. A fork has them
+at once, and is otherwise a process of its own: arguments, environment, output, exit code and the end
+of the interpreter are its own. Tests of what a user starts in a fresh process are not for this.
 """
 
 from __future__ import annotations
