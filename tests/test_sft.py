@@ -132,11 +132,16 @@ def test_what_a_user_says_never_becomes_a_control_token(tokenizer):
 
 
 def test_an_answer_begins_at_a_border_of_tokens_as_at_sampling(tokenizer):
-    # the prompt ends in a line break; one token of two line breaks would reach over the border
-    prompt = tokenizer.encode("<|im_start|>user\n1<|endoftext|>\n<|im_start|>assistant\n")
-    encoded = encoder(tokenizer).encode(example("u:1", "a:\n\nno"))
-    assert encoded.token_ids[: len(prompt)] == prompt
-    assert trained(tokenizer, encoded)[0] == "\n\nno<|endoftext|>"
+    # the prompt ends in "Us" and the answer is "er", which the tokenizer would join to one token
+    joins = (
+        "{% for m in messages %}{{ 'Us' if m.role == 'assistant' else '' }}{{ m.content }}"
+        "<|endoftext|>{% endfor %}{% if add_generation_prompt %}Us{% endif %}"
+    )
+    (user,) = tokenizer.encode("User", add_special_tokens=False)
+    encoded = encoder(tokenizer, chat_template=joins).encode(example("u:1", "a:er"))
+    prompt = tokenizer.encode("1<|endoftext|>Us", add_special_tokens=False)
+    assert encoded.token_ids[: len(prompt)] == prompt and user not in encoded.token_ids
+    assert trained(tokenizer, encoded)[0] == "er<|endoftext|>"
 
 
 @pytest.mark.parametrize(
