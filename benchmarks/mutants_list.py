@@ -28,6 +28,7 @@ RATE = ("tests/algorithm/test_learning_rate.py",)
 PACKING = ("tests/learner/test_packing.py", "tests/learner/test_samples.py")
 HEAD = ("tests/learner/test_head.py",)
 TRAINER = ("tests/test_trainer.py",)
+SFT = ("tests/test_sft.py",)
 SCORER = (
     "tests/rewards/test_scorer.py::test_the_total_is_the_weighted_sum_and_components_are_kept",
 )
@@ -268,4 +269,15 @@ FAULTS = [
           "await self.engine.update_weight_version(version)",
           "await self.engine.update_weight_version(str(int(version) - 1))",
           (CHANNEL + "test_the_channel_can_be_closed_and_opened_again",)),
+    # supervised fine-tuning
+    Fault("a token may reach from the prompt into the answer", "data/examples.py",
+          "if joined else whole[len(ids) :]", "if False else whole[len(ids) :]", SFT),
+    Fault("what follows the end token is trained", "data/examples.py",
+          "return ends[0] + 1", "return len(piece)", SFT),
+    Fault("the text of a user may hold control tokens", "data/examples.py",
+          "[range(part.start - start, part.stop - start) for part in plain]", "[]", SFT),
+    Fault("all epochs in one order", "grpo/sft.py",
+          'f"sft-{config.seed}-{epoch}"', 'f"sft-{config.seed}"', SFT),
+    Fault("held-out likelihood is a mean over examples", "grpo/sft.py",
+          "tokens = sum(map(len, logps))", "tokens = len(logps)", SFT),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ The text around a question is ours and may hold special tokens; the question is 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from grpo.common.names import hint
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SLOT = "{question}"
+SLOT = "{question}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +40,9 @@ class Template:
     )
 
     def __post_init__(self) -> None:
-        if self.text.count(_SLOT) != 1:
+        if self.text.count(SLOT) != 1:
             raise ValueError(
-                f"template {self.name}: needs {_SLOT} exactly once, has it {self.text.count(_SLOT)} times"
+                f"template {self.name}: needs {SLOT} exactly once, has it {self.text.count(SLOT)} times"
             )
 
     @property
@@ -51,32 +52,55 @@ class Template:
 
     def render(self, question: str) -> str:
         """The prompt text for one question."""
-        return self.text.replace(_SLOT, question)
+        return self.text.replace(SLOT, question)
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
-        """Token ids of the prompt. The question never yields a special or added token.
-
-        A question without such strings gives exactly `tokenizer.encode(render(question))`.
-        Otherwise the text is taken apart inside each such string, after its first character, and
-        the parts are encoded one by one.
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, question: str, answer: str = ""
+    ) -> list[int]:
+        """Token ids of the prompt, and of an answer behind it. The question never yields a special
+        or added token.
         """
-        before, after = self.text.split(_SLOT)
-        text = before + question + after
-        inside = range(len(before), len(before) + len(question))
-        cuts = [
-            match.start() + 1
-            for match in _control_strings(tokenizer).finditer(text)
-            if match.start() < inside.stop
-            and match.end(1) > inside.start  # also one that question and frame make together
-        ]
-        if not cuts:
-            return list(tokenizer.encode(text, add_special_tokens=self.adds_special_tokens))
-        ids: list[int] = []
-        for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-            ids += tokenizer.encode(
-                text[start:end], add_special_tokens=self.adds_special_tokens and start == 0
-            )
-        return ids
+        before, after = self.text.split(SLOT)
+        return encode_text(
+            tokenizer,
+            before + question + after + answer,
+            [range(len(before), len(before) + len(question))],
+            adds_special_tokens=self.adds_special_tokens,
+        )
+
+
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    plain: Sequence[range],
+    *,
+    adds_special_tokens: bool,
+) -> list[int]:
+    """Token ids of a text of which some stretches are data and never yield a special or added
+    token.
+
+    Without such strings in them this is exactly `tokenizer.encode(text)`. Otherwise the text is
+    taken apart inside each such string, after its first character, and the parts are encoded one by
+    one.
+
+    Args:
+        tokenizer: of the model.
+        text: the whole.
+        plain: the stretches that are data, in characters.
+        adds_special_tokens: whether the tokenizer puts its own tokens around the text.
+    """
+    cuts = [
+        match.start() + 1
+        for match in _control_strings(tokenizer).finditer(text)
+        # also one that data and frame make together
+        if any(match.start() < part.stop and match.end(1) > part.start for part in plain)
+    ]
+    ids: list[int] = []
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        ids += tokenizer.encode(
+            text[start:end], add_special_tokens=adds_special_tokens and start == 0
+        )
+    return ids
 
 
 @lru_cache(maxsize=4)  # real tokenizers have hundreds of them, and every prompt asks
@@ -211,8 +235,8 @@ def chat_template(
         )
     messages = [{"role": "user", "content": inner.text}]
     if system_prompt is not None:
-        if _SLOT in system_prompt:
-            raise ValueError(f"system_prompt: holds {_SLOT}, which stands in the user's turn")
+        if SLOT in system_prompt:
+            raise ValueError(f"system_prompt: holds {SLOT}, which stands in the user's turn")
         messages.insert(0, {"role": "system", "content": system_prompt})
 
     def render(**switch: bool) -> str:

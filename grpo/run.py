@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from grpo.common.errors import UserError
 from grpo.common.files import write_atomically
-from grpo.config.schema import TrainConfig
+from grpo.config.schema import RunConfig, TrainConfig
+from grpo.config.sft import SftConfig
 
 if TYPE_CHECKING:
     from grpo.rollout.scoring import GroupScorer
@@ -86,15 +87,21 @@ def say(text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Inputs:
-    """What a run starts from: checked, and found before anything expensive is started."""
+class ModelInputs:
+    """The model that a run starts from: checked, and found before anything expensive is started."""
 
     model_folder: str
+    pad_token_id: int
+    end_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs(ModelInputs):
+    """What a run that samples starts from."""
+
     prompts: list[Prompt]  # none where nothing is trained
     held_out: list[Prompt]
     sampling: SamplingSettings  # of training
-    pad_token_id: int
-    end_token_ids: tuple[int, ...]
     max_model_len: int  # tokens
 
 
@@ -118,9 +125,7 @@ def load_inputs(
     )
     from grpo.rollout.prompts import (
         check_disjoint,
-        check_lengths,
         check_rewards,
-        check_tokens,
         load_problems,
         make_prompts,
         make_template,
@@ -146,21 +151,13 @@ def load_inputs(
     template = make_template(config.data, tokenizer)
     prompts = make_prompts(train_problems, template, tokenizer)
     held_out = make_prompts(held_out_problems, template, tokenizer)
-    check_tokens([*prompts, *held_out], embedding_rows(folder))
     limits = {
         "sampling.max_response_tokens": config.sampling.max_response_tokens,
         "evaluation.max_response_tokens": config.evaluation.max_response_tokens or 0,
     }
-    if (config.rollout.max_model_len or 0) > context:
-        raise UserError(
-            f"rollout.max_model_len={config.rollout.max_model_len}: the context of the model is "
-            f"{context} tokens; "
-            "lower it, or leave it null"
-        )
-    longest = max(len(prompt.token_ids) for prompt in [*prompts, *held_out])
-    max_model_len = config.rollout.max_model_len or longest + max(limits.values())
-    check_lengths([*prompts, *held_out], limits, max_model_len, "rollout.max_model_len")
-    check_lengths([*prompts, *held_out], limits, context, "the context of the model")
+    max_model_len = engine_context(
+        config, [*prompts, *held_out], limits, context, embedding_rows(folder)
+    )
     return Inputs(
         model_folder=str(folder),
         prompts=prompts,
@@ -180,6 +177,40 @@ def load_inputs(
     )
 
 
+def engine_context(
+    config: RunConfig,
+    prompts: Sequence[Prompt],
+    limits: Mapping[str, int],
+    context: int,
+    embedding_rows: int,
+) -> int:
+    """Tokens of prompt and response that an engine must have room for.
+
+    Args:
+        prompts: all that are sampled from.
+        limits: tokens of a response, by setting.
+        context: of the model, in tokens.
+        embedding_rows: of the model.
+
+    Raises:
+        UserError: a prompt with a full response does not fit, or a token has no embedding.
+    """
+    from grpo.rollout.prompts import check_lengths, check_tokens
+
+    check_tokens(prompts, embedding_rows)
+    if (config.rollout.max_model_len or 0) > context:
+        raise UserError(
+            f"rollout.max_model_len={config.rollout.max_model_len}: the context of the model is "
+            f"{context} tokens; "
+            "lower it, or leave it null"
+        )
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    max_model_len = config.rollout.max_model_len or longest + max(limits.values())
+    check_lengths(prompts, limits, max_model_len, "rollout.max_model_len")
+    check_lengths(prompts, limits, context, "the context of the model")
+    return max_model_len
+
+
 @contextmanager
 def start_parts(
     config: TrainConfig,
@@ -193,6 +224,24 @@ def start_parts(
     Raises:
         UserError: the machine or cluster cannot give what the recipe asks for.
     """
+    with start_any(config, inputs, status, with_learner=with_learner) as (rollouts, learner):
+        assert rollouts is not None
+        yield rollouts, learner
+
+
+@contextmanager
+def start_any(
+    config: TrainConfig | SftConfig,
+    inputs: ModelInputs,
+    status: Callable[[str], None],
+    *,
+    with_learner: bool = True,
+) -> Iterator[tuple[Rollouts | None, Learner | None]]:
+    """As `start_parts`; no engines where `inputs` have nothing to sample, being no `Inputs`.
+
+    Raises:
+        UserError: the machine or cluster cannot give what the recipe asks for.
+    """
     if config.runtime == "in_process":
         with _start_in_process(config, inputs, status, with_learner=with_learner) as parts:
             yield parts
@@ -200,42 +249,56 @@ def start_parts(
     from grpo.runtime.ray.actors import LearnerGroup, RolloutPool
     from grpo.runtime.ray.cluster import reserve
 
+    with_engines = isinstance(inputs, Inputs)
     status("starting the cluster")
-    with reserve(config, with_learner=with_learner) as cluster:
-        ranks = f" and {config.learner.num_ranks} ZeRO-3 learner ranks" if with_learner else ""
-        status(f"starting {config.rollout.num_engines} vLLM engines{ranks}")
-        engine = engine_spec(config, inputs, cluster.device)
-        rollouts = RolloutPool(cluster, engine, config.rollout.stall_timeout_seconds)
-        learner = None
+    with reserve(config, with_learner=with_learner, with_engines=with_engines) as cluster:
+        engines = [f"{config.rollout.num_engines} vLLM engines"] if with_engines else []
+        ranks = [f"{config.learner.num_ranks} ZeRO-3 learner ranks"] if with_learner else []
+        status(f"starting {' and '.join([*engines, *ranks])}")
+        rollouts = learner = None
+        if isinstance(inputs, Inputs):
+            engine = engine_spec(config, inputs, cluster.device)
+            rollouts = RolloutPool(cluster, engine, config.rollout.stall_timeout_seconds)
         if with_learner:
             spec = learner_spec(config, inputs, cluster.device)
             learner = LearnerGroup(cluster, spec, config.cluster.learn_timeout_seconds)
             learner.wait_until_ready(config.cluster.start_timeout_seconds)
-        rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
+        if rollouts is not None:
+            rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
         yield rollouts, learner
 
 
 @contextmanager
 def _start_in_process(
-    config: TrainConfig, inputs: Inputs, status: Callable[[str], None], *, with_learner: bool
-) -> Iterator[tuple[Rollouts, Learner | None]]:
+    config: TrainConfig | SftConfig,
+    inputs: ModelInputs,
+    status: Callable[[str], None],
+    *,
+    with_learner: bool,
+) -> Iterator[tuple[Rollouts | None, Learner | None]]:
     from grpo.runtime.in_process import LocalLearner, LocalRollouts
 
-    status("starting one vLLM engine and one learner rank in this process")
-    rollouts = LocalRollouts(
-        engine_spec(config, inputs, "cpu"), config.rollout.stall_timeout_seconds
-    )
-    learner = LocalLearner(learner_spec(config, inputs, "cpu")) if with_learner else None
-    rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
+    engines = ["one vLLM engine"] if isinstance(inputs, Inputs) else []
+    ranks = ["one learner rank"] if with_learner else []
+    status(f"starting {' and '.join([*engines, *ranks])} in this process")
+    rollouts = learner = None
+    if isinstance(inputs, Inputs):
+        spec = engine_spec(config, inputs, "cpu")
+        rollouts = LocalRollouts(spec, config.rollout.stall_timeout_seconds)
+    if with_learner:
+        learner = LocalLearner(learner_spec(config, inputs, "cpu"))
+    if rollouts is not None:
+        rollouts.wait_until_ready(config.cluster.start_timeout_seconds)
     try:
         yield rollouts, learner
     finally:
         if learner is not None:
             learner.close()
-        rollouts.close()
+        if rollouts is not None:
+            rollouts.close()
 
 
-def engine_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
+def engine_spec(config: RunConfig, inputs: Inputs, device: str) -> Any:
     """What every engine of the recipe must know."""
     from grpo.rollout.vllm.engine import EngineSpec
 
@@ -256,7 +319,7 @@ def engine_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
     )
 
 
-def learner_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
+def learner_spec(config: TrainConfig | SftConfig, inputs: ModelInputs, device: str) -> Any:
     """What every learner rank of the recipe must know."""
     from grpo.learner.spec import LearnerSpec
 
@@ -277,14 +340,14 @@ def learner_spec(config: TrainConfig, inputs: Inputs, device: str) -> Any:
     )
 
 
-def dtype_of(config: TrainConfig, device: str) -> str:
+def dtype_of(config: RunConfig, device: str) -> str:
     """`model.dtype`, resolved for the device."""
     if config.model.dtype != "auto":
         return config.model.dtype
     return "float32" if device == "cpu" else "bfloat16"
 
 
-def with_float32_head(config: TrainConfig, device: str) -> bool:
+def with_float32_head(config: RunConfig, device: str) -> bool:
     """`model.float32_head`, resolved for the device. With float32 weights the output layer is
     float32 anyhow, and neither side does anything of its own.
     """
@@ -293,14 +356,8 @@ def with_float32_head(config: TrainConfig, device: str) -> bool:
 
 def summary(outcome: Outcome, wall_seconds: float, weights_sha256: str) -> dict[str, Any]:
     """What summary.json holds."""
-    base, final = outcome.base["sampled"], outcome.final["sampled"]
-    gain = (
-        final["accuracy"] - base["accuracy"]
-        if "accuracy" in final
-        else final["reward"] - base["reward"]
-    )
     return {
-        "verdict": verdict(gain),
+        "verdict": verdict(accuracy_gain(outcome.base["sampled"], outcome.final["sampled"])),
         "base": outcome.base,
         "final": outcome.final,
         "steps": outcome.steps,
@@ -309,6 +366,12 @@ def summary(outcome: Outcome, wall_seconds: float, weights_sha256: str) -> dict[
         "weights_sha256": weights_sha256,
         "versions": versions(),
     }
+
+
+def accuracy_gain(base: Mapping[str, float], final: Mapping[str, float]) -> float:
+    """From one evaluation to another, in accuracy or else in reward."""
+    key = "accuracy" if "accuracy" in final else "reward"
+    return final[key] - base[key]
 
 
 def verdict(gain: float) -> str:

@@ -21,7 +21,7 @@ from grpo.algorithm.advantages import ADVANTAGES, AdvantageInputs, discounted_to
 from grpo.algorithm.controllers import adapted_entropy_coef, adapted_kl_coef
 from grpo.algorithm.learning_rate import learning_rate
 from grpo.common.errors import UnhealthyError, UserError
-from grpo.config.schema import TrainConfig
+from grpo.config.schema import RunConfig, TrainConfig
 from grpo.evaluation import metrics
 from grpo.evaluation.evaluate import evaluate
 from grpo.rollout.batch_rules import fill_batch
@@ -134,7 +134,7 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
     return Outcome(state.base, final, state.step, state.generated_tokens)
 
 
-def hand_over(config: TrainConfig, learner: Learner, version: int, *, first: bool = False) -> None:
+def hand_over(config: RunConfig, learner: Learner, version: int, *, first: bool = False) -> None:
     """Push the weights, and prove every so often that the engines compute with them.
 
     The first hand-over of a run is always proven, so that a model that cannot be is refused at the
@@ -239,21 +239,7 @@ def check_health(
         UnhealthyError: there were `health.max_bad_steps` of them, or a weight is not finite. No
             later step can mend that. Nothing is saved then.
     """
-    broken = [key for key, value in stats.items() if not math.isfinite(value)]
-    if "weight_max" in broken:
-        raise UnhealthyError(
-            f"step {state.step + 1}: a weight of the policy is not finite "
-            f"(weight_max={stats['weight_max']}), so nothing that follows can be right; no policy "
-            "is saved. Lower optimizer.lr, or see whether model.path itself has such weights"
-        )
-    state.bad_steps = state.bad_steps + 1 if broken else 0
-    if state.bad_steps >= config.health.max_bad_steps:
-        told = ", ".join(f"{key}={stats[key]}" for key in broken)
-        raise UnhealthyError(
-            f"step {state.step + 1}: {told}; that is bad step {state.bad_steps} in a row "
-            f"(health.max_bad_steps={config.health.max_bad_steps}). Lower optimizer.lr, or look at "
-            "the last rows of metrics.jsonl"
-        )
+    state.bad_steps = count_bad_steps(config, stats, state.step + 1, state.bad_steps)
     limits = {
         "max_logprob_gap": ("logprob_gap_mean", 1),
         "max_mismatch_kl": ("mismatch_kl", 1),
@@ -268,6 +254,32 @@ def check_health(
                 "troubleshooting.md says what to look for"
             )
     return {"bad_steps": float(state.bad_steps)}
+
+
+def count_bad_steps(
+    config: RunConfig, stats: Mapping[str, float], step: int, bad_steps: int
+) -> int:
+    """Steps in a row with a number that is not finite, after step `step`; `bad_steps` before it.
+
+    Raises:
+        UnhealthyError: there were `health.max_bad_steps` of them, or a weight is not finite.
+    """
+    broken = [key for key, value in stats.items() if not math.isfinite(value)]
+    if "weight_max" in broken:
+        raise UnhealthyError(
+            f"step {step}: a weight of the policy is not finite "
+            f"(weight_max={stats['weight_max']}), so nothing that follows can be right; no policy "
+            "is saved. Lower optimizer.lr, or see whether model.path itself has such weights"
+        )
+    bad_steps = bad_steps + 1 if broken else 0
+    if bad_steps >= config.health.max_bad_steps:
+        told = ", ".join(f"{key}={stats[key]}" for key in broken)
+        raise UnhealthyError(
+            f"step {step}: {told}; that is bad step {bad_steps} in a row "
+            f"(health.max_bad_steps={config.health.max_bad_steps}). Lower optimizer.lr, or look at "
+            "the last rows of metrics.jsonl"
+        )
+    return bad_steps
 
 
 def make_samples(
@@ -392,7 +404,7 @@ def _evaluate(config: TrainConfig, state: TrainState, parts: Parts) -> Evaluatio
     num_samples = config.evaluation.num_samples if whole else 1
     parts.run.status(f"evaluating {len(prompts)} held-out problems")
     evaluations = evaluate(
-        config, parts.sampling, prompts, parts.rollouts, parts.scorer, num_samples
+        config.evaluation, parts.sampling, prompts, parts.rollouts, parts.scorer, num_samples
     )
     for evaluation in evaluations:
         rows = metrics.sample_rows(state.step, evaluation.groups, limit=64)

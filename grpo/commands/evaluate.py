@@ -55,7 +55,7 @@ def run_evaluation(config: TrainConfig) -> dict[str, dict[str, float]]:
 
         say(f"evaluating {len(inputs.held_out)} problems")
         evaluations = evaluate(
-            config,
+            config.evaluation,
             inputs.sampling,
             inputs.held_out,
             rollouts,

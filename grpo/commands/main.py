@@ -23,6 +23,9 @@ class Verb:
 
 VERBS = {
     "train": Verb("grpo.train", "--config-name RECIPE [key=value ...]", "train as a recipe says"),
+    "sft": Verb(
+        "grpo.sft", "--config-name RECIPE [key=value ...]", "fine-tune on examples as a recipe says"
+    ),
     "eval": Verb(
         "grpo.commands.evaluate",
         "--config-name RECIPE [--checkpoint DIR] [key=value ...]",

@@ -1,6 +1,6 @@
 """The recipe: its schema, how it is read, and which combinations of settings cannot work."""
 
-from grpo.config.load import RECIPES, load_config
+from grpo.config.load import RECIPES, load_config, load_sft_config
 from grpo.config.schema import (
     AlgorithmConfig,
     BatchConfig,
@@ -19,6 +19,7 @@ from grpo.config.schema import (
     TrainerConfig,
     WandbConfig,
 )
+from grpo.config.sft import SftConfig
 
 __all__ = [
     "RECIPES",
@@ -34,9 +35,11 @@ __all__ = [
     "RewardsConfig",
     "RolloutConfig",
     "SamplingConfig",
+    "SftConfig",
     "TrackingConfig",
     "TrainConfig",
     "TrainerConfig",
     "WandbConfig",
     "load_config",
+    "load_sft_config",
 ]

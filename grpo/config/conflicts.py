@@ -7,26 +7,87 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from data.examples import MAKERS
 from data.templates import CHAT_PREFIX, TEMPLATES
 from grpo.common.names import hint
-from grpo.config.schema import TrainConfig, gpu_problems, is_chat
+from grpo.config.schema import (
+    DataConfig,
+    RewardsConfig,
+    RunConfig,
+    TrainConfig,
+    gpu_problems,
+    is_chat,
+)
+from grpo.config.sft import SftConfig, SftDataConfig
 from rewards import Scorer
 
 
 def impossible(config: TrainConfig) -> list[str]:
     """Everything in a recipe that no single field can see."""
     return [
-        *check_names(config),
+        *check_names(config, config.data),
         *_batch(config),
         *_algorithm(config),
-        *_model_and_data(config),
+        *_model(config),
+        *_template(config.data),
+        *_curriculum(config),
         *_machines(config),
-        *_rewards(config),
+        *_rewards(config.rewards),
         *_tracking(config),
     ]
 
 
-def check_names(config: TrainConfig) -> list[str]:
+def impossible_sft(config: SftConfig) -> list[str]:
+    """Everything in a recipe of `grpo sft` that no single field can see."""
+    return [
+        *check_names(config, config.data),
+        *_sft(config),
+        *_model(config),
+        *_template(config.data),
+        *_machines(config),
+        *([] if config.rewards is None else _rewards(config.rewards)),
+        *_tracking(config),
+    ]
+
+
+def _sft(config: SftConfig) -> list[str]:
+    trainer, problems = config.trainer, []
+    if (trainer.max_steps is None) == (trainer.epochs is None):
+        problems.append(
+            f"trainer.max_steps={trainer.max_steps}, trainer.epochs={trainer.epochs}: set exactly "
+            "one of them; the other one is null"
+        )
+    optimizer = config.optimizer
+    if optimizer.warmup_steps and optimizer.warmup_share:
+        problems.append(
+            f"optimizer.warmup_share={optimizer.warmup_share}: optimizer.warmup_steps="
+            f"{optimizer.warmup_steps} says it already; set one of them"
+        )
+    if config.batch.num_examples < config.learner.num_ranks:
+        problems.append(
+            f"learner.num_ranks={config.learner.num_ranks}: a step has only "
+            f"batch.num_examples={config.batch.num_examples}; use fewer ranks or a larger batch"
+        )
+    if (config.data.held_out is None) != (config.rewards is None):
+        problems.append(
+            "data.held_out and rewards: held-out problems are graded by the rewards; set both, or "
+            "leave both null"
+        )
+    limit, context = config.evaluation.max_response_tokens, config.rollout.max_model_len
+    if config.data.held_out is not None and limit is None:
+        problems.append(
+            "evaluation.max_response_tokens=null: the responses to data.held_out need a limit; set "
+            "evaluation.max_response_tokens"
+        )
+    if config.data.held_out is not None and context is not None and context <= (limit or 0):
+        problems.append(
+            f"rollout.max_model_len={context} leaves no room for a prompt beside "
+            f"evaluation.max_response_tokens={limit}; raise it or leave it null"
+        )
+    return problems
+
+
+def check_names(config: RunConfig, data: DataConfig | SftDataConfig) -> list[str]:
     """Names that no registry has."""
     # Here, because these rooms import the settings of this package. The objective is looked up
     # when the run begins, since its registry loads torch.
@@ -34,13 +95,17 @@ def check_names(config: TrainConfig) -> list[str]:
     from grpo.learner.model_folder import BUILDERS
     from grpo.rollout.strategies import STRATEGIES
 
-    template = config.data.template
+    template = data.template
     inner = "question_only" if template == "chat" else template.removeprefix(CHAT_PREFIX)
     wanted: list[tuple[str, str, str, Iterable[str]]] = [
         ("data.template", template, inner, ["chat", *TEMPLATES]),
         ("rollout.strategy", config.rollout.strategy, config.rollout.strategy, STRATEGIES),
         *(("evaluation.probes", probe, probe, PROBES) for probe in config.evaluation.probes),
     ]
+    if isinstance(data, SftDataConfig):
+        for key, source in (("train", data.train), ("held_out_examples", data.held_out_examples)):
+            if source is not None and (maker := source.made_by) is not None:
+                wanted.append((f"data.{key}.made_by", maker, maker, MAKERS))
     if config.model.base is not None:
         wanted.append(("model.base", config.model.base, config.model.base, BUILDERS))
     return [
@@ -186,8 +251,8 @@ def _zero_variance(config: TrainConfig) -> list[str]:
     return problems
 
 
-def _model_and_data(config: TrainConfig) -> list[str]:
-    model, data, problems = config.model, config.data, []
+def _model(config: RunConfig) -> list[str]:
+    model, problems = config.model, []
     if (model.path is None) == (model.base is None):
         problems.append(
             "model: set exactly one of model.path (a Hugging Face folder) and model.base (the name "
@@ -198,22 +263,31 @@ def _model_and_data(config: TrainConfig) -> list[str]:
             f"model.base_options={model.base_options}: only model.base looks at it; set "
             "model.base_options={}"
         )
-    if not is_chat(data.template):
-        for key in ("system_prompt", "enable_thinking"):
-            if getattr(data, key) is not None:
-                problems.append(
-                    f"data.{key}={getattr(data, key)}: only chat templates have one, and "
-                    f"data.template={data.template}; use chat:{data.template} or leave it null"
-                )
-    if data.curriculum.kind == "prioritised" and "accuracy" not in config.rewards.components:
-        problems.append(
-            "data.curriculum.kind=prioritised: failure rates come from the reward accuracy; add it "
-            "to rewards.components"
-        )
     return problems
 
 
-def _machines(config: TrainConfig) -> list[str]:
+def _template(data: DataConfig | SftDataConfig) -> list[str]:
+    if is_chat(data.template):
+        return []
+    return [
+        f"data.{key}={getattr(data, key)}: only chat templates have one, and "
+        f"data.template={data.template}; use chat:{data.template} or leave it null"
+        for key in ("system_prompt", "enable_thinking")
+        if getattr(data, key) is not None
+    ]
+
+
+def _curriculum(config: TrainConfig) -> list[str]:
+    prioritised = config.data.curriculum.kind == "prioritised"
+    if prioritised and "accuracy" not in config.rewards.components:
+        return [
+            "data.curriculum.kind=prioritised: failure rates come from the reward accuracy; add it "
+            "to rewards.components"
+        ]
+    return []
+
+
+def _machines(config: RunConfig) -> list[str]:
     problems = gpu_problems(config) if config.trainer.device == "gpu" else []
     # Where the device is "auto", the learner asks again as soon as it is known.
     device = {"cpu": "cpu", "gpu": "cuda"}.get(config.trainer.device)
@@ -234,19 +308,19 @@ def _machines(config: TrainConfig) -> list[str]:
     return problems
 
 
-def _rewards(config: TrainConfig) -> list[str]:
-    if not config.rewards.components:
+def _rewards(rewards: RewardsConfig) -> list[str]:
+    if not rewards.components:
         return [
             "rewards.components: empty; name at least one reward, such as accuracy: {weight: 1.0}"
         ]
     try:
-        Scorer(config.rewards.scorer_components())
+        Scorer(rewards.scorer_components())
     except ValueError as error:
         return str(error).splitlines()
     return []
 
 
-def _tracking(config: TrainConfig) -> list[str]:
+def _tracking(config: RunConfig) -> list[str]:
     # Here, because tracking itself imports the settings of this package.
     from grpo.tracking.trackers.wandb import resolve_mode
 

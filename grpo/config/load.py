@@ -8,8 +8,9 @@ from typing import Any
 
 from grpo.common.names import import_modules
 from grpo.common.recipes import compose, read
-from grpo.config.conflicts import impossible
+from grpo.config.conflicts import impossible, impossible_sft
 from grpo.config.schema import TrainConfig
+from grpo.config.sft import SftConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -24,13 +25,32 @@ def load_config(name: str, overrides: Sequence[str], folder: Path | None = None)
         RecipeError: modules that cannot be imported, unknown keys, wrong types, values out of range
             and impossible combinations, all at once.
     """
+    tree, missing = _composed(name, overrides, folder)
+    return read(TrainConfig, tree, name, impossible, missing)
+
+
+def load_sft_config(name: str, overrides: Sequence[str], folder: Path | None = None) -> SftConfig:
+    """As `load_config`, for a recipe of `grpo sft`.
+
+    Raises:
+        UserError: as `load_config`.
+        RecipeError: as `load_config`.
+    """
+    tree, missing = _composed(name, overrides, folder)
+    return read(SftConfig, tree, name, impossible_sft, missing)
+
+
+def _composed(
+    name: str, overrides: Sequence[str], folder: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """A recipe as a tree, and the modules of it that cannot be imported."""
     tree = compose(name, overrides, folder or RECIPES, RECIPES)
     # The operator's modules register names that the schema and the conflicts look up.
     missing = _import("modules", tree.get("modules"))
     rewards = tree.get("rewards")
     if isinstance(rewards, dict):
         missing += _import("rewards.modules", rewards.get("modules"))
-    return read(TrainConfig, tree, name, impossible, missing)
+    return tree, missing
 
 
 def _import(key: str, modules: Any) -> list[str]:

@@ -265,13 +265,18 @@ class OptimizerConfig(Settings):
     """Share of `lr` that is left at the last step of `linear` and `cosine`."""
 
 
-class TrainerConfig(Settings):
+class DeviceConfig(Settings):
+    """What to train on."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto` takes the GPUs of the cluster where it has some."""
+
+
+class TrainerConfig(DeviceConfig):
     """How long to train and on what."""
 
     max_steps: Annotated[Count, Unit("steps"), Field(examples=[1])]
     """Steps of the whole run."""
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """`auto` takes the GPUs of the cluster where it has some."""
 
 
 class EvaluationConfig(Settings):
@@ -416,13 +421,23 @@ class ClusterConfig(Settings):
     """An update of the learner must be finished after this time."""
 
 
-class HealthConfig(Settings):
+class RunHealthConfig(Settings):
     """When a run that goes wrong ends."""
 
     max_bad_steps: Annotated[Count, Unit("steps")] = 3
     """Steps in a row with a loss or gradient that is not finite. So many end the run.
 
     A weight that is not finite ends it at once."""
+    weight_check_every: Annotated[Index, Unit("steps")] = 50
+    """Steps between proofs that the engines compute with the learner's weights: a content hash of
+    every tensor on both sides, after the hand-over. The first hand-over is always proven. A
+    difference ends the run. It costs about ten passes over the weights in integer arithmetic on
+    rank 0 and on each engine, which samples nothing meanwhile, and no copy of the model. 0: off."""
+
+
+class HealthConfig(RunHealthConfig):
+    """When a run that goes wrong ends."""
+
     max_logprob_gap: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
     """A larger mean gap between engine and learner, in nats per token, ends the run. Published
     limits: 0.0104 (SkyRL). Null: no limit."""
@@ -432,11 +447,6 @@ class HealthConfig(Settings):
     min_effective_share: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
     """A smaller effective share of samples under the correction of the mismatch ends the run.
     Null: no limit."""
-    weight_check_every: Annotated[Index, Unit("steps")] = 50
-    """Steps between proofs that the engines compute with the learner's weights: a content hash of
-    every tensor on both sides, after the hand-over. The first hand-over is always proven. A
-    difference ends the run. It costs about ten passes over the weights in integer arithmetic on
-    rank 0 and on each engine, which samples nothing meanwhile, and no copy of the model. 0: off."""
 
 
 class WandbConfig(Settings):
@@ -469,8 +479,8 @@ class TrackingConfig(Settings):
     """Record token ids, log-probs and weight versions beside the texts of rollouts/."""
 
 
-class TrainConfig(Settings):
-    """A whole recipe."""
+class RunConfig(Settings):
+    """What every way of training has: a model, its optimizer, machines and a record."""
 
     modules: tuple[Text, ...] = ()
     """Importable modules that register generators, model builders, probes, objectives and
@@ -483,6 +493,35 @@ class TrainConfig(Settings):
     """The folder of the run. Null: runs/RECIPE/TIMESTAMP. `~` is your home folder."""
     model: Annotated[ModelConfig, Field(examples=[{"base": "example"}])]
     """The policy that is trained."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW and its schedule."""
+    trainer: DeviceConfig
+    """How long to train and on what."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Held-out evaluation."""
+    rollout: RolloutConfig = RolloutConfig()
+    """The vLLM engines."""
+    learner: LearnerConfig = LearnerConfig()
+    """The DeepSpeed ZeRO-3 ranks."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where the actors run."""
+    health: RunHealthConfig = RunHealthConfig()
+    """When a run that goes wrong ends."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Copies of the record."""
+
+    def as_tree(self) -> dict[str, Any]:
+        """The resolved recipe as plain types, ready for YAML."""
+        return self.model_dump(mode="json")
+
+
+class TrainConfig(RunConfig):
+    """A whole recipe."""
+
+    trainer: TrainerConfig
+    """How long to train and on what."""
+    health: HealthConfig = HealthConfig()
+    """When a run that goes wrong ends."""
     data: DataConfig
     """Problems and prompts."""
     batch: BatchConfig = BatchConfig()
@@ -493,22 +532,6 @@ class TrainConfig(Settings):
     """Named rewards and their weights."""
     algorithm: AlgorithmConfig = AlgorithmConfig()
     """Advantages and loss."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    """AdamW and its schedule."""
-    trainer: TrainerConfig
-    """How long to train and on what."""
-    evaluation: EvaluationConfig = EvaluationConfig()
-    """Held-out evaluation."""
-    rollout: RolloutConfig = RolloutConfig()
-    """The vLLM engines."""
-    learner: LearnerConfig = LearnerConfig()
-    """The DeepSpeed ZeRO-3 ranks."""
-    cluster: ClusterConfig = ClusterConfig()
-    """Where the actors run."""
-    health: HealthConfig = HealthConfig()
-    """When a run that goes wrong ends."""
-    tracking: TrackingConfig = TrackingConfig()
-    """Copies of the record."""
 
     @property
     def template(self) -> Template:
@@ -522,17 +545,13 @@ class TrainConfig(Settings):
             raise ValueError(f"data.template={name}: a chat template needs the tokenizer")
         return TEMPLATES[name]
 
-    def as_tree(self) -> dict[str, Any]:
-        """The resolved recipe as plain types, ready for YAML."""
-        return self.model_dump(mode="json")
-
 
 def is_chat(template: str) -> bool:
     """Does this name mean the chat template of the tokenizer?"""
     return template == "chat" or template.startswith(CHAT_PREFIX)
 
 
-def gpu_problems(config: TrainConfig) -> list[str]:
+def gpu_problems(config: RunConfig) -> list[str]:
     """What cannot work on GPUs. With `trainer.device=auto` it is known only when the cluster is."""
     engine, rank, problems = config.rollout.gpus_per_engine, config.learner.gpus_per_rank, []
     if engine < 1:

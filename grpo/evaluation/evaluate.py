@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grpo.config.schema import TrainConfig
+from grpo.config.schema import EvaluationConfig
 from grpo.evaluation.metrics import evaluation_metrics
 from grpo.evaluation.probes import PROBES
 from grpo.rollout.scoring import GroupScorer, sample_groups
@@ -26,7 +26,7 @@ class Evaluation:
 
 
 def evaluate(
-    config: TrainConfig,
+    config: EvaluationConfig,
     settings: SamplingSettings,
     prompts: Sequence[Prompt],
     rollouts: Rollouts,
@@ -40,10 +40,10 @@ def evaluate(
             evaluations.
     """
     ways = {
-        "sampled": (num_samples, config.evaluation.temperature, config.evaluation.top_p),
+        "sampled": (num_samples, config.temperature, config.top_p),
         "greedy": (1, 0.0, 1.0),
     }
-    limit = config.evaluation.max_response_tokens or config.sampling.max_response_tokens
+    limit = config.max_response_tokens or settings.max_tokens
     evaluations = []
     for name, (count, temperature, top_p) in ways.items():
         way = SamplingSettings(
@@ -58,7 +58,7 @@ def evaluate(
         )
         groups = sample_groups(prompts, way, EVALUATION_STEP, rollouts, scorer).groups
         metrics = evaluation_metrics(groups)
-        for probe in config.evaluation.probes:
+        for probe in config.probes:
             metrics |= PROBES[probe](groups)
         evaluations.append(Evaluation(name, metrics, groups))
     return evaluations

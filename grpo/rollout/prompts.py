@@ -15,6 +15,7 @@ from data.templates import Template, resolve
 from data.types import Problem
 from grpo.common.errors import UserError
 from grpo.config.schema import DataConfig, TrainConfig
+from grpo.config.sft import SftDataConfig
 from grpo.types import Prompt
 from rewards import Sample, Scorer
 
@@ -36,7 +37,7 @@ def load_problems(name: str, source: Source, seed: int) -> list[Problem]:
     return load(source, name=f"data.{name}", seed=seed, split="train")
 
 
-def make_template(data: DataConfig, tokenizer: Any) -> Template:
+def make_template(data: DataConfig | SftDataConfig, tokenizer: Any) -> Template:
     """The template of `data.template`. Chat templates are made with the tokenizer.
 
     Raises:

@@ -101,6 +101,20 @@ METRICS = (
         "the loss of the update (about 0 on-policy: advantages are centred)",
     ),
     _metric(
+        "nll",
+        "policy/nll",
+        "nats per token",
+        "`grpo sft`: mean negative log-likelihood of the trained tokens before the update",
+    ),
+    _metric("perplexity", "policy/perplexity", "", "`grpo sft`: exp(nll)"),
+    _metric(
+        "epoch", "health/epoch", "epochs", "`grpo sft`: times that the examples have been seen"
+    ),
+    _metric("examples", "health/examples", "examples", "`grpo sft`: examples of the step"),
+    _metric(
+        "trained_tokens", "speed/trained_tokens", "tokens", "`grpo sft`: tokens that carry loss"
+    ),
+    _metric(
         "ratio_max",
         "policy/ratio_max",
         "ratio",
@@ -160,7 +174,7 @@ METRICS = (
         "tokens_per_second",
         "speed/tokens_per_second",
         "tokens / s",
-        "response tokens over the step's duration",
+        "response tokens over the step's duration; `grpo sft`: all tokens of the examples",
     ),
     _metric("seconds/sample", "speed/seconds_sample", "s", "time in which engines generated"),
     _metric("seconds/score", "speed/seconds_score", "s", "time for rewards"),

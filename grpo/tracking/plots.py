@@ -48,6 +48,7 @@ PANELS = (
     Panel(key="accuracy", title="Accuracy", unit="share of right answers", share=True),
     Panel(key="format", title="Format", unit="share in the asked-for form", share=True),
     Panel(key="response_length", title="Response length", unit="tokens"),
+    Panel(key="nll", title="Negative log-likelihood", unit="nats per trained token"),
 )
 
 Curve = list[tuple[int, float]]  # (step, value), steps rising

@@ -7,11 +7,13 @@ import sys
 import pytest
 
 from grpo.common.errors import RecipeError, UserError
-from grpo.config import RECIPES, load_config
+from grpo.config import RECIPES, load_config, load_sft_config
 from grpo.config.algorithm import algorithm_problems
 from grpo.config.document import PAGE, render
 
-RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+ALL_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+SFT_NAMES = [name for name in ALL_NAMES if name.startswith("sft_")]
+RECIPE_NAMES = [name for name in ALL_NAMES if name not in SFT_NAMES]
 FILES = ["model.path=folder", "data.train.path=train.jsonl", "data.held_out.path=test.jsonl"]
 
 
@@ -21,6 +23,13 @@ def test_every_recipe_loads(recipe):
     config = load_config(recipe, given)
     assert config.trainer.max_steps > 0
     assert algorithm_problems(config) == []
+
+
+@pytest.mark.parametrize("recipe", SFT_NAMES)
+def test_every_recipe_of_supervised_fine_tuning_loads(recipe):
+    given = {"sft_tiny": []}.get(recipe, ["model.path=folder", "data.train=train.jsonl"])
+    config = load_sft_config(recipe, given)
+    assert (config.trainer.max_steps or config.trainer.epochs) > 0
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPE_NAMES if name != "tiny"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo.common.recipes import read
-from grpo.config import TrainConfig, load_config
+from grpo.config import SftConfig, TrainConfig, load_config
 from grpo.config.document import constraints
 from grpo.config.schema import Settings
 
@@ -28,7 +28,7 @@ def bounds(block=TrainConfig):
             yield from bounds(field.annotation)
 
 
-BOUNDS = list(bounds())
+BOUNDS = list(dict.fromkeys([*bounds(), *bounds(SftConfig)]))
 TINY = load_config("tiny", [])
 
 

@@ -22,7 +22,8 @@ def runs(tmp_path_factory):
 
 
 def test_every_recipe_is_run_or_is_like_one_that_is():
-    assert {path.stem for path in RECIPES.glob("*.yaml")} == {*RUNS, *SAME, "tiny"}
+    names = {path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("sft_")}
+    assert names == {*RUNS, *SAME, "tiny"}
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -59,6 +59,7 @@ class RolloutPool:
     def __init__(self, cluster: Cluster, spec: EngineSpec, stall_seconds: float) -> None:
         from grpo.rollout.vllm.worker import RolloutWorker
 
+        assert cluster.engines is not None, "the cluster was reserved without engines"
         actor = ray.remote(RolloutWorker)
         self.spec, self.stall_seconds = spec, stall_seconds
         self.engines = [

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from grpo.common.errors import UserError, raise_on_sigterm
-from grpo.config.schema import TrainConfig, gpu_problems
+from grpo.config.schema import RunConfig, gpu_problems
 from grpo.runtime.ray.preflight import check_address, short_folder
 
 
@@ -33,12 +33,14 @@ class Cluster:
 
     device: str  # "cpu" or "cuda"
     local: bool  # started by us, on this machine only
-    engines: Role
+    engines: Role | None  # None where nothing is sampled
     ranks: Role | None  # None where nothing is trained
 
 
 @contextmanager
-def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Cluster]:
+def reserve(
+    config: RunConfig, *, with_learner: bool = True, with_engines: bool = True
+) -> Iterator[Cluster]:
     """Connect, check that there is enough, and hold the resources of a recipe until the end of the
     block.
 
@@ -73,7 +75,7 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
         device = _device(config, private=not address)
         if device == "cuda" and (problems := gpu_problems(config)):
             raise UserError("\n".join(problems))
-        needed = layout(config, device, with_learner=with_learner)
+        needed = layout(config, device, with_learner=with_learner, with_engines=with_engines)
         check_enough(needed, ray.cluster_resources())
         roles: dict[str, Role] = {}
         try:
@@ -82,7 +84,7 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
             yield Cluster(
                 device=device,
                 local=address is None,
-                engines=roles["engines"],
+                engines=roles.get("engines"),
                 ranks=roles.get("ranks"),
             )
         finally:
@@ -92,7 +94,7 @@ def reserve(config: TrainConfig, *, with_learner: bool = True) -> Iterator[Clust
         ray.shutdown()
 
 
-def _device(config: TrainConfig, *, private: bool) -> str:
+def _device(config: RunConfig, *, private: bool) -> str:
     if config.trainer.device != "auto":
         return {"cpu": "cpu", "gpu": "cuda"}[config.trainer.device]
     if private and not torch.cuda.is_available():
@@ -103,7 +105,9 @@ def _device(config: TrainConfig, *, private: bool) -> str:
 Layout = dict[str, tuple[dict[str, float], int]]  # resources of one process and how many, by role
 
 
-def layout(config: TrainConfig, device: str, *, with_learner: bool) -> Layout:
+def layout(
+    config: RunConfig, device: str, *, with_learner: bool, with_engines: bool = True
+) -> Layout:
     """What the recipe asks for. Engines and ranks are placed apart, so that neither can split the
     other.
     """
@@ -113,7 +117,7 @@ def layout(config: TrainConfig, device: str, *, with_learner: bool) -> Layout:
     rank = {"CPU": learner.cpus_per_rank}
     if on_gpu:
         engine["GPU"], rank["GPU"] = rollout.gpus_per_engine, learner.gpus_per_rank
-    needed = {"engines": (engine, rollout.num_engines)}
+    needed = {"engines": (engine, rollout.num_engines)} if with_engines else {}
     return {**needed, "ranks": (rank, learner.num_ranks)} if with_learner else needed
 
 
@@ -130,7 +134,7 @@ def _place(name: str, bundle: dict[str, float], count: int, strategy: str) -> Ro
     return Role(name, bundle, count, group)
 
 
-def check_machine(config: TrainConfig, *, with_learner: bool) -> None:
+def check_machine(config: RunConfig, *, with_learner: bool, with_engines: bool = True) -> None:
     """Where a private cluster would be started: is this machine large enough? Before a base model
     is pre-trained.
 
@@ -145,7 +149,8 @@ def check_machine(config: TrainConfig, *, with_learner: bool) -> None:
             else "cpu"
         )
         have = {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
-        check_enough(layout(config, device, with_learner=with_learner), have)
+        wanted = layout(config, device, with_learner=with_learner, with_engines=with_engines)
+        check_enough(wanted, have)
 
 
 def check_enough(wanted: Layout, available: Mapping[str, float]) -> None:

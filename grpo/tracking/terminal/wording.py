@@ -10,6 +10,7 @@ from grpo.tracking.catalogue import Value
 
 # What a line shows, and under which name; the order is that of the line.
 HEADLINE = {
+    "nll": "nll",
     "reward": "reward",
     "accuracy": "accuracy",
     "format": "format",

@@ -107,6 +107,10 @@ LAYOUT = (
             LinePanel(title="Coefficients", lines=("policy/kl_coef", "policy/entropy_coef")),
             LinePanel(title="Largest ratio", lines=("policy/ratio_max",), unit="ratio"),
             LinePanel(title="Loss", lines=("policy/loss",)),
+            LinePanel(
+                title="Negative log-likelihood (sft)", lines=("policy/nll",), unit="nats per token"
+            ),
+            LinePanel(title="Perplexity (sft)", lines=("policy/perplexity",), log=True),
             LinePanel(title="Learning rate", lines=("policy/lr",)),
         ),
     ),
@@ -122,7 +126,11 @@ LAYOUT = (
                 ),
                 unit="s",
             ),
-            LinePanel(title="Tokens of a step", lines=("speed/generated_tokens",), unit="tokens"),
+            LinePanel(
+                title="Tokens of a step",
+                lines=("speed/generated_tokens", "speed/trained_tokens"),
+                unit="tokens",
+            ),
         ),
         open=False,
     ),
@@ -147,6 +155,8 @@ LAYOUT = (
             LinePanel(title="Largest weight", lines=("health/weight_max",), log=True),
             LinePanel(title="Weight version", lines=("health/weight_version",), unit="updates"),
             LinePanel(title="Stage", lines=("health/stage",)),
+            LinePanel(title="Epoch (sft)", lines=("health/epoch",)),
+            LinePanel(title="Examples of a step (sft)", lines=("health/examples",)),
         ),
         open=False,
     ),
