@@ -265,17 +265,19 @@ def plan_problems(stages: Sequence[Stage]) -> list[str]:
     names = [stage.name for stage in stages]
     problems = []
     for at, stage in enumerate(stages):
-        where = f"stages.{stage.name}"
+        where = f"stages.{at}"
         if names.index(stage.name) != at or stage.name == END:
-            problems.append(f"{where}: the name is taken; choose another")
+            problems.append(f"{where}.name={stage.name}: the name is taken; choose another")
         if stage.until is None and at < len(stages) - 1:
-            problems.append(f"{where}.until: missing; only the last stage may go on to the end")
+            problems.append(
+                f"{where}.until: missing; only the last stage may go on to the end of the run"
+            )
         if at == 0 and stage.restart.kind != "last":
             problems.append(f"{where}.restart_from: nothing comes before the first stage")
         source = stage.restart.stage
         if source is not None and source not in names[:at]:
             problems.append(
-                f"{where}.restart_from.stage={source}: no earlier stage has this name; "
+                f"{where}.best.stage={source}: no earlier stage has this name; "
                 f"{hint(source, names[:at])}"
             )
     return problems
@@ -299,7 +301,7 @@ def retention_problems(
         for stage in stages
     ]
     for at, stage in enumerate(stages):
-        restart, where = stage.restart, f"stages.{stage.name}.restart_from"
+        restart, where = stage.restart, f"stages.{at}.restart_from"
         if restart.kind == "last" or at == 0:
             continue
         if every == 0:
