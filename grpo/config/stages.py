@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from data.types import Problem
 from grpo.common.names import hint
 from grpo.common.recipes import Settings, check
 from grpo.stages import Restart, Stage, parse
@@ -35,7 +36,7 @@ class Subset(Settings):
     prompt_tokens: Range | None = None
     """[low, high] tokens of the prompt with its template, both included."""
     sources: tuple[str, ...] | None = None
-    """Values of `source`."""
+    """Values of `source`, or names in a mix."""
 
     @model_validator(mode="after")
     def _ranges_have_a_low_and_a_high_end(self) -> Subset:
@@ -45,14 +46,16 @@ class Subset(Settings):
                 raise ValueError(f"{key}={list(ends)}: no value lies between; write [low, high]")
         return self
 
-    def keeps(
-        self, *, level: str | None, pass_rate: float | None, prompt_tokens: int, source: str
-    ) -> bool:
+    def keeps(self, problem: Problem, prompt_tokens: int) -> bool:
         """Does a problem belong to the stage? What it has no value of, it passes no filter on."""
-        ranges = ((self.pass_rate, pass_rate), (self.prompt_tokens, prompt_tokens))
+        names = {problem.source, problem.extra.get("mix_source")}
+        ranges = (
+            (self.pass_rate, problem.extra.get("pass_rate")),
+            (self.prompt_tokens, prompt_tokens),
+        )
         return (
-            (self.levels is None or level in self.levels)
-            and (self.sources is None or source in self.sources)
+            (self.levels is None or problem.level in self.levels)
+            and (self.sources is None or not names.isdisjoint(self.sources))
             and all(
                 ends is None or (value is not None and ends[0] <= value <= ends[1])
                 for ends, value in ranges

@@ -53,7 +53,9 @@ def slope(points: Sequence[tuple[float, float]]) -> tuple[Estimate, float] | Non
     middle, level = statistics.fmean(steps), statistics.fmean(values)
     spread = sum((step - middle) ** 2 for step in steps)
     change = sum((s - middle) * (v - level) for s, v in zip(steps, values, strict=True)) / spread
-    rest = [v - level - change * (s - middle) for s, v in zip(steps, values, strict=True)]
+    rest = _without_rounding(
+        [v - level - change * (s - middle) for s, v in zip(steps, values, strict=True)], values
+    )
     freedom = effective_size(rest) - 2
     if freedom < MIN_FREEDOM:
         return None
@@ -66,7 +68,7 @@ def mean(values: Sequence[float]) -> Estimate | None:
     if len(values) < 2:
         return None
     centre = statistics.fmean(values)
-    rest = [value - centre for value in values]
+    rest = _without_rounding([value - centre for value in values], values)
     size = effective_size(rest)
     if size - 1 < MIN_FREEDOM:
         return None
@@ -99,6 +101,12 @@ def student_t(confidence: float, freedom: float) -> float:
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
     )
+
+
+def _without_rounding(rest: Sequence[float], values: Sequence[float]) -> list[float]:
+    """Residuals, with those that floating point alone made of a perfect line set to 0."""
+    tiny = 1e-12 * max(abs(value) for value in values)
+    return [r if abs(r) > tiny else 0.0 for r in rest]
 
 
 def _held_in(values: list[float], steps: list[float]) -> list[float]:
