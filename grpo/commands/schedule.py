@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from grpo.common.command_line import Parser, add_recipe, file_path, run
-from grpo.common.errors import RecipeError, UserError
+from grpo.common.errors import UserError
 from grpo.common.files import read_jsonl
 from grpo.common.names import hint, import_modules
-from grpo.common.recipes import check, compose
-from grpo.config import RECIPES, TrainConfig
-from grpo.config.stages import stage_plan
+from grpo.common.recipes import Settings, compose, read
+from grpo.config import RECIPES, TrainConfig, TrainerConfig
+from grpo.config.stages import StageConfig
 from grpo.stages import StageMachine
+
+
+class Plan(Settings):
+    """The settings of a recipe that decide when stages switch."""
+
+    stages: tuple[StageConfig, ...] = ()
+    trainer: TrainerConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,17 +52,17 @@ def _main(arguments: Sequence[str] | None) -> int:
         raise UserError(f"unknown action {args.action!r}; {hint(args.action, ['simulate'])}")
     if args.checkpoint_every < 1:
         raise UserError(f"--checkpoint-every={args.checkpoint_every}: must be at least 1")
-    config = _read(args.config_name, args.overrides, args.config_dir or RECIPES)
-    for line in simulate(config, args.metrics, args.checkpoint_every):
+    plan = _read(args.config_name, args.overrides, args.config_dir or RECIPES)
+    for line in simulate(plan, args.metrics, args.checkpoint_every):
         print(line)
     return 0
 
 
-def simulate(config: TrainConfig, metrics: Path, checkpoint_every: int = 1) -> Iterator[str]:
+def simulate(plan: Plan, metrics: Path, checkpoint_every: int = 1) -> Iterator[str]:
     """A line for each switch, and one that sums up.
 
     Args:
-        config: only its stages and `trainer.max_steps` are looked at.
+        plan: stages and length of the run.
         metrics: rows of `step` and metrics. Rows of one step are one, as an evaluation has its own.
         checkpoint_every: steps between checkpoints.
 
@@ -73,9 +80,9 @@ def simulate(config: TrainConfig, metrics: Path, checkpoint_every: int = 1) -> I
         ) from None
     switches, done = 0, 0
     try:
-        machine = StageMachine(stage_plan(config), checkpoint_every)
+        machine = StageMachine([stage.as_stage() for stage in plan.stages], checkpoint_every)
         for step in sorted(rows):
-            if not 1 <= step <= config.trainer.max_steps:  # step 0 is the evaluation of the base
+            if not 1 <= step <= plan.trainer.max_steps:  # step 0 is the evaluation of the base
                 continue
             done = step
             if (switch := machine.observe(step, rows[step])) is not None:
@@ -91,20 +98,25 @@ def simulate(config: TrainConfig, metrics: Path, checkpoint_every: int = 1) -> I
     )
 
 
-def _read(name: str, overrides: Sequence[str], folder: Path) -> TrainConfig:
-    """The recipe, without asking for a model and data, which play no part here."""
+def _read(name: str, overrides: Sequence[str], folder: Path) -> Plan:
+    """The plan of a recipe, whose model and data play no part here and need not be given.
+
+    Raises:
+        UserError: no such recipe, or one without stages.
+        RecipeError: settings of the plan that are wrong, all at once.
+    """
     tree = compose(name, overrides, folder, RECIPES)
     try:
-        import_modules(tree.get("modules") or ())
+        import_modules(tree.get("modules") or ())  # they may register triggers
     except ImportError as error:
         raise UserError(f"modules: {error}; is it on PYTHONPATH?") from None
-    config, problems = check(TrainConfig, tree)
-    problems = [problem for problem in problems if ": not set; " not in problem]
-    if config is None or problems:
-        raise RecipeError(name, problems)
-    if not config.stages:
+    known = TrainConfig.model_fields
+    unknown = [f"{key}: unknown key; {hint(key, known)}" for key in tree if key not in known]
+    blocks = {key: tree[key] for key in Plan.model_fields if key in tree}
+    plan = read(Plan, blocks, name, problems=unknown)
+    if not plan.stages:
         raise UserError(f"stages: recipe {name!r} has none, so there is nothing to simulate")
-    return config
+    return plan
 
 
 if __name__ == "__main__":

@@ -79,8 +79,8 @@ class BestCheckpoint(Settings):
 class StageConfig(Settings):
     """A part of the run with settings of its own. docs/stages.md has the rules."""
 
-    name: Annotated[str, Field(min_length=1)]
-    """Its name, in the record and in the plan."""
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    """Its name in the record and in messages: letters, digits, `_`, `.` and `-`."""
     until: dict[str, Any] | None = None
     """The condition that ends it, such as `{max_steps: 500}`. The last stage needs none."""
     min_steps: Annotated[int, Field(ge=0)] = 0
