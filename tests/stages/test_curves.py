@@ -52,11 +52,12 @@ def test_without_more_truncation_the_stage_stays_to_its_bound():
 
 
 def test_noise_alone_switches_nothing():
-    # 100 records of 1,000 steps for the rule, 100 of 300 for a trend alone
-    assert [seed for seed in range(100) if first_switch(RULE, flat(seed, 1000))] == []
+    # the rule on 100 records of 500 steps, and a trend alone, which has no other guard, on 50 windows
+    # of each
+    assert [seed for seed in range(100) if first_switch(RULE, flat(seed, 500))] == []
     for trend in ("rising", "falling"):
         until = {trend: "response_length"}
-        assert [seed for seed in range(50) if first_switch(until, flat(seed, 300))] == []
+        assert [seed for seed in range(100) if first_switch(until, flat(seed, 150))] == []
 
 
 def test_a_reward_that_still_rises_is_no_plateau():
