@@ -474,8 +474,8 @@ class TrainConfig(Settings):
     """A whole recipe."""
 
     modules: tuple[Text, ...] = ()
-    """Importable modules that register generators, model builders, probes, objectives and
-    strategies. They are imported before the recipe is checked."""
+    """Importable modules that register generators, model builders, probes, objectives, strategies
+    and triggers. They are imported before the recipe is checked."""
     runtime: Literal["ray", "in_process"] = "ray"
     """`in_process` runs one engine and one rank in this process, without Ray."""
     seed: Index = 0
