@@ -37,6 +37,11 @@ VERBS = {
         "--input FILE ... --against FILE ... --output FILE",
         "make a clean training set of problem files",
     ),
+    "schedule": Verb(
+        "grpo.commands.schedule",
+        "simulate --config-name RECIPE --metrics FILE [key=value ...]",
+        "when the stages of a recipe would have switched on a recorded run",
+    ),
     "plots": Verb("grpo.tracking.plots", "RUN_DIR", "draw the plots of a run"),
     "doctor": Verb(
         "grpo.commands.doctor",

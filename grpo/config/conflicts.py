@@ -19,6 +19,7 @@ from grpo.config.schema import (
     is_chat,
 )
 from grpo.config.sft import SftConfig, SftDataConfig
+from grpo.config.stages import check_stages
 from rewards import Scorer
 
 
@@ -34,6 +35,7 @@ def impossible(config: TrainConfig) -> list[str]:
         *_machines(config),
         *_rewards(config.rewards),
         *_tracking(config),
+        *_stages(config),
     ]
 
 
@@ -329,3 +331,10 @@ def _tracking(config: RunConfig) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+def _stages(config: TrainConfig) -> list[str]:
+    # Here, because tracking itself imports the settings of this package.
+    from grpo.tracking.catalogue import METRICS
+
+    return check_stages(config, impossible, [m.key for m in METRICS if "<" not in m.key])

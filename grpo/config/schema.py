@@ -17,6 +17,7 @@ from data.curricula.spec import CurriculumSpec
 from data.sources.spec import Source
 from data.templates import CHAT_PREFIX, TEMPLATES, Template
 from grpo.common.recipes import PathText, Settings
+from grpo.config.stages import StageConfig
 from rewards import Component, Scorer
 
 
@@ -483,8 +484,8 @@ class RunConfig(Settings):
     """What every way of training has: a model, its optimizer, machines and a record."""
 
     modules: tuple[Text, ...] = ()
-    """Importable modules that register generators, model builders, probes, objectives and
-    strategies. They are imported before the recipe is checked."""
+    """Importable modules that register generators, model builders, probes, objectives, strategies
+    and triggers. They are imported before the recipe is checked."""
     runtime: Literal["ray", "in_process"] = "ray"
     """`in_process` runs one engine and one rank in this process, without Ray."""
     seed: Index = 0
@@ -532,6 +533,9 @@ class TrainConfig(RunConfig):
     """Named rewards and their weights."""
     algorithm: AlgorithmConfig = AlgorithmConfig()
     """Advantages and loss."""
+    stages: tuple[StageConfig, ...] = ()
+    """Parts of the run with settings of their own, and the conditions that end them. Empty: the
+    whole run has the settings of the recipe."""
 
     @property
     def template(self) -> Template:

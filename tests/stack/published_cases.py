@@ -34,9 +34,9 @@ RUNS: dict[str, tuple[str, ...]] = {
     "scalerl": (*ANY_ANSWER, "model.dtype=bfloat16"),
     "gsm8k_qwen2.5_0.5b": ("batch.prompts_per_draw=32", "batch.max_refills=1"),
 }
-# These differ from one above in numbers alone.
+# These differ from one above in numbers alone, or in stages, which `+shrink=tiny` takes out.
 SAME = {
-    "deepscaler_1.5b_16k", "deepscaler_1.5b_24k", "dr_grpo_qwen2.5_math_7b",
+    "deepscaler_1.5b", "deepscaler_1.5b_16k", "deepscaler_1.5b_24k", "fastcurl_1.5b", "dr_grpo_qwen2.5_math_7b",
     "simplerl_zoo_qwen2.5_7b", *(f"fastcurl_1.5b_stage{n}" for n in range(1, 5)),
 }  # fmt: skip
 
