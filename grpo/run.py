@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo.common.errors import UserError
-from grpo.common.files import write_atomically
 from grpo.config.schema import TrainConfig
 
 if TYPE_CHECKING:
+    from grpo.checkpoint.folder import Checkpoint, Checkpoints
     from grpo.rollout.scoring import GroupScorer
     from grpo.runtime.protocols import Learner, Rollouts
+    from grpo.state import TrainState
+    from grpo.tracking import Run
     from grpo.trainer import Outcome
     from grpo.types import Prompt, SamplingSettings
 
@@ -48,22 +51,40 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
     started = time.perf_counter()
     from grpo.tracking.folder import run_folder
 
-    with run_folder(config.output_dir, recipe) as output_dir:
+    with run_folder(config.output_dir, recipe, config.resume) as output_dir:
+        from grpo.checkpoint.resume import starting_point
+
+        start = starting_point(config, output_dir, say)
+        if start is not None and _is_finished(config, output_dir, start):
+            say(
+                f"{output_dir} holds the whole run of {start.step} steps; raise trainer.max_steps "
+                "to go on, or set resume=fresh to begin again"
+            )
+            return output_dir
         inputs = load_inputs(config, say)
+        from grpo.checkpoint.folder import Checkpoints
         from grpo.rollout.prompts import PromptStream
         from grpo.state import TrainState
         from grpo.tracking import open_run
+        from grpo.tracking.record import cut_back
 
-        stream = PromptStream(config, inputs.prompts)
+        state = TrainState(PromptStream(config, inputs.prompts))
+        if start is not None:
+            state.load_state_dict(start.state)
+            say(f"going on after step {state.step}, from {start.folder}")
+        cut_back(output_dir, state.step, start.state["metrics_bytes"] if start else 0)
         tree, steps = config.as_tree(), config.trainer.max_steps
         with (
             start_parts(config, inputs, say) as (rollouts, learner),
-            open_run(output_dir, tree, config.tracking, recipe, steps, git_hash()) as run,
+            open_run(
+                output_dir, tree, config.tracking, recipe, steps, git_hash(), state.step
+            ) as run,
         ):
             from grpo.trainer import Parts, train
 
             assert learner is not None
-            state_file = output_dir / "state.json"
+            if start is not None:
+                learner.load_state(start.learner_folder)
             parts = Parts(
                 held_out=inputs.held_out,
                 sampling=inputs.sampling,
@@ -71,13 +92,37 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
                 learner=learner,
                 scorer=scorer or config.rewards.scorer(),
                 run=run,
-                commit=lambda state: write_atomically({state_file: state}),
+                commit=partial(_commit, config, Checkpoints(output_dir), learner, run),
             )
-            outcome = train(config, TrainState(stream, learner), parts)
+            outcome = train(config, state, parts)
             run.status("saving the policy")
             sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
             run.close(summary(outcome, time.perf_counter() - started, sha256))
     return output_dir
+
+
+def _is_finished(config: TrainConfig, output_dir: Path, start: Checkpoint) -> bool:
+    """Is there nothing left to do?"""
+    return (
+        start.step >= config.trainer.max_steps
+        and start.folder.parents[1] == output_dir
+        and (output_dir / "summary.json").exists()
+    )
+
+
+def _commit(
+    config: TrainConfig, checkpoints: Checkpoints, learner: Learner, run: Run, state: TrainState
+) -> None:
+    """Write the checkpoint of a finished step where one is due, and delete those that nothing needs
+    any more.
+    """
+    every, best = config.checkpoint.every, state.best.get("step", 0)
+    due = bool(every) and state.step % every == 0
+    if not due and state.step not in (best, config.trainer.max_steps):
+        return
+    tree = {**state.state_dict(), "metrics_bytes": run.position()}
+    checkpoints.write(tree, learner.save_state)
+    checkpoints.prune({*checkpoints.steps()[-config.checkpoint.keep :], best})
 
 
 def say(text: str) -> None:

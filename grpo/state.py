@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grpo.rollout.prompts import PromptStream
-from grpo.runtime.protocols import Learner
 
 Evaluations = dict[str, dict[str, float]]  # metrics by way of sampling, `sampled` and `greedy`
 
@@ -19,11 +18,10 @@ class TrainState:
     """Where a run stands. The learning rate, all seeds and the schedule are functions of `step`.
 
     Weights and optimizer moments are partitioned over the learner's ranks and are not in here. A
-    commit of a step is this state with them.
+    checkpoint is this state with them.
     """
 
     stream: PromptStream
-    learner: Learner
     step: int = 0  # updates done
     weight_version: int = (
         0  # that the engines report; it is never reused, even when weights are rewound
@@ -34,9 +32,8 @@ class TrainState:
     # Coefficients that a controller moved; those of the recipe until then.
     coefficients: dict[str, float] = field(default_factory=dict)
     base: Evaluations = field(default_factory=dict)  # of the weights that the run started from
-    best: dict[str, Any] = field(
-        default_factory=dict
-    )  # step and reward of the best evaluation so far
+    # Step and value of the best evaluation so far, by `checkpoint.best`.
+    best: dict[str, Any] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -50,7 +47,6 @@ class TrainState:
             "base": self.base,
             "best": self.best,
             "stream": self.stream.state_dict(),
-            "learner": self.learner.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -65,12 +61,17 @@ class TrainState:
         self.coefficients = dict(state["coefficients"])
         self.base, self.best = dict(state["base"]), dict(state["best"])
         self.stream.load_state_dict(state["stream"])
-        self.learner.load_state_dict(state["learner"])
 
-    def note_evaluation(self, evaluations: Evaluations) -> None:
-        """Remember the first evaluation and the best one."""
+    def note_evaluation(self, evaluations: Evaluations, best: str) -> None:
+        """Remember the first evaluation and the best one.
+
+        Args:
+            evaluations: of the present weights.
+            best: the number that counts, such as `sampled/reward`.
+        """
         if not self.base:
             self.base = evaluations
-        reward = evaluations["sampled"]["reward"]
-        if not self.best or reward > self.best["reward"]:
-            self.best = {"step": self.step, "reward": reward}
+        way, _, key = best.partition("/")
+        value = evaluations[way][key]
+        if not self.best or value > self.best["value"]:
+            self.best = {"step": self.step, "value": value}

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +51,7 @@ class Parts:
     learner: Learner
     scorer: GroupScorer
     run: Run
-    commit: Callable[[dict[str, Any]], None]  # takes the state of every finished step
+    commit: Callable[[TrainState], None]  # of every finished step
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
     learner.connect(rollouts)
     hand_over(config, learner, state.weight_version, first=True)
     if not state.base:
-        state.note_evaluation(_evaluate(config, state, parts))
+        state.note_evaluation(_evaluate(config, state, parts), config.checkpoint.best)
 
     while state.step < config.trainer.max_steps:
         clock = _Clock()
@@ -127,8 +126,8 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
         state.coefficients = next_coefficients(config, settings, stats)
         state.stream.update(metrics.success_rates(batch.sampled))
         if _evaluation_is_due(config, state.step):
-            state.note_evaluation(_evaluate(config, state, parts))
-        parts.commit(state.state_dict())
+            state.note_evaluation(_evaluate(config, state, parts), config.checkpoint.best)
+        parts.commit(state)
 
     final = _evaluate(config, state, parts)
     return Outcome(state.base, final, state.step, state.generated_tokens)

@@ -439,6 +439,19 @@ class HealthConfig(Settings):
     rank 0 and on each engine, which samples nothing meanwhile, and no copy of the model. 0: off."""
 
 
+class CheckpointConfig(Settings):
+    """What a run keeps on disk to go on from: weights, moments and its whole state."""
+
+    every: Annotated[Index, Unit("steps")] = 20
+    """Steps between checkpoints. There is one more at the end, where a stage ends, and at every
+    evaluation that is the best of its stage. 0: only these."""
+    keep: Annotated[int, Field(ge=2), Unit("checkpoints")] = 2
+    """The newest ones that are kept. The best of the stage, and those that a later stage names,
+    stay as well."""
+    best: Text = "sampled/reward"
+    """The number of an evaluation that makes a checkpoint the best one, the higher the better."""
+
+
 class WandbConfig(Settings):
     """Weights & Biases."""
 
@@ -481,6 +494,13 @@ class TrainConfig(Settings):
     """Decides data order and samples. The held-out problems do not depend on it."""
     output_dir: PathText | None = None
     """The folder of the run. Null: runs/RECIPE/TIMESTAMP. `~` is your home folder."""
+    resume: PathText = "auto"
+    """`auto` goes on from the newest checkpoint where `output_dir` has a run of this recipe.
+    `fresh` begins anew there and moves the old run aside. Or the folder of a run or checkpoint to
+    branch off from."""
+    allow_config_change: tuple[Text, ...] = ()
+    """Settings, or blocks of settings, that may differ from those of the run that goes on. The
+    steps that follow are then not those that would have followed."""
     model: Annotated[ModelConfig, Field(examples=[{"base": "example"}])]
     """The policy that is trained."""
     data: DataConfig
@@ -505,6 +525,8 @@ class TrainConfig(Settings):
     """The DeepSpeed ZeRO-3 ranks."""
     cluster: ClusterConfig = ClusterConfig()
     """Where the actors run."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What the run can go on from."""
     health: HealthConfig = HealthConfig()
     """When a run that goes wrong ends."""
     tracking: TrackingConfig = TrackingConfig()

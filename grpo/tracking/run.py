@@ -33,6 +33,7 @@ def open_run(
     recipe: str,
     total_steps: int,
     git_hash: str | None,
+    first_step: int = 0,
 ) -> Run:
     """Create the run folder with its config.yaml, and the display. Trackers start with the first
     record.
@@ -43,13 +44,14 @@ def open_run(
         recipe: its name, for titles.
         total_steps: updates planned, for progress and time left.
         git_hash: of the code that runs; None where there is no repository.
+        first_step: updates done before. Above 0 the folder may hold the record of these.
 
     Raises:
         UserError: the folder holds another run.
         ValueError: wandb is to be online without a key.
     """
     mode = resolve_mode(settings.wandb)
-    if (output_dir / "metrics.jsonl").exists():
+    if not first_step and (output_dir / "metrics.jsonl").exists():
         raise UserError(
             f"output_dir={output_dir} already holds a run; name another folder, or remove this one"
         )
@@ -60,7 +62,9 @@ def open_run(
     display = open_display(recipe, total_steps)
     trackers = []
     if settings.tensorboard:
-        trackers.append(Background(TensorBoardTracker(output_dir / "tensorboard"), display.notice))
+        trackers.append(
+            Background(TensorBoardTracker(output_dir / "tensorboard", first_step), display.notice)
+        )
     if mode != "disabled":
         wandb_config = {**clean_config, "recipe": recipe, "git_hash": git_hash}
         tracker = WandbTracker(settings.wandb, mode, output_dir, wandb_config, recipe)
@@ -92,6 +96,11 @@ class Run:
     def status(self, text: str) -> None:
         """The phase shown while something other than steps goes on, such as "starting engines"."""
         self._display.status(text)
+
+    def position(self) -> int:
+        """Bytes of metrics.jsonl so far: what a checkpoint remembers of the record."""
+        metrics = self.output_dir / "metrics.jsonl"
+        return metrics.stat().st_size if metrics.exists() else 0
 
     def notice(self, text: str) -> None:
         """A line that stays on the terminal, such as a warning."""
