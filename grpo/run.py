@@ -18,7 +18,7 @@ from grpo.common.errors import UserError
 from grpo.config.schema import TrainConfig
 
 if TYPE_CHECKING:
-    from grpo.checkpoint.folder import Checkpoint, Checkpoints
+    from grpo.checkpoint.folder import Checkpoints
     from grpo.rollout.scoring import GroupScorer
     from grpo.runtime.protocols import Learner, Rollouts
     from grpo.state import TrainState
@@ -49,18 +49,17 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
             step.
     """
     started = time.perf_counter()
+    from grpo.checkpoint.resume import is_finished, starting_point
     from grpo.tracking.folder import run_folder
 
+    start = starting_point(config, say)
+    if start is not None and is_finished(config, start):
+        say(
+            f"{start.folder.parents[1]} holds the whole run of {start.step} steps; raise "
+            "trainer.max_steps to go on, or set resume=fresh to begin again"
+        )
+        return start.folder.parents[1]
     with run_folder(config.output_dir, recipe, config.resume) as output_dir:
-        from grpo.checkpoint.resume import starting_point
-
-        start = starting_point(config, output_dir, say)
-        if start is not None and _is_finished(config, output_dir, start):
-            say(
-                f"{output_dir} holds the whole run of {start.step} steps; raise trainer.max_steps "
-                "to go on, or set resume=fresh to begin again"
-            )
-            return output_dir
         inputs = load_inputs(config, say)
         from grpo.checkpoint.folder import Checkpoints
         from grpo.rollout.prompts import PromptStream
@@ -99,15 +98,6 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
             sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
             run.close(summary(outcome, time.perf_counter() - started, sha256))
     return output_dir
-
-
-def _is_finished(config: TrainConfig, output_dir: Path, start: Checkpoint) -> bool:
-    """Is there nothing left to do?"""
-    return (
-        start.step >= config.trainer.max_steps
-        and start.folder.parents[1] == output_dir
-        and (output_dir / "summary.json").exists()
-    )
 
 
 def _commit(

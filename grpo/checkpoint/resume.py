@@ -12,6 +12,7 @@ from grpo.checkpoint.folder import Checkpoint, Checkpoints, DamagedError, read
 from grpo.common.errors import UserError
 from grpo.common.files import plain
 from grpo.config.schema import TrainConfig
+from grpo.tracking.folder import has_record, run_path
 from grpo.tracking.redact import redact
 
 # Settings that decide nothing of what a step computes.
@@ -28,14 +29,13 @@ _FREE = (
 )
 
 
-def starting_point(
-    config: TrainConfig, run_dir: Path, say: Callable[[str], None]
-) -> Checkpoint | None:
+def starting_point(config: TrainConfig, say: Callable[[str], None]) -> Checkpoint | None:
     """The checkpoint that a run goes on from; None where it begins at step 0.
 
+    Nothing is written: a command with a mistake leaves the run in `output_dir` as it is.
+
     Args:
-        config: of the run that starts now.
-        run_dir: its folder, which may hold a run of the same recipe.
+        config: of the run that starts now. Its folder may hold a run of the same recipe.
         say: takes a line for the user.
 
     Raises:
@@ -46,13 +46,24 @@ def starting_point(
         return None
     if config.resume != "auto":
         return _named(config, say)
-    if not (run_dir / "config.yaml").exists():
+    if config.output_dir is None or not has_record(run_dir := run_path(config.output_dir)):
         return None
     _check_settings(config, run_dir / "config.yaml", say)
     found = Checkpoints(run_dir).newest(say)
     if found is None:
         say(f"{run_dir} holds a run that ended before its first checkpoint: step 0 again")
     return found
+
+
+def is_finished(config: TrainConfig, start: Checkpoint) -> bool:
+    """Is the run of `output_dir` over, with nothing left to do?"""
+    run_dir = start.folder.parents[1]
+    return (
+        config.output_dir is not None
+        and run_path(config.output_dir) == run_dir
+        and start.step >= config.trainer.max_steps
+        and (run_dir / "summary.json").exists()
+    )
 
 
 def _named(config: TrainConfig, say: Callable[[str], None]) -> Checkpoint:

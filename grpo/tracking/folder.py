@@ -55,6 +55,11 @@ def run_folder(
     release(folder, "finished")
 
 
+def run_path(output_dir: str | Path) -> Path:
+    """What `output_dir` means here, as an absolute path."""
+    return Path(output_dir).expanduser().absolute()
+
+
 def claim(output_dir: str | Path | None, recipe: str, resume: str | None = None) -> Path:
     """Make and claim the folder of a run. Returns its absolute path.
 
@@ -68,7 +73,7 @@ def claim(output_dir: str | Path | None, recipe: str, resume: str | None = None)
         UserError: the folder holds something, another run has it, or it cannot be made.
     """
     if output_dir is not None:
-        folder = Path(output_dir).expanduser().absolute()
+        folder = run_path(output_dir)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"output_dir={output_dir}: is a file; name a folder")
         _make(folder, output_dir)
@@ -89,7 +94,7 @@ def claim(output_dir: str | Path | None, recipe: str, resume: str | None = None)
 
 def release(folder: Path, state: State, reason: str | None = None) -> None:
     """End a claim. Without any record the folder is cleared, and removed when it is then empty."""
-    if not _has_record(folder):
+    if not has_record(folder):
         if state != "finished":
             _clear(folder)
             _unlock(folder)
@@ -165,7 +170,7 @@ def _make(folder: Path, named: str | Path) -> None:
 
 def _move_aside(folder: Path) -> None:
     """The run that a folder holds goes into `previous/TIME`, whole."""
-    if not _has_record(folder):
+    if not has_record(folder):
         return
     place = folder / "previous" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     place.mkdir(parents=True)
@@ -189,7 +194,7 @@ def _lock(folder: Path, named: str | Path, *, going_on: bool = False) -> None:
     strange = set() if going_on else {path.name for path in folder.iterdir()} - _BEGINNINGS
     ours = (folder / STATE).exists() or (folder / CLAIM).exists()
     begun = any(path.name in _BEGINNINGS for path in folder.iterdir())
-    if strange or (_has_record(folder) and not going_on) or (begun and not ours):
+    if strange or (has_record(folder) and not going_on) or (begun and not ours):
         raise UserError(f"output_dir={named}: {_occupied(folder)}; name a new folder")
     for _ in range(100):
         lock = os.open(folder / CLAIM, os.O_RDWR | os.O_CREAT, 0o644)
@@ -211,9 +216,9 @@ def _lock(folder: Path, named: str | Path, *, going_on: bool = False) -> None:
     else:
         raise UserError(f"output_dir={named}: cannot be claimed; name a new folder")
     _held[folder] = lock
-    if going_on and _has_record(folder):
+    if going_on and has_record(folder):
         return
-    if _has_record(folder):  # of a run that came and went since we looked
+    if has_record(folder):  # of a run that came and went since we looked
         _unlock(folder)
         raise UserError(f"output_dir={named}: {_occupied(folder)}; name a new folder")
     _clear(folder)
@@ -222,7 +227,7 @@ def _lock(folder: Path, named: str | Path, *, going_on: bool = False) -> None:
 def _occupied(folder: Path) -> str:
     told = read_state(folder)
     if told:
-        last = f" after step {_last_step(folder)}" if _has_record(folder) else ""
+        last = f" after step {_last_step(folder)}" if has_record(folder) else ""
         return f"already holds a run ({told['state']}{last})"
     return "not empty"
 
@@ -256,7 +261,8 @@ def _clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _has_record(folder: Path) -> bool:
+def has_record(folder: Path) -> bool:
+    """Is there anything of a run in it that counts?"""
     return (folder / "metrics.jsonl").exists() or any((folder / "rollouts").glob("*"))
 
 
