@@ -1,0 +1,323 @@
+"""The state machine of a staged run. Fed with the metrics of every step, it says when to switch.
+
+It is pure: no clock, no files, no random numbers. Two machines that were fed the same steps are in
+the same state, and `state_dict` is all of it, so a run that is resumed inside a stage switches
+where it would have switched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from grpo.common.names import hint
+from grpo.stages.triggers import TOKENS, Condition, History, together
+
+END = "end"  # where the last stage goes when its own condition ends the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """The checkpoint whose weights a stage begins with."""
+
+    kind: Literal["last", "best", "step"] = "last"
+    step: int | None = None
+    """`step` only. The stage before it stays at least until this step is done."""
+    metric: str = "reward"
+    """`best` only. Its mean over `window` values up to a checkpoint decides. Earlier wins a tie."""
+    window: int = 20
+    mode: Literal["max", "min"] = "max"
+    stage: str | None = None
+    """`best` only. The stage whose checkpoints count. None: the one before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A part of the run with settings of its own."""
+
+    name: str
+    until: Condition | None = None
+    """When it ends. None: only the last stage, which goes on to the end of the run."""
+    min_steps: int = 0
+    """`until` is not asked before so many steps of the stage."""
+    restart: Restart = Restart()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """The stage `from_stage` ended with `step`; the next step belongs to `to_stage`."""
+
+    step: int
+    from_stage: str
+    to_stage: str
+    """`END` where the last stage ended the run."""
+    reason: str
+    """The conditions that held, with their numbers."""
+    restart_step: int
+    """The step whose weights the new stage begins with; `step` itself means: go on."""
+
+    def __str__(self) -> str:
+        return f"step={self.step} from={self.from_stage} to={self.to_stage} reason={self.reason}"
+
+
+class StageMachine:
+    """Which stage a run is in.
+
+    Args:
+        stages: in order. All but the last have `until`.
+        checkpoint_every: steps between checkpoints. Only these steps can be the best.
+
+    Raises:
+        ValueError: no stages, two of one name, a stage that never ends before another, or a
+            restart from a stage that is not earlier; one problem a line.
+    """
+
+    def __init__(self, stages: Sequence[Stage], checkpoint_every: int = 1) -> None:
+        problems = plan_problems(stages)
+        if problems:
+            raise ValueError("\n".join(problems))
+        self.stages = tuple(stages)
+        self.checkpoint_every = checkpoint_every
+        self.finished = False
+        self._index = 0
+        self._step = 0
+        self._history = History()
+        self._seen: set[str] = set()
+        # The best checkpoint so far for each stage that restarts from one: [step, value]
+        self._best: dict[str, tuple[int, float]] = {}
+
+    @property
+    def current(self) -> Stage:
+        """The stage that the next step belongs to."""
+        return self.stages[self._index]
+
+    @property
+    def steps_in_stage(self) -> int:
+        """Steps of the current stage that are done."""
+        return self._history.steps
+
+    def observe(self, step: int, metrics: Mapping[str, Any]) -> Switch | None:
+        """Take in the metrics of one finished step.
+
+        A metric that is absent, None, no number or not finite is not counted in its window.
+
+        Args:
+            step: of the run, larger than the one before.
+            metrics: of this step, with those of an evaluation after it.
+
+        Returns:
+            The switch after this step, or None. The machine is in the new stage then.
+
+        Raises:
+            ValueError: the step was seen before, the run is over, or a metric that the stage looks
+                at has not come once in as many steps as its window is long.
+        """
+        if self.finished or step <= self._step:
+            raise ValueError(f"step {step} after step {self._step}, finished={self.finished}")
+        self._step = step
+        history, stage = self._history, self.current
+        history.steps += 1
+        needs = self._needs()
+        values = {
+            key: float(value)
+            for key, value in metrics.items()
+            if isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+        }
+        self._seen.update(values)
+        history.tokens += values.get(TOKENS, 0.0)
+        for metric, window in needs.items():
+            points = history.windows.setdefault(metric, [])
+            if metric in values:
+                points.append((step, values[metric]))
+                del points[:-window]
+            elif not points and history.steps >= window and not metric.startswith("eval/"):
+                raise ValueError(
+                    f"stages: {stage.name} looks at the metric {metric!r}, which no step has; "
+                    f"{hint(metric, self._seen)}"
+                )
+        self._note_best(step, values)
+        return self._judge(step)
+
+    def may_need(self) -> set[int]:
+        """Steps that were done and whose checkpoints a later transition may still name.
+
+        Retention must spare them. A best checkpoint may still change to a newer one.
+        """
+        waiting = self.stages[self._index + 1 :] if not self.finished else ()
+        named = {s.restart.step for s in waiting if s.restart.step is not None}
+        best = {self._best[s.name][0] for s in waiting if s.name in self._best}
+        return {step for step in named if step <= self._step} | best
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the future, as plain JSON."""
+        history = self._history
+        return {
+            "stage": self.current.name,
+            "finished": self.finished,
+            "step": self._step,
+            "steps_in_stage": history.steps,
+            "tokens_in_stage": history.tokens,
+            "windows": {key: [list(p) for p in points] for key, points in history.windows.items()},
+            "seen": sorted(self._seen),
+            "best": {name: list(best) for name, best in self._best.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`.
+
+        Raises:
+            ValueError: the plan has no stage of that name any more.
+        """
+        names = [stage.name for stage in self.stages]
+        if state["stage"] not in names:
+            raise ValueError(
+                f"stages: the checkpoint is in stage {state['stage']!r}, which the recipe does not "
+                f"have; {hint(state['stage'], names)}"
+            )
+        self._index = names.index(state["stage"])
+        self.finished, self._step = state["finished"], state["step"]
+        self._history = History(
+            steps=state["steps_in_stage"],
+            tokens=state["tokens_in_stage"],
+            windows={
+                key: [(step, value) for step, value in points]
+                for key, points in state["windows"].items()
+            },
+        )
+        self._seen = set(state["seen"])
+        self._best = {name: (step, value) for name, (step, value) in state["best"].items()}
+
+    def _needs(self) -> dict[str, int]:
+        """Metrics that matter in the current stage, with the longest window of each."""
+        until = self.current.until
+        best = ({r.metric: r.window} for _, r in self._best_of_current())
+        return together([until.needs() if until else {}, *best])
+
+    def _best_of_current(self) -> Iterator[tuple[str, Restart]]:
+        """Later stages that restart from the best checkpoint of the current one."""
+        for at in range(self._index + 1, len(self.stages)):
+            restart = self.stages[at].restart
+            source = restart.stage or self.stages[at - 1].name
+            if restart.kind == "best" and source == self.current.name:
+                yield self.stages[at].name, restart
+
+    def _note_best(self, step: int, values: Mapping[str, float]) -> None:
+        if step % self.checkpoint_every:
+            return
+        for name, restart in self._best_of_current():
+            points = self._history.last(restart.metric, restart.window)
+            # An evaluation comes now and then: a step without one is no candidate.
+            if points is None or restart.metric not in values:
+                continue
+            value = sum(v for _, v in points) / len(points)
+            old = self._best.get(name)
+            better = old is None or (value > old[1] if restart.mode == "max" else value < old[1])
+            if better:
+                self._best[name] = (step, value)
+
+    def _judge(self, step: int) -> Switch | None:
+        stage, history = self.current, self._history
+        following = self.stages[self._index + 1] if stage is not self.stages[-1] else None
+        restart = following.restart if following else Restart()
+        if stage.until is None or history.steps < stage.min_steps or step < (restart.step or 0):
+            return None
+        verdict = stage.until.judge(history)
+        if not verdict.holds:
+            return None
+        reason, restart_step = verdict.says, restart.step or step
+        if restart.kind == "best" and following:
+            if following.name in self._best:
+                restart_step, value = self._best[following.name]
+                reason += f"; restarts from step {restart_step}, {restart.metric} {value:.4g}"
+            else:
+                reason += f"; goes on, no checkpoint has {restart.window} values of "
+                reason += restart.metric
+        elif restart.kind == "step":
+            reason += f"; restarts from step {restart_step}"
+        if following:
+            self._index += 1
+            self._history = History()
+        else:
+            self.finished = True
+        return Switch(
+            step=step,
+            from_stage=stage.name,
+            to_stage=following.name if following else END,
+            reason=reason,
+            restart_step=restart_step,
+        )
+
+
+def plan_problems(stages: Sequence[Stage]) -> list[str]:
+    """What is wrong with the order of the stages and their restarts."""
+    if not stages:
+        return ["stages: empty"]
+    names = [stage.name for stage in stages]
+    problems = []
+    for at, stage in enumerate(stages):
+        where = f"stages.{stage.name}"
+        if names.index(stage.name) != at or stage.name == END:
+            problems.append(f"{where}: the name is taken; choose another")
+        if stage.until is None and at < len(stages) - 1:
+            problems.append(f"{where}.until: missing; only the last stage may go on to the end")
+        if at == 0 and stage.restart.kind != "last":
+            problems.append(f"{where}.restart_from: nothing comes before the first stage")
+        source = stage.restart.stage
+        if source is not None and source not in names[:at]:
+            problems.append(
+                f"{where}.restart_from.stage={source}: no earlier stage has this name; "
+                f"{hint(source, names[:at])}"
+            )
+    return problems
+
+
+def retention_problems(
+    stages: Sequence[Stage], every: int, keep: int | None, pinned: bool = False
+) -> list[str]:
+    """Restarts whose checkpoint would not be there.
+
+    Args:
+        stages: the plan.
+        every: steps between checkpoints; 0 writes none before the end.
+        keep: newest checkpoints that are kept; None keeps all.
+        pinned: retention spares what `StageMachine.may_need` names, whatever `keep` says.
+    """
+    problems = []
+    names = [stage.name for stage in stages]
+    bounds = [
+        max(last, stage.min_steps) if stage.until and (last := stage.until.latest()) else None
+        for stage in stages
+    ]
+    for at, stage in enumerate(stages):
+        restart, where = stage.restart, f"stages.{stage.name}.restart_from"
+        if restart.kind == "last" or at == 0:
+            continue
+        if every == 0:
+            problems.append(
+                f"{where}={restart.step or 'best'}: checkpoint.every=0 writes no checkpoints; set "
+                "checkpoint.every"
+            )
+            continue
+        if restart.step is not None and restart.step % every:
+            problems.append(
+                f"{where}={restart.step}: checkpoint.every={every} writes none at this step; use "
+                f"{max(restart.step // every, 1) * every}"
+            )
+        if keep is None or pinned:
+            continue
+        # How old can it be? A best one as old as its stage, a named one as the whole run.
+        first = names.index(restart.stage) if restart.stage in names else at - 1
+        stays = bounds[0 if restart.step is not None else first : at]
+        longest = None if None in stays else sum(bound or 0 for bound in stays)
+        age = None if longest is None else longest - (restart.step or 1)
+        if age is None or age >= keep * every:
+            need = "null" if age is None else f"{age // every + 1}"
+            problems.append(
+                f"{where}={restart.step or 'best'}: checkpoint.keep={keep} with checkpoint.every="
+                f"{every} may have deleted it by then; set checkpoint.keep={need}"
+            )
+    return problems
