@@ -5,10 +5,11 @@ step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grpo.rollout.prompts import PromptStream
+from grpo.stages import StageMachine, Switch
 
 Evaluations = dict[str, dict[str, float]]  # metrics by way of sampling, `sampled` and `greedy`
 
@@ -22,17 +23,21 @@ class TrainState:
     """
 
     stream: PromptStream
+    stages: StageMachine
     step: int = 0  # updates done
     weight_version: int = (
         0  # that the engines report; it is never reused, even when weights are rewound
     )
-    stage: int = 1
+    stage: int = 0  # index of the stage whose settings are in force
+    # A switch that the machine asked for and that has not been made. A run that was stopped at this
+    # moment makes it when it goes on.
+    pending: Switch | None = None
     generated_tokens: int = 0
     bad_steps: int = 0  # in a row, up to now
     # Coefficients that a controller moved; those of the recipe until then.
     coefficients: dict[str, float] = field(default_factory=dict)
     base: Evaluations = field(default_factory=dict)  # of the weights that the run started from
-    # Step and value of the best evaluation so far, by `checkpoint.best`.
+    # Step and value of the best evaluation of this stage, by `checkpoint.best`.
     best: dict[str, Any] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
@@ -41,6 +46,8 @@ class TrainState:
             "step": self.step,
             "weight_version": self.weight_version,
             "stage": self.stage,
+            "stages": self.stages.state_dict(),
+            "pending": None if self.pending is None else asdict(self.pending),
             "generated_tokens": self.generated_tokens,
             "bad_steps": self.bad_steps,
             "coefficients": self.coefficients,
@@ -57,20 +64,20 @@ class TrainState:
         """
         self.step, self.weight_version = int(state["step"]), int(state["weight_version"])
         self.stage, self.generated_tokens = int(state["stage"]), int(state["generated_tokens"])
+        self.stages.load_state_dict(state["stages"])
+        self.pending = None if state["pending"] is None else Switch(**state["pending"])
         self.bad_steps = int(state["bad_steps"])
         self.coefficients = dict(state["coefficients"])
         self.base, self.best = dict(state["base"]), dict(state["best"])
         self.stream.load_state_dict(state["stream"])
 
     def note_evaluation(self, evaluations: Evaluations, best: str) -> None:
-        """Remember the first evaluation and the best one.
+        """Remember the best evaluation of the stage.
 
         Args:
             evaluations: of the present weights.
             best: the number that counts, such as `sampled/reward`.
         """
-        if not self.base:
-            self.base = evaluations
         way, _, key = best.partition("/")
         value = evaluations[way][key]
         if not self.best or value > self.best["value"]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from grpo.common.errors import UserError
 from grpo.common.files import append_line, plain, write_atomically, write_yaml
 from grpo.config.schema import TrackingConfig
+from grpo.stages import Switch
 from grpo.tracking.catalogue import evaluation_size, in_order, panel_values
 from grpo.tracking.record import Arrays, write_rollouts
 from grpo.tracking.redact import redact, redact_text
@@ -116,6 +117,15 @@ class Run:
             tracker.log(int(row["step"] or 0), panel_values(row))
         self._warn(int(row["step"] or 0), row)
         self._display.step(row)
+
+    def log_switch(self, switch: Switch) -> None:
+        """Record that a stage has ended, as a row of its own with the keys `switch/...`."""
+        told = {"from": switch.source, "to": switch.target or "end", "reason": switch.reason}
+        row = {"step": switch.step, "switch": 1, **{f"switch/{k}": v for k, v in told.items()}}
+        append_line(self.output_dir / "metrics.jsonl", row)
+        for tracker in self._trackers:
+            tracker.log(switch.step, panel_values({"step": switch.step, "switch": 1}))
+        self._display.notice(f"stage: {switch}")
 
     def log_rollouts(
         self, step: int, rows: list[dict[str, Any]], arrays: Arrays | None = None
