@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from data.templates import CHAT_PREFIX, TEMPLATES
 from grpo.common.names import hint
 from grpo.config.schema import TrainConfig, gpu_problems, is_chat
+from grpo.config.stages import check_stages
 from rewards import Scorer
 
 
@@ -23,6 +24,7 @@ def impossible(config: TrainConfig) -> list[str]:
         *_machines(config),
         *_rewards(config),
         *_tracking(config),
+        *_stages(config),
     ]
 
 
@@ -255,3 +257,10 @@ def _tracking(config: TrainConfig) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+def _stages(config: TrainConfig) -> list[str]:
+    # Here, because tracking itself imports the settings of this package.
+    from grpo.tracking.catalogue import METRICS
+
+    return check_stages(config, impossible, [m.key for m in METRICS if "<" not in m.key])

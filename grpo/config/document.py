@@ -53,7 +53,8 @@ def _section(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]
         for block in blocks:
             below += _section(block, where, seen)
         if not blocks or path:  # of the whole recipe, the blocks have their own sections
-            rows.append(_row(name, field, bool(blocks)))
+            others = set(_parts(field.annotation)) - {*blocks, type(None)}
+            rows.append(_row(name, field, bool(blocks) and not others))
     if rows:
         lines += [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
     return lines + below
@@ -84,11 +85,14 @@ def _parts(annotation: Any) -> tuple[Any, ...]:
 
 
 def _blocks(annotation: Any) -> list[type[BaseModel]]:
-    return [
-        part
-        for part in _parts(annotation)
-        if isinstance(part, type) and issubclass(part, BaseModel)
-    ]
+    """The blocks among the choices of a union, and those that a list is made of."""
+    found = []
+    for part in _parts(annotation):
+        if typing.get_origin(part) is tuple:
+            found += _blocks(typing.get_args(part)[0])
+        elif isinstance(part, type) and issubclass(part, BaseModel):
+            found.append(part)
+    return found
 
 
 def _type(annotation: Any) -> str:

@@ -17,6 +17,7 @@ from data.curricula.spec import CurriculumSpec
 from data.sources.spec import Source
 from data.templates import CHAT_PREFIX, TEMPLATES, Template
 from grpo.common.recipes import PathText, Settings
+from grpo.config.stages import StageConfig
 from rewards import Component, Scorer
 
 
@@ -517,6 +518,9 @@ class TrainConfig(Settings):
     """AdamW and its schedule."""
     trainer: TrainerConfig
     """How long to train and on what."""
+    stages: tuple[StageConfig, ...] = ()
+    """Parts of the run with settings of their own, and the conditions that end them. Empty: the
+    whole run has the settings of the recipe."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Held-out evaluation."""
     rollout: RolloutConfig = RolloutConfig()

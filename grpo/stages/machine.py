@@ -15,7 +15,7 @@ from typing import Any, Literal
 from grpo.common.names import hint
 from grpo.stages.triggers import TOKENS, Condition, History, together
 
-END = "end"  # where the last stage goes when its own condition ends the run
+END = "end"  # how a switch is written where the last stage's own condition ends the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +25,9 @@ class Restart:
     kind: Literal["last", "best", "step"] = "last"
     step: int | None = None
     """`step` only. The stage before it stays at least until this step is done."""
-    metric: str = "reward"
+    metric: str = "eval/sampled/reward"
     """`best` only. Its mean over `window` values up to a checkpoint decides. Earlier wins a tie."""
-    window: int = 20
+    window: int = 1
     mode: Literal["max", "min"] = "max"
     stage: str | None = None
     """`best` only. The stage whose checkpoints count. None: the one before."""
@@ -43,23 +43,30 @@ class Stage:
     min_steps: int = 0
     """`until` is not asked before so many steps of the stage."""
     restart: Restart = Restart()
+    optimizer: Literal["keep", "reset"] = "keep"
+    """What becomes of the optimizer's moments when it begins."""
+    refresh_reference: bool = False
+    """The reference policy becomes the policy that the stage begins with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switch:
-    """The stage `from_stage` ended with `step`; the next step belongs to `to_stage`."""
+    """The stage `source` ended with `step`. The next step belongs to `target`."""
 
     step: int
-    from_stage: str
-    to_stage: str
-    """`END` where the last stage ended the run."""
+    source: str
+    target: str | None
+    """None: the last stage's own condition held, and the run ends."""
     reason: str
     """The conditions that held, with their numbers."""
-    restart_step: int
-    """The step whose weights the new stage begins with; `step` itself means: go on."""
+    restart_from: int | None = None
+    """The step whose checkpoint the new stage begins with. None: the weights go on as they are."""
+    optimizer: Literal["keep", "reset"] = "keep"
+    refresh_reference: bool = False
 
     def __str__(self) -> str:
-        return f"step={self.step} from={self.from_stage} to={self.to_stage} reason={self.reason}"
+        target = END if self.target is None else self.target
+        return f"step={self.step} from={self.source} to={target} reason={self.reason}"
 
 
 class StageMachine:
@@ -81,7 +88,7 @@ class StageMachine:
         self.stages = tuple(stages)
         self.checkpoint_every = checkpoint_every
         self.finished = False
-        self._index = 0
+        self.current = 0  # index of the stage that the next step belongs to
         self._step = 0
         self._history = History()
         self._seen: set[str] = set()
@@ -89,9 +96,9 @@ class StageMachine:
         self._best: dict[str, tuple[int, float]] = {}
 
     @property
-    def current(self) -> Stage:
+    def stage(self) -> Stage:
         """The stage that the next step belongs to."""
-        return self.stages[self._index]
+        return self.stages[self.current]
 
     @property
     def steps_in_stage(self) -> int:
@@ -117,7 +124,7 @@ class StageMachine:
         if self.finished or step <= self._step:
             raise ValueError(f"step {step} after step {self._step}, finished={self.finished}")
         self._step = step
-        history, stage = self._history, self.current
+        history, stage = self._history, self.stage
         history.steps += 1
         needs = self._needs()
         values = {
@@ -147,7 +154,7 @@ class StageMachine:
 
         Retention must spare them. A best checkpoint may still change to a newer one.
         """
-        waiting = self.stages[self._index + 1 :] if not self.finished else ()
+        waiting = self.stages[self.current + 1 :] if not self.finished else ()
         named = {s.restart.step for s in waiting if s.restart.step is not None}
         best = {self._best[s.name][0] for s in waiting if s.name in self._best}
         return {step for step in named if step <= self._step} | best
@@ -156,7 +163,7 @@ class StageMachine:
         """Everything that decides the future, as plain JSON."""
         history = self._history
         return {
-            "stage": self.current.name,
+            "stage": self.stage.name,
             "finished": self.finished,
             "step": self._step,
             "steps_in_stage": history.steps,
@@ -178,7 +185,7 @@ class StageMachine:
                 f"stages: the checkpoint is in stage {state['stage']!r}, which the recipe does not "
                 f"have; {hint(state['stage'], names)}"
             )
-        self._index = names.index(state["stage"])
+        self.current = names.index(state["stage"])
         self.finished, self._step = state["finished"], state["step"]
         self._history = History(
             steps=state["steps_in_stage"],
@@ -193,16 +200,16 @@ class StageMachine:
 
     def _needs(self) -> dict[str, int]:
         """Metrics that matter in the current stage, with the longest window of each."""
-        until = self.current.until
+        until = self.stage.until
         best = ({r.metric: r.window} for _, r in self._best_of_current())
         return together([until.needs() if until else {}, *best])
 
     def _best_of_current(self) -> Iterator[tuple[str, Restart]]:
         """Later stages that restart from the best checkpoint of the current one."""
-        for at in range(self._index + 1, len(self.stages)):
+        for at in range(self.current + 1, len(self.stages)):
             restart = self.stages[at].restart
             source = restart.stage or self.stages[at - 1].name
-            if restart.kind == "best" and source == self.current.name:
+            if restart.kind == "best" and source == self.stage.name:
                 yield self.stages[at].name, restart
 
     def _note_best(self, step: int, values: Mapping[str, float]) -> None:
@@ -220,35 +227,34 @@ class StageMachine:
                 self._best[name] = (step, value)
 
     def _judge(self, step: int) -> Switch | None:
-        stage, history = self.current, self._history
-        following = self.stages[self._index + 1] if stage is not self.stages[-1] else None
-        restart = following.restart if following else Restart()
+        stage, history = self.stage, self._history
+        last = stage is self.stages[-1]
+        following = Stage(name=END) if last else self.stages[self.current + 1]
+        restart = following.restart
         if stage.until is None or history.steps < stage.min_steps or step < (restart.step or 0):
             return None
         verdict = stage.until.judge(history)
         if not verdict.holds:
             return None
         reason, restart_step = verdict.says, restart.step or step
-        if restart.kind == "best" and following:
-            if following.name in self._best:
-                restart_step, value = self._best[following.name]
-                reason += f"; restarts from step {restart_step}, {restart.metric} {value:.4g}"
-            else:
-                reason += f"; goes on, no checkpoint has {restart.window} values of "
-                reason += restart.metric
-        elif restart.kind == "step":
-            reason += f"; restarts from step {restart_step}"
-        if following:
-            self._index += 1
-            self._history = History()
-        else:
+        if restart.kind == "best" and following.name in self._best:
+            restart_step, value = self._best[following.name]
+            reason += f"; the best checkpoint is step {restart_step}, {restart.metric} {value:.4g}"
+        elif restart.kind == "best":
+            reason += f"; no checkpoint has {restart.window} values of {restart.metric}"
+        if last:
             self.finished = True
+        else:
+            self.current += 1
+            self._history = History()
         return Switch(
             step=step,
-            from_stage=stage.name,
-            to_stage=following.name if following else END,
+            source=stage.name,
+            target=None if last else following.name,
             reason=reason,
-            restart_step=restart_step,
+            restart_from=restart_step if restart_step != step else None,
+            optimizer=following.optimizer,
+            refresh_reference=following.refresh_reference,
         )
 
 
@@ -259,17 +265,19 @@ def plan_problems(stages: Sequence[Stage]) -> list[str]:
     names = [stage.name for stage in stages]
     problems = []
     for at, stage in enumerate(stages):
-        where = f"stages.{stage.name}"
+        where = f"stages.{at}"
         if names.index(stage.name) != at or stage.name == END:
-            problems.append(f"{where}: the name is taken; choose another")
+            problems.append(f"{where}.name={stage.name}: the name is taken; choose another")
         if stage.until is None and at < len(stages) - 1:
-            problems.append(f"{where}.until: missing; only the last stage may go on to the end")
+            problems.append(
+                f"{where}.until: missing; only the last stage may go on to the end of the run"
+            )
         if at == 0 and stage.restart.kind != "last":
             problems.append(f"{where}.restart_from: nothing comes before the first stage")
         source = stage.restart.stage
         if source is not None and source not in names[:at]:
             problems.append(
-                f"{where}.restart_from.stage={source}: no earlier stage has this name; "
+                f"{where}.best.stage={source}: no earlier stage has this name; "
                 f"{hint(source, names[:at])}"
             )
     return problems
@@ -293,7 +301,7 @@ def retention_problems(
         for stage in stages
     ]
     for at, stage in enumerate(stages):
-        restart, where = stage.restart, f"stages.{stage.name}.restart_from"
+        restart, where = stage.restart, f"stages.{at}.restart_from"
         if restart.kind == "last" or at == 0:
             continue
         if every == 0:
