@@ -73,7 +73,10 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
         if start is not None:
             say(f"going on after step {state.step}, from {start.folder}")
         cut_back(output_dir, state.step, start.state["metrics_bytes"] if start else 0)
-        checkpoints = Checkpoints(output_dir)
+        checkpoints, scoring = Checkpoints(output_dir), scorer or config.rewards.scorer()
+        if start is not None:
+            named = state.pending and state.pending.restart_from
+            checkpoints.adopt(start.folder.parent, {named or 0} | state.stages.may_need())
         # Processes that a stage does not fit are replaced in here.
         with ExitStack() as processes:
             settings = stages[state.stage]
@@ -82,12 +85,9 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
             if start is not None:
                 learner.load_state(start.learner_folder)
             tree, steps = config.as_tree(), config.trainer.max_steps
-            with (
-                open_run(
-                    output_dir, tree, config.tracking, recipe, steps, git_hash(), state.step
-                ) as run,
-                scorer or config.rewards.scorer() as scoring,
-            ):
+            with open_run(
+                output_dir, tree, config.tracking, recipe, steps, git_hash(), state.step
+            ) as run:
                 while True:
                     parts = Parts(
                         held_out=inputs.held_out,
@@ -178,12 +178,13 @@ def commit(
     best, every = state.best.get("step", 0), config.checkpoint.every
     due = bool(every) and state.step % every == 0
     last = state.pending is not None or state.step == config.trainer.max_steps
-    if not (due or last or state.step == best):
+    needed = {best} | state.stages.may_need()
+    if not (due or last or state.step in needed):
         return
     tree = {**state.state_dict(), "metrics_bytes": run.position()}
     checkpoints.write(tree, learner.save_state)
     newest = checkpoints.steps()[-config.checkpoint.keep :]
-    checkpoints.prune({*newest, best} | state.stages.may_need())
+    checkpoints.prune({*newest} | needed)
 
 
 def stage_recipes(config: TrainConfig) -> list[TrainConfig]:

@@ -130,6 +130,20 @@ class Checkpoints:
             )
         return None
 
+    def adopt(self, other: Path, steps: Collection[int]) -> None:
+        """Copy checkpoints of another run, which a run that branched off from it may go back to.
+
+        Args:
+            other: the folder `checkpoints` of that run.
+            steps: those that it has of these are copied.
+        """
+        for step in steps:
+            source, final = other / f"step_{step:06d}", self.path(step)
+            if source.is_dir() and not final.exists():
+                partial = final.with_name(f".{final.name}.partial")
+                shutil.copytree(source, partial)
+                partial.rename(final)
+
     def prune(self, keep: Collection[int]) -> None:
         """Delete all checkpoints but these, and what writes that failed have left."""
         for step in set(self.steps()) - set(keep):
