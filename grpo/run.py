@@ -7,21 +7,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo.common.errors import UserError
-from grpo.common.files import write_atomically
 from grpo.config.schema import RunConfig, TrainConfig
 from grpo.config.sft import SftConfig
 
 if TYPE_CHECKING:
+    from grpo.checkpoint.folder import Checkpoint, Checkpoints
+    from grpo.config.stages import Subset
+    from grpo.rollout.prompts import PromptStream
     from grpo.rollout.scoring import GroupScorer
     from grpo.runtime.protocols import Learner, Rollouts
-    from grpo.trainer import Outcome
+    from grpo.state import Evaluations, TrainState
+    from grpo.tracking import Run
     from grpo.types import Prompt, SamplingSettings
 
 TESTED_PACKAGES = (
@@ -47,38 +51,182 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
             step.
     """
     started = time.perf_counter()
+    from grpo.checkpoint.resume import is_finished, starting_point
+    from grpo.config.stages import needs_new_processes
     from grpo.tracking.folder import run_folder
 
-    with run_folder(config.output_dir, recipe) as output_dir:
+    start = starting_point(config, say)
+    if start is not None and is_finished(config, start):
+        say(
+            f"{start.folder.parents[1]} holds the whole run of {start.step} steps; raise "
+            "trainer.max_steps to go on, or set resume=fresh to begin again"
+        )
+        return start.folder.parents[1]
+    with run_folder(config.output_dir, recipe, config.resume) as output_dir:
         inputs = load_inputs(config, say)
-        from grpo.rollout.prompts import PromptStream
-        from grpo.state import TrainState
+        from grpo.checkpoint.folder import Checkpoints
         from grpo.tracking import open_run
+        from grpo.tracking.record import cut_back
+        from grpo.trainer import Parts, evaluate_policy, train
 
-        stream = PromptStream(config, inputs.prompts)
-        tree, steps = config.as_tree(), config.trainer.max_steps
-        with (
-            start_parts(config, inputs, say) as (rollouts, learner),
-            open_run(output_dir, tree, config.tracking, recipe, steps, git_hash()) as run,
-        ):
-            from grpo.trainer import Parts, train
-
+        stages = stage_recipes(config)
+        state = first_state(config, inputs, start)
+        if start is not None:
+            say(f"going on after step {state.step}, from {start.folder}")
+        cut_back(output_dir, state.step, start.state["metrics_bytes"] if start else 0)
+        checkpoints, scoring = Checkpoints(output_dir), scorer or config.rewards.scorer()
+        if start is not None:
+            named = state.pending and state.pending.restart_from
+            checkpoints.adopt(start.folder.parent, {named or 0} | state.stages.may_need())
+        # Processes that a stage does not fit are replaced in here.
+        with ExitStack() as processes:
+            settings = stages[state.stage]
+            rollouts, learner = processes.enter_context(start_parts(settings, inputs, say))
             assert learner is not None
-            state_file = output_dir / "state.json"
-            parts = Parts(
-                held_out=inputs.held_out,
-                sampling=inputs.sampling,
-                rollouts=rollouts,
-                learner=learner,
-                scorer=scorer or config.rewards.scorer(),
-                run=run,
-                commit=lambda state: write_atomically({state_file: state}),
-            )
-            outcome = train(config, TrainState(stream, learner), parts)
-            run.status("saving the policy")
-            sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
-            run.close(summary(outcome, time.perf_counter() - started, sha256))
+            if start is not None:
+                learner.load_state(start.learner_folder)
+            tree, steps = config.as_tree(), config.trainer.max_steps
+            with open_run(
+                output_dir, tree, config.tracking, recipe, steps, git_hash(), state.step
+            ) as run:
+                while True:
+                    parts = Parts(
+                        held_out=inputs.held_out,
+                        sampling=stage_sampling(inputs.sampling, settings),
+                        rollouts=rollouts,
+                        learner=learner,
+                        scorer=scoring,
+                        run=run,
+                        commit=partial(commit, config, checkpoints, learner, run),
+                    )
+                    train(settings, state, parts)
+                    if state.pending is None or state.pending.target is None:
+                        break
+                    following = stages[state.stages.current]
+                    if needs_new_processes(settings, following):
+                        run.status(f"starting the processes of stage {state.pending.target}")
+                        processes.close()
+                        parts_of_stage = start_parts(following, inputs, run.notice)
+                        rollouts, learner = processes.enter_context(parts_of_stage)
+                        assert learner is not None
+                        learner.load_state(checkpoints.read(state.step).learner_folder)
+                    settings = following
+                    enter_stage(config, inputs, state, learner, checkpoints)
+                final = evaluate_policy(settings, state, parts, whole=True)
+                run.status("saving the policy")
+                sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
+                run.close(summary(state, final, time.perf_counter() - started, sha256))
     return output_dir
+
+
+def first_state(config: TrainConfig, inputs: Inputs, start: Checkpoint | None) -> TrainState:
+    """The state that a run begins with, or goes on from."""
+    from grpo.config.stages import stage_plan
+    from grpo.stages import Stage, StageMachine
+    from grpo.state import TrainState
+
+    plan = stage_plan(config) or [Stage(name="whole run")]
+    machine = StageMachine(plan, max(config.checkpoint.every, 1))
+    stage = 0 if start is None else int(start.state["stage"])
+    state = TrainState(stage_stream(config, inputs, stage), machine)
+    if start is not None:
+        state.load_state_dict(start.state)
+    return state
+
+
+def enter_stage(
+    config: TrainConfig,
+    inputs: Inputs,
+    state: TrainState,
+    learner: Learner,
+    checkpoints: Checkpoints,
+) -> None:
+    """Make the switch that `state.pending` asks for. The step number and, where the problems stay
+    the same, the data cursor go on.
+
+    Raises:
+        UserError: the checkpoint that the stage begins with is damaged.
+    """
+    from grpo.checkpoint.folder import DamagedError
+
+    switch = state.pending
+    assert switch is not None
+    if switch.restart_from is not None or switch.optimizer == "reset":
+        step = state.step if switch.restart_from is None else switch.restart_from
+        try:
+            folder = checkpoints.read(step).learner_folder
+        except DamagedError as error:
+            raise UserError(
+                f"stages.{switch.target}.restart_from: {error}; restore it, or set "
+                "restart_from: last"
+            ) from None
+        learner.load_state(folder, with_moments=switch.optimizer == "keep")
+        state.weight_version += 1  # a version is never used for other weights
+    if switch.refresh_reference:
+        learner.refresh_reference()
+    old, state.stage = state.stage, state.stages.current
+    if problems_of(config, old) != problems_of(config, state.stage):
+        state.stream = stage_stream(config, inputs, state.stage)
+    state.best, state.pending = {}, None
+
+
+def commit(
+    config: TrainConfig, checkpoints: Checkpoints, learner: Learner, run: Run, state: TrainState
+) -> None:
+    """Write the checkpoint of a finished step where one is due, and delete those that nothing needs
+    any more.
+    """
+    best, every = state.best.get("step", 0), config.checkpoint.every
+    due = bool(every) and state.step % every == 0
+    last = state.pending is not None or state.step == config.trainer.max_steps
+    needed = {best} | state.stages.may_need()
+    if not (due or last or state.step in needed):
+        return
+    tree = {**state.state_dict(), "metrics_bytes": run.position()}
+    checkpoints.write(tree, learner.save_state)
+    newest = checkpoints.steps()[-config.checkpoint.keep :]
+    checkpoints.prune({*newest} | needed)
+
+
+def stage_recipes(config: TrainConfig) -> list[TrainConfig]:
+    """The recipe as each stage has it; the recipe itself where it has no stages."""
+    from grpo.config.stages import effective_config
+
+    return [effective_config(config, i) for i in range(len(config.stages))] or [config]
+
+
+def stage_sampling(sampling: SamplingSettings, stage: TrainConfig) -> SamplingSettings:
+    """How training responses are sampled in a stage."""
+    return replace(
+        sampling,
+        num_samples=stage.batch.num_samples,
+        temperature=stage.sampling.temperature,
+        max_tokens=stage.sampling.max_response_tokens,
+    )
+
+
+def stage_stream(config: TrainConfig, inputs: Inputs, stage: int) -> PromptStream:
+    """The prompts of a stage, from their beginning.
+
+    Raises:
+        UserError: its subset has no problem.
+    """
+    from grpo.rollout.prompts import PromptStream
+
+    subset, prompts = problems_of(config, stage), inputs.prompts
+    if subset is not None:
+        prompts = [p for p in prompts if subset.keeps(p.problem, len(p.token_ids))]
+        if not prompts:
+            raise UserError(
+                f"stages.{config.stages[stage].name}.subset: none of the {len(inputs.prompts)} "
+                "training problems passes it; widen it"
+            )
+    return PromptStream(config, prompts)
+
+
+def problems_of(config: TrainConfig, stage: int) -> Subset | None:
+    """Which training problems a stage draws; None: all."""
+    return config.stages[stage].subset if config.stages else None
 
 
 def say(text: str) -> None:
@@ -93,6 +241,7 @@ class ModelInputs:
     model_folder: str
     pad_token_id: int
     end_token_ids: tuple[int, ...]
+    keeps_reference: bool = False  # some stage measures KL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,19 +281,22 @@ def load_inputs(
     )
     from grpo.types import SamplingSettings
 
-    check_algorithm(config)
+    stages = stage_recipes(config)
+    for stage in stages:
+        check_algorithm(stage)
     train_problems = load_problems("train", config.data.train, config.seed) if with_training else []
     check_reference_rates(config, train_problems)
     held_out_problems = load_problems("held_out", config.data.held_out, config.seed)
     check_disjoint(train_problems, held_out_problems)
     with config.rewards.scorer() as scorer:
-        limit = config.sampling.max_response_tokens
+        limit = max(stage.sampling.max_response_tokens for stage in stages)
         check_rewards(train_problems, scorer, "data.train", limit)
         check_rewards(held_out_problems, scorer, "data.held_out", limit)
     if config.runtime == "ray":
         from grpo.runtime.ray.cluster import check_machine
 
-        check_machine(config, with_learner=with_training)
+        for stage in stages:
+            check_machine(stage, with_learner=with_training)
     folder = model_folder(config.model, status)
     tokenizer = load_tokenizer(folder)
     context = check_model(folder)
@@ -152,11 +304,18 @@ def load_inputs(
     prompts = make_prompts(train_problems, template, tokenizer)
     held_out = make_prompts(held_out_problems, template, tokenizer)
     limits = {
-        "sampling.max_response_tokens": config.sampling.max_response_tokens,
+        "sampling.max_response_tokens": limit,
         "evaluation.max_response_tokens": config.evaluation.max_response_tokens or 0,
     }
+    wished = [stage.rollout.max_model_len for stage in stages if stage.rollout.max_model_len]
+    # Engines are started with the longest context of all stages, which costs no memory before it is
+    # used: the KV cache is paged.
     max_model_len = engine_context(
-        config, [*prompts, *held_out], limits, context, embedding_rows(folder)
+        max(wished, default=None),
+        [*prompts, *held_out],
+        limits,
+        context,
+        embedding_rows(folder),
     )
     return Inputs(
         model_folder=str(folder),
@@ -174,11 +333,12 @@ def load_inputs(
         pad_token_id=pad_token_id(folder, tokenizer),
         end_token_ids=end_token_ids(folder, tokenizer),
         max_model_len=max_model_len,
+        keeps_reference=any(stage.algorithm.needs_reference for stage in stages),
     )
 
 
 def engine_context(
-    config: RunConfig,
+    wished: int | None,
     prompts: Sequence[Prompt],
     limits: Mapping[str, int],
     context: int,
@@ -187,6 +347,7 @@ def engine_context(
     """Tokens of prompt and response that an engine must have room for.
 
     Args:
+        wished: `rollout.max_model_len`; None is what the prompts and limits need.
         prompts: all that are sampled from.
         limits: tokens of a response, by setting.
         context: of the model, in tokens.
@@ -198,14 +359,14 @@ def engine_context(
     from grpo.rollout.prompts import check_lengths, check_tokens
 
     check_tokens(prompts, embedding_rows)
-    if (config.rollout.max_model_len or 0) > context:
+    if (wished or 0) > context:
         raise UserError(
-            f"rollout.max_model_len={config.rollout.max_model_len}: the context of the model is "
+            f"rollout.max_model_len={wished}: the context of the model is "
             f"{context} tokens; "
             "lower it, or leave it null"
         )
     longest = max(len(prompt.token_ids) for prompt in prompts)
-    max_model_len = config.rollout.max_model_len or longest + max(limits.values())
+    max_model_len = wished or longest + max(limits.values())
     check_lengths(prompts, limits, max_model_len, "rollout.max_model_len")
     check_lengths(prompts, limits, context, "the context of the model")
     return max_model_len
@@ -333,6 +494,7 @@ def learner_spec(config: TrainConfig | SftConfig, inputs: ModelInputs, device: s
         modules=tuple(config.modules),
         objective=config.algorithm.objective,
         algorithm=config.algorithm,
+        keeps_reference=inputs.keeps_reference,
         optimizer=config.optimizer,
         learner=config.learner,
         transfer_timeout_seconds=config.cluster.transfer_timeout_seconds,
@@ -354,14 +516,23 @@ def with_float32_head(config: RunConfig, device: str) -> bool:
     return dtype_of(config, device) != "float32" and config.model.float32_head is not False
 
 
-def summary(outcome: Outcome, wall_seconds: float, weights_sha256: str) -> dict[str, Any]:
-    """What summary.json holds."""
+def summary(
+    state: TrainState, final: Evaluations, wall_seconds: float, weights_sha256: str
+) -> dict[str, Any]:
+    """What summary.json holds.
+
+    Args:
+        state: of the end of the run.
+        final: its last evaluation.
+        wall_seconds: of this process. A run that went on took longer.
+        weights_sha256: of the policy.
+    """
     return {
-        "verdict": verdict(accuracy_gain(outcome.base["sampled"], outcome.final["sampled"])),
-        "base": outcome.base,
-        "final": outcome.final,
-        "steps": outcome.steps,
-        "generated_tokens": outcome.generated_tokens,
+        "verdict": verdict(accuracy_gain(state.base["sampled"], final["sampled"])),
+        "base": state.base,
+        "final": final,
+        "steps": state.step,
+        "generated_tokens": state.generated_tokens,
         "wall_seconds": round(wall_seconds, 1),
         "weights_sha256": weights_sha256,
         "versions": versions(),

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from grpo.common.command_line import Parser, add_recipe, run
 from grpo.common.errors import UserError
-from grpo.common.files import write_atomically
 from grpo.config.load import load_sft_config
 from grpo.config.sft import SftConfig
 
@@ -75,14 +74,12 @@ def run_sft(recipe: str, config: SftConfig) -> Path:
             open_run(output_dir, tree, config.tracking, recipe, steps, git_hash()) as run,
         ):
             assert learner is not None
-            state_file = output_dir / "state.json"
             parts = SftParts(
                 inputs=inputs,
                 rollouts=rollouts,
                 learner=learner,
                 scorer=None if config.rewards is None else config.rewards.scorer(),
                 run=run,
-                commit=lambda state: write_atomically({state_file: state}),
             )
             outcome = tune(config, parts)
             run.status("saving the policy")
@@ -180,7 +177,9 @@ def load_sft_inputs(config: SftConfig, status: Callable[[str], None]) -> SftInpu
                 seed=config.seed,
                 prompt_opens_think=template.opens_think,
             ),
-            max_model_len=engine_context(config, prompts, limits, context, rows),
+            max_model_len=engine_context(
+                config.rollout.max_model_len, prompts, limits, context, rows
+            ),
         )
     encoder = Encoder(
         tokenizer=tokenizer,
@@ -309,7 +308,6 @@ class SftParts:
     learner: Learner
     scorer: GroupScorer | None
     run: Run
-    commit: Callable[[dict[str, Any]], None]  # takes the state of every finished step
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +360,6 @@ def tune(config: SftConfig, parts: SftParts) -> SftOutcome:
         )
         if is_due(config.evaluation.every, step) and step < steps:
             _evaluate(config, parts, step, whole=False)
-        parts.commit({"step": step, "bad_steps": bad_steps, "learner": learner.state_dict()})
 
     final = _evaluate(config, parts, step, whole=True)
     return SftOutcome(base, final, step, trained_tokens)

@@ -5,11 +5,11 @@ step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grpo.rollout.prompts import PromptStream
-from grpo.runtime.protocols import Learner
+from grpo.stages import StageMachine, Switch
 
 Evaluations = dict[str, dict[str, float]]  # metrics by way of sampling, `sampled` and `greedy`
 
@@ -19,24 +19,26 @@ class TrainState:
     """Where a run stands. The learning rate, all seeds and the schedule are functions of `step`.
 
     Weights and optimizer moments are partitioned over the learner's ranks and are not in here. A
-    commit of a step is this state with them.
+    checkpoint is this state with them.
     """
 
     stream: PromptStream
-    learner: Learner
+    stages: StageMachine
     step: int = 0  # updates done
     weight_version: int = (
         0  # that the engines report; it is never reused, even when weights are rewound
     )
-    stage: int = 1
+    stage: int = 0  # index of the stage whose settings are in force
+    # A switch that the machine asked for and that has not been made. A run that was stopped at this
+    # moment makes it when it goes on.
+    pending: Switch | None = None
     generated_tokens: int = 0
     bad_steps: int = 0  # in a row, up to now
     # Coefficients that a controller moved; those of the recipe until then.
     coefficients: dict[str, float] = field(default_factory=dict)
     base: Evaluations = field(default_factory=dict)  # of the weights that the run started from
-    best: dict[str, Any] = field(
-        default_factory=dict
-    )  # step and reward of the best evaluation so far
+    # Step and value of the best evaluation of this stage, by `checkpoint.best`.
+    best: dict[str, Any] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -44,13 +46,14 @@ class TrainState:
             "step": self.step,
             "weight_version": self.weight_version,
             "stage": self.stage,
+            "stages": self.stages.state_dict(),
+            "pending": None if self.pending is None else asdict(self.pending),
             "generated_tokens": self.generated_tokens,
             "bad_steps": self.bad_steps,
             "coefficients": self.coefficients,
             "base": self.base,
             "best": self.best,
             "stream": self.stream.state_dict(),
-            "learner": self.learner.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -61,16 +64,21 @@ class TrainState:
         """
         self.step, self.weight_version = int(state["step"]), int(state["weight_version"])
         self.stage, self.generated_tokens = int(state["stage"]), int(state["generated_tokens"])
+        self.stages.load_state_dict(state["stages"])
+        self.pending = None if state["pending"] is None else Switch(**state["pending"])
         self.bad_steps = int(state["bad_steps"])
         self.coefficients = dict(state["coefficients"])
         self.base, self.best = dict(state["base"]), dict(state["best"])
         self.stream.load_state_dict(state["stream"])
-        self.learner.load_state_dict(state["learner"])
 
-    def note_evaluation(self, evaluations: Evaluations) -> None:
-        """Remember the first evaluation and the best one."""
-        if not self.base:
-            self.base = evaluations
-        reward = evaluations["sampled"]["reward"]
-        if not self.best or reward > self.best["reward"]:
-            self.best = {"step": self.step, "reward": reward}
+    def note_evaluation(self, evaluations: Evaluations, best: str) -> None:
+        """Remember the best evaluation of the stage.
+
+        Args:
+            evaluations: of the present weights.
+            best: the number that counts, such as `sampled/reward`.
+        """
+        way, _, key = best.partition("/")
+        value = evaluations[way][key]
+        if not self.best or value > self.best["value"]:
+            self.best = {"step": self.step, "value": value}

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,29 +51,25 @@ class Parts:
     learner: Learner
     scorer: GroupScorer
     run: Run
-    commit: Callable[[dict[str, Any]], None]  # takes the state of every finished step
+    commit: Callable[[TrainState], None]  # of every finished step
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run came to; evaluations by name, `sampled` and `greedy`."""
+def train(config: TrainConfig, state: TrainState, parts: Parts) -> None:
+    """On-policy training from `state`, until the stage ends or the run does.
 
-    base: Evaluations
-    final: Evaluations
-    steps: int
-    generated_tokens: int
-
-
-def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
-    """On-policy training from `state`, with evaluations before, between and after."""
+    Args:
+        config: the recipe, with the settings of the stage.
+        state: goes on. A switch to another stage is in `state.pending` then.
+        parts: of the run.
+    """
     learner, rollouts, run = parts.learner, parts.rollouts, parts.run
     sample = STRATEGIES[config.rollout.strategy]
     learner.connect(rollouts)
     hand_over(config, learner, state.weight_version, first=True)
     if not state.base:
-        state.note_evaluation(_evaluate(config, state, parts))
+        state.base = evaluate_policy(config, state, parts, whole=True)
 
-    while state.step < config.trainer.max_steps:
+    while state.step < config.trainer.max_steps and state.pending is None:
         clock = _Clock()
         settings = step_settings(config, state.step, state.coefficients)
         batch = fill_batch(
@@ -112,26 +107,27 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> Outcome:
         state.generated_tokens += int(numbers["generated_tokens"])
         rows = metrics.rollout_rows(state.step, batch.groups, advantages_PG)
         run.log_rollouts(state.step, rows, metrics.rollout_arrays(batch.groups))
-        run.log_step(
-            {
-                "step": state.step,
-                "stage": state.stage,
-                **numbers,
-                **stats,
-                **health,
-                **state.coefficients,
-                "weight_version": sampled_by,
-                **clock.report(numbers),
-            }
-        )
+        record = {
+            "step": state.step,
+            "stage": state.stage + 1,
+            **numbers,
+            **stats,
+            **health,
+            **state.coefficients,
+            "weight_version": sampled_by,
+            **clock.report(numbers),
+        }
+        run.log_step(record)
         state.coefficients = next_coefficients(config, settings, stats)
         state.stream.update(metrics.success_rates(batch.sampled))
-        if _evaluation_is_due(config, state.step):
-            state.note_evaluation(_evaluate(config, state, parts))
-        parts.commit(state.state_dict())
-
-    final = _evaluate(config, state, parts)
-    return Outcome(state.base, final, state.step, state.generated_tokens)
+        if is_due(config.evaluation.every, state.step) and state.step < config.trainer.max_steps:
+            evaluations = evaluate_policy(config, state, parts, whole=False)
+            state.note_evaluation(evaluations, config.checkpoint.best)
+            record |= metrics.evaluation_keys(evaluations)
+        state.pending = state.stages.observe(state.step, record)
+        if state.pending is not None:
+            run.log_switch(state.pending)
+        parts.commit(state)
 
 
 def hand_over(config: RunConfig, learner: Learner, version: int, *, first: bool = False) -> None:
@@ -391,15 +387,18 @@ def is_due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0
 
 
-def _evaluation_is_due(config: TrainConfig, step: int) -> bool:
-    return is_due(config.evaluation.every, step) and step < config.trainer.max_steps
+def evaluate_policy(
+    config: TrainConfig, state: TrainState, parts: Parts, *, whole: bool
+) -> Evaluations:
+    """Evaluate the present weights.
 
-
-def _evaluate(config: TrainConfig, state: TrainState, parts: Parts) -> Evaluations:
-    """Evaluate the present weights, in full before and after the run, with one sample a problem in
-    between.
+    Args:
+        config: the recipe, with the settings of the stage.
+        state: where the run stands.
+        parts: of the run.
+        whole: all problems with all samples, as before and after a run. In between it is one
+            sample for some problems.
     """
-    whole = state.step in (0, config.trainer.max_steps)
     prompts = parts.held_out if whole else parts.held_out[: config.evaluation.interim_problems]
     num_samples = config.evaluation.num_samples if whole else 1
     parts.run.status(f"evaluating {len(prompts)} held-out problems")

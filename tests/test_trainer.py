@@ -10,6 +10,7 @@ import pytest
 from data.types import Problem
 from grpo.common.errors import UnhealthyError, UserError
 from grpo.config import load_config
+from grpo.stages import Stage, StageMachine
 from grpo.state import TrainState
 from grpo.trainer import (
     advantages_of,
@@ -76,7 +77,7 @@ def test_the_learner_is_told_what_the_recipe_says_of_a_step():
 def test_steps_that_are_not_finite_end_the_run_only_in_a_row():
     config = load_config("tiny", ["health.max_bad_steps=2"])
     # Neither the data nor the learner has a say in this.
-    state = TrainState(stream=None, learner=None)  # type: ignore[arg-type]
+    state = TrainState(stream=None, stages=StageMachine([Stage(name="all")]))  # type: ignore[arg-type]
     for loss in (math.nan, 0.5, math.inf):
         check_health(config, {"loss": loss}, state)
     assert state.bad_steps == 1
@@ -128,7 +129,7 @@ def test_weights_that_cannot_be_compared_are_refused_with_the_setting():
 @pytest.mark.parametrize("largest", [math.nan, math.inf])
 def test_one_step_whose_weights_are_not_finite_ends_the_run(largest: float):
     config = load_config("tiny", ["health.max_bad_steps=9"])
-    state = TrainState(stream=None, learner=None)  # type: ignore[arg-type]
+    state = TrainState(stream=None, stages=StageMachine([Stage(name="all")]))  # type: ignore[arg-type]
     check_health(config, {"grad_norm": math.inf, "weight_max": 3.0}, state)  # one bad step of nine
     with pytest.raises(UnhealthyError, match=r"step 1: a weight of the policy is not finite"):
         check_health(config, {"grad_norm": 1.0, "weight_max": largest}, state)
@@ -186,7 +187,7 @@ def test_controllers_move_their_coefficients_and_the_next_step_uses_them():
 def test_a_limit_of_the_mismatch_ends_the_run_with_its_reason(setting, stats):
     overrides = [f"health.{setting}", "algorithm.mismatch.correction=truncate"]
     config = load_config("tiny", overrides)
-    state = TrainState(stream=None, learner=None)  # type: ignore[arg-type]
+    state = TrainState(stream=None, stages=StageMachine([Stage(name="all")]))  # type: ignore[arg-type]
     fine = {"logprob_gap_mean": 0.001, "mismatch_kl": 1e-6, "effective_share": 0.99}
     check_health(config, fine, state)
     with pytest.raises(UnhealthyError, match=rf"step 1: {next(iter(stats))}=.*{setting[:15]}"):

@@ -450,6 +450,19 @@ class HealthConfig(RunHealthConfig):
     Null: no limit."""
 
 
+class CheckpointConfig(Settings):
+    """What a run keeps on disk to go on from: weights, moments and its whole state."""
+
+    every: Annotated[Index, Unit("steps")] = 20
+    """Steps between checkpoints. There is one more at the end, where a stage ends, and at every
+    evaluation that is the best of its stage. 0: only these."""
+    keep: Annotated[int, Field(ge=2), Unit("checkpoints")] = 2
+    """The newest ones that are kept. The best of the stage, and those that a later stage names,
+    stay as well."""
+    best: Text = "sampled/reward"
+    """The number of an evaluation that makes a checkpoint the best one, the higher the better."""
+
+
 class WandbConfig(Settings):
     """Weights & Biases."""
 
@@ -536,6 +549,15 @@ class TrainConfig(RunConfig):
     stages: tuple[StageConfig, ...] = ()
     """Parts of the run with settings of their own, and the conditions that end them. Empty: the
     whole run has the settings of the recipe."""
+    resume: PathText = "auto"
+    """`auto` goes on from the newest checkpoint where `output_dir` has a run of this recipe.
+    `fresh` begins anew there and moves the old run aside. Or the folder of a run or checkpoint to
+    branch off from."""
+    allow_config_change: tuple[Text, ...] = ()
+    """Settings, or blocks of settings, that may differ from those of the run that goes on. The
+    steps that follow are then not those that would have followed."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What the run can go on from."""
 
     @property
     def template(self) -> Template:

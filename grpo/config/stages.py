@@ -254,6 +254,31 @@ def _effective(config: TrainConfig, stage: StageConfig) -> tuple[TrainConfig | N
     return effective, problems + wrong
 
 
+def needs_new_processes(before: TrainConfig, after: TrainConfig) -> list[str]:
+    """Settings that differ between two stages and that engines or learner ranks are started with.
+
+    All others travel with the samples and with each update.
+    """
+    travelling = {
+        "rollout": {"strategy", "max_model_len", "stall_timeout_seconds"},
+        "learner": set[str](),
+        "optimizer": {"lr", "schedule", "warmup_steps", "final_lr_share"},
+        "algorithm": {
+            *("advantage", "advantage_std", "advantage_eps", "token_discount", "mask_truncated"),
+            *("clip_low", "clip_high", "kl_coef", "kl_target", "kl_horizon"),
+            *("reference_refresh_every", "entropy_coef", "entropy_target"),
+            *("entropy_coef_step", "entropy_coef_max"),
+        },
+    }
+    then, now = before.as_tree(), after.as_tree()
+    return [
+        f"{block}.{key}"
+        for block, travels in travelling.items()
+        for key in now[block]
+        if key not in travels and then[block][key] != now[block][key]
+    ]
+
+
 def _keys(tree: Mapping[str, Any], above: str = "") -> list[str]:
     """All dotted keys of a plain tree."""
     keys = []
@@ -283,6 +308,11 @@ def check_stages(
     for index, (stage, planned) in enumerate(zip(config.stages, plan, strict=True)):
         effective, found = _effective(config, stage)
         if effective is not None:
+            if config.runtime == "in_process":
+                found += [
+                    f"{key}: runtime=in_process starts engine and learner once; use runtime=ray"
+                    for key in needs_new_processes(config, effective)
+                ]
             found += [problem for problem in impossible(effective) if problem not in elsewhere]
             if stage.refresh_reference and not effective.algorithm.needs_reference:
                 found.append(

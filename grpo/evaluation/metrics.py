@@ -4,7 +4,7 @@ docs/tracking.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from statistics import fmean, pstdev
 from typing import Any
@@ -86,6 +86,15 @@ def evaluation_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         **metrics,
         "num_problems": len(groups),
         "num_samples": len(groups[0].scores),
+    }
+
+
+def evaluation_keys(evaluations: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Evaluations by name under the keys of the record, `eval/<name>/<metric>`."""
+    return {
+        f"eval/{name}/{key}": value
+        for name, found in evaluations.items()
+        for key, value in found.items()
     }
 
 

@@ -27,6 +27,7 @@ class LearnerSpec:
     modules: tuple[str, ...]  # of the operator, which register objectives
     objective: str  # its registered name
     algorithm: AlgorithmConfig
+    keeps_reference: bool = False  # although the algorithm needs none yet: a later stage does
     optimizer: OptimizerConfig
     learner: LearnerConfig
     transfer_timeout_seconds: int
@@ -39,7 +40,7 @@ class LearnerSpec:
     @property
     def with_reference(self) -> bool:
         """Is a frozen copy of the first policy kept? It costs the memory of a second model."""
-        return self.algorithm.needs_reference
+        return self.keeps_reference or self.algorithm.needs_reference
 
     def environment(self) -> dict[str, str]:
         """Variables that must be set before the rank's process starts."""

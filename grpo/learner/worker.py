@@ -24,7 +24,7 @@ from grpo.algorithm.kl import k3
 from grpo.algorithm.objectives import OBJECTIVES, Coefficients, Loss, LossInputs, PolicyTerm
 from grpo.algorithm.objectives.base import masked_max, masked_mean
 from grpo.common.names import import_modules
-from grpo.learner import lora, zero
+from grpo.learner import lora, partitions, zero
 from grpo.learner.export import save_pretrained
 from grpo.learner.packing import (
     MicroBatch,
@@ -66,6 +66,7 @@ class LearnerWorker:
         self.sender: WeightSender | None = None
         self.num_updates = 0  # optimizer steps so far
         self._prepared: list[_Update] = []
+        self._reference_moved = False  # is it another model than that of the folder?
 
     def rendezvous(self) -> tuple[str, int]:
         """An address of this machine and a port that is free now: where rank 0 lets the others
@@ -373,18 +374,47 @@ class LearnerWorker:
 
     def refresh_reference(self) -> None:
         """The policy of this moment becomes the reference."""
+        zero.copy_weights(self.policy, self._reference_module())
+        self._reference_moved = True
+
+    def _reference_module(self) -> torch.nn.Module:
         assert self.reference is not None, "the recipe keeps no reference"
-        zero.copy_weights(self.policy, getattr(self.reference, "module", self.reference))
+        found: torch.nn.Module = getattr(self.reference, "module", self.reference)
+        return found
 
-    def state_dict(self) -> dict[str, int]:
-        """Counters that decide what comes next. Weights and moments are partitioned and saved
-        elsewhere.
+    def save_state(self, folder: str) -> None:
+        """Write what decides the future: weights and moments that this rank holds, and those of the
+        reference where it is not the model that training began from.
         """
-        return {"num_updates": self.num_updates}
+        name = f"{self.rank:03d}.safetensors"
+        pieces = partitions.trained(self.engine, self.optimizer, self.rank)
+        partitions.save(pieces, self.optimizer, Path(folder) / f"rank_{name}", self.rank)
+        if self._reference_moved:
+            pieces = partitions.frozen(self._reference_module(), self.rank)
+            partitions.save(pieces, None, Path(folder) / f"reference_{name}", self.rank)
+        dist.barrier()  # whoever hears of the end of this call finds the files of all ranks
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` stood."""
-        self.num_updates = state["num_updates"]
+    def load_state(self, folder: str, *, with_moments: bool = True) -> None:
+        """Go on where `save_state` stood, whatever number of ranks wrote it.
+
+        Args:
+            folder: that `save_state` wrote.
+            with_moments: False takes the weights alone, and AdamW begins anew.
+
+        Raises:
+            ValueError: it is of another model.
+        """
+        files, references = (
+            sorted(Path(folder).glob(f"{kind}_*.safetensors")) for kind in ("rank", "reference")
+        )
+        pieces = partitions.trained(self.engine, self.optimizer, self.rank)
+        self.num_updates = partitions.load(pieces, self.optimizer, files, with_moments=with_moments)
+        if references and self.reference is not None:
+            partitions.load(
+                partitions.frozen(self._reference_module(), self.rank), None, references
+            )
+            self._reference_moved = True
+        self._prepared = []
 
     def partition_report(self) -> dict[str, float]:
         """How much of the model this rank holds between steps."""

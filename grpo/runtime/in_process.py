@@ -12,7 +12,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from grpo.common.errors import StalledError
@@ -165,13 +165,13 @@ class LocalLearner:
         """The policy of this moment becomes the reference."""
         self.rank.refresh_reference()
 
-    def state_dict(self) -> dict[str, int]:
-        """Counters that decide what comes next."""
-        return self.rank.state_dict()
+    def save_state(self, folder: str) -> None:
+        """Write weights and moments into a folder that all ranks see."""
+        self.rank.save_state(folder)
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where `state_dict` stood."""
-        self.rank.load_state_dict(dict(state))
+    def load_state(self, folder: str, *, with_moments: bool = True) -> None:
+        """Go on where `save_state` stood."""
+        self.rank.load_state(folder, with_moments=with_moments)
 
     def partition_reports(self) -> list[dict[str, float]]:
         """What the rank holds of the model between steps."""

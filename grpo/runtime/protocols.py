@@ -4,7 +4,7 @@ implement them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from grpo.types import (
@@ -83,11 +83,18 @@ class Learner(Protocol):
     def refresh_reference(self) -> None:
         """The policy of this moment becomes the reference that KL is measured to."""
 
-    def state_dict(self) -> dict[str, int]:
-        """Counters that decide what comes next."""
+    def save_state(self, folder: str) -> None:
+        """Write weights and moments, and the reference where it has moved, into a folder that all
+        ranks see.
+        """
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where `state_dict` stood."""
+    def load_state(self, folder: str, *, with_moments: bool = True) -> None:
+        """Go on where `save_state` stood, on any number of ranks.
+
+        Args:
+            folder: that it wrote.
+            with_moments: False takes the weights alone, and the optimizer begins anew.
+        """
 
     def close(self) -> None:
         """Let go of the ranks."""

@@ -34,7 +34,8 @@ METRICS = (
         "updates",
         "updates done when the row was written; evaluation of the base is step 0",
     ),
-    _metric("stage", "health/stage", "", "stage of the schedule"),
+    _metric("stage", "health/stage", "", "stage of the schedule, from 1"),
+    _metric("switch", "health/switch", "", "1 where a stage ends; switch/reason says why"),
     _metric(
         "reward",
         "reward/mean",

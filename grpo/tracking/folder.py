@@ -35,7 +35,9 @@ _held: dict[Path, int] = {}  # folders that this process has claimed, and their 
 
 
 @contextmanager
-def run_folder(output_dir: str | Path | None, recipe: str) -> Iterator[Path]:
+def run_folder(
+    output_dir: str | Path | None, recipe: str, resume: str | None = None
+) -> Iterator[Path]:
     """The folder of a run for the length of the block; `run.json` says afterwards how it ended.
 
     A run that ends before its first record gives the folder back. A later end leaves what there is,
@@ -44,7 +46,7 @@ def run_folder(output_dir: str | Path | None, recipe: str) -> Iterator[Path]:
     Raises:
         UserError: as `claim`.
     """
-    folder = claim(output_dir, recipe)
+    folder = claim(output_dir, recipe, resume)
     try:
         yield folder
     except BaseException as error:
@@ -53,22 +55,31 @@ def run_folder(output_dir: str | Path | None, recipe: str) -> Iterator[Path]:
     release(folder, "finished")
 
 
-def claim(output_dir: str | Path | None, recipe: str) -> Path:
+def run_path(output_dir: str | Path) -> Path:
+    """What `output_dir` means here, as an absolute path."""
+    return Path(output_dir).expanduser().absolute()
+
+
+def claim(output_dir: str | Path | None, recipe: str, resume: str | None = None) -> Path:
     """Make and claim the folder of a run. Returns its absolute path.
 
     Args:
         output_dir: None means runs/<recipe>/<time>; `~` is the home folder.
         recipe: its name.
+        resume: `auto` takes a folder that holds a run as it is, and `fresh` moves that run into
+            `previous/` there. With anything else the folder must hold no run.
 
     Raises:
         UserError: the folder holds something, another run has it, or it cannot be made.
     """
     if output_dir is not None:
-        folder = Path(output_dir).expanduser().absolute()
+        folder = run_path(output_dir)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"output_dir={output_dir}: is a file; name a folder")
         _make(folder, output_dir)
-        _lock(folder, output_dir)
+        _lock(folder, output_dir, going_on=resume in ("auto", "fresh"))
+        if resume == "fresh":
+            _move_aside(folder)
     else:
         folder = _new_folder(Path("runs").absolute() / recipe)
         _lock(folder, folder)
@@ -83,7 +94,7 @@ def claim(output_dir: str | Path | None, recipe: str) -> Path:
 
 def release(folder: Path, state: State, reason: str | None = None) -> None:
     """End a claim. Without any record the folder is cleared, and removed when it is then empty."""
-    if not _has_record(folder):
+    if not has_record(folder):
         if state != "finished":
             _clear(folder)
             _unlock(folder)
@@ -157,14 +168,33 @@ def _make(folder: Path, named: str | Path) -> None:
         raise UserError(f"output_dir={named}: cannot be made: {error.strerror}") from None
 
 
-def _lock(folder: Path, named: str | Path) -> None:
-    """Hold the lock of a folder, and clear what a start that failed has left there."""
+def _move_aside(folder: Path) -> None:
+    """The run that a folder holds goes into `previous/TIME`, whole."""
+    if not has_record(folder):
+        return
+    place = folder / "previous" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    place.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.name not in (CLAIM, "previous"):
+            path.rename(place / path.name)
+    print(f"grpo: the run that was here is now in {place}", file=sys.stderr)
+
+
+def _lock(folder: Path, named: str | Path, *, going_on: bool = False) -> None:
+    """Hold the lock of a folder, and clear what a start that failed has left there.
+
+    Args:
+        folder: of the run.
+        named: as the recipe names it.
+        going_on: it may hold a run.
+    """
     if folder in _held:
         raise UserError(f"output_dir={named}: another run of this process works in it")
-    strange = {path.name for path in folder.iterdir()} - _BEGINNINGS
+    going_on = going_on and (folder / STATE).exists() and (folder / "config.yaml").exists()
+    strange = set() if going_on else {path.name for path in folder.iterdir()} - _BEGINNINGS
     ours = (folder / STATE).exists() or (folder / CLAIM).exists()
     begun = any(path.name in _BEGINNINGS for path in folder.iterdir())
-    if strange or _has_record(folder) or (begun and not ours):
+    if strange or (has_record(folder) and not going_on) or (begun and not ours):
         raise UserError(f"output_dir={named}: {_occupied(folder)}; name a new folder")
     for _ in range(100):
         lock = os.open(folder / CLAIM, os.O_RDWR | os.O_CREAT, 0o644)
@@ -186,7 +216,9 @@ def _lock(folder: Path, named: str | Path) -> None:
     else:
         raise UserError(f"output_dir={named}: cannot be claimed; name a new folder")
     _held[folder] = lock
-    if _has_record(folder):  # of a run that came and went since we looked
+    if going_on and has_record(folder):
+        return
+    if has_record(folder):  # of a run that came and went since we looked
         _unlock(folder)
         raise UserError(f"output_dir={named}: {_occupied(folder)}; name a new folder")
     _clear(folder)
@@ -195,7 +227,7 @@ def _lock(folder: Path, named: str | Path) -> None:
 def _occupied(folder: Path) -> str:
     told = read_state(folder)
     if told:
-        last = f" after step {_last_step(folder)}" if _has_record(folder) else ""
+        last = f" after step {_last_step(folder)}" if has_record(folder) else ""
         return f"already holds a run ({told['state']}{last})"
     return "not empty"
 
@@ -229,7 +261,8 @@ def _clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _has_record(folder: Path) -> bool:
+def has_record(folder: Path) -> bool:
+    """Is there anything of a run in it that counts?"""
     return (folder / "metrics.jsonl").exists() or any((folder / "rollouts").glob("*"))
 
 

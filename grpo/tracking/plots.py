@@ -175,7 +175,7 @@ def _overview(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel], title:
 
 def draw(axes: Axes, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
     """Training as a faint line with its running mean; evaluations as points, base and final with
-    values.
+    values; a dashed line with the name of the stage that begins there.
     """
     if training := curve(rows, panel.key):
         axes.plot(*_xy(training), color=TRAINING, alpha=0.28, linewidth=1)
@@ -193,6 +193,16 @@ def draw(axes: Axes, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
     _write_values(axes, first, looks, word="base", side="left")
     _write_values(axes, last, looks, word="final", side="right")
     _dress(axes, panel)
+    for row in rows:
+        if "switch/to" in row:
+            axes.axvline(row["step"] + 0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f" {row['switch/to']}",
+                (row["step"] + 0.5, 0.02),
+                xycoords=("data", "axes fraction"),
+                color=INK,
+                fontsize=8.5,
+            )
 
 
 def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:

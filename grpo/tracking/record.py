@@ -8,6 +8,7 @@ array is kept flat, beside the offsets at which the samples begin, because sampl
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,24 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     for row in read_jsonl(run_dir / "metrics.jsonl"):
         by_step.setdefault(row["step"], {}).update(row)
     return [by_step[step] for step in sorted(by_step)]
+
+
+def cut_back(run_dir: Path, step: int, metrics_bytes: int) -> None:
+    """Make the record what it was when `step` was committed, so that each step is in it once.
+
+    Args:
+        run_dir: the folder of the run.
+        step: whose rollouts are the last ones that stay.
+        metrics_bytes: size of metrics.jsonl then.
+    """
+    metrics = run_dir / "metrics.jsonl"
+    if not metrics_bytes:
+        metrics.unlink(missing_ok=True)
+    elif metrics.exists():
+        os.truncate(metrics, min(metrics_bytes, metrics.stat().st_size))
+    for path in (run_dir / "rollouts").glob("step_*"):
+        if int(path.stem.removeprefix("step_")) > step:
+            path.unlink()
 
 
 def write_rollouts(

@@ -12,6 +12,7 @@ from typing import Any, Self
 from grpo.common.errors import UserError
 from grpo.common.files import append_line, plain, write_atomically, write_yaml
 from grpo.config.schema import TrackingConfig
+from grpo.stages import Switch
 from grpo.tracking.catalogue import evaluation_size, in_order, panel_values
 from grpo.tracking.record import Arrays, write_rollouts
 from grpo.tracking.redact import redact, redact_text
@@ -33,6 +34,7 @@ def open_run(
     recipe: str,
     total_steps: int,
     git_hash: str | None,
+    first_step: int = 0,
 ) -> Run:
     """Create the run folder with its config.yaml, and the display. Trackers start with the first
     record.
@@ -43,13 +45,14 @@ def open_run(
         recipe: its name, for titles.
         total_steps: updates planned, for progress and time left.
         git_hash: of the code that runs; None where there is no repository.
+        first_step: updates done before. Above 0 the folder may hold the record of these.
 
     Raises:
         UserError: the folder holds another run.
         ValueError: wandb is to be online without a key.
     """
     mode = resolve_mode(settings.wandb)
-    if (output_dir / "metrics.jsonl").exists():
+    if not first_step and (output_dir / "metrics.jsonl").exists():
         raise UserError(
             f"output_dir={output_dir} already holds a run; name another folder, or remove this one"
         )
@@ -60,7 +63,9 @@ def open_run(
     display = open_display(recipe, total_steps)
     trackers = []
     if settings.tensorboard:
-        trackers.append(Background(TensorBoardTracker(output_dir / "tensorboard"), display.notice))
+        trackers.append(
+            Background(TensorBoardTracker(output_dir / "tensorboard", first_step), display.notice)
+        )
     if mode != "disabled":
         wandb_config = {**clean_config, "recipe": recipe, "git_hash": git_hash}
         tracker = WandbTracker(settings.wandb, mode, output_dir, wandb_config, recipe)
@@ -93,6 +98,11 @@ class Run:
         """The phase shown while something other than steps goes on, such as "starting engines"."""
         self._display.status(text)
 
+    def position(self) -> int:
+        """Bytes of metrics.jsonl so far: what a checkpoint remembers of the record."""
+        metrics = self.output_dir / "metrics.jsonl"
+        return metrics.stat().st_size if metrics.exists() else 0
+
     def notice(self, text: str) -> None:
         """A line that stays on the terminal, such as a warning."""
         self._display.notice(text)
@@ -107,6 +117,15 @@ class Run:
             tracker.log(int(row["step"] or 0), panel_values(row))
         self._warn(int(row["step"] or 0), row)
         self._display.step(row)
+
+    def log_switch(self, switch: Switch) -> None:
+        """Record that a stage has ended, as a row of its own with the keys `switch/...`."""
+        told = {"from": switch.source, "to": switch.target or "end", "reason": switch.reason}
+        row = {"step": switch.step, "switch": 1, **{f"switch/{k}": v for k, v in told.items()}}
+        append_line(self.output_dir / "metrics.jsonl", row)
+        for tracker in self._trackers:
+            tracker.log(switch.step, panel_values({"step": switch.step, "switch": 1}))
+        self._display.notice(f"stage: {switch}")
 
     def log_rollouts(
         self, step: int, rows: list[dict[str, Any]], arrays: Arrays | None = None

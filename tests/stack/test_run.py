@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,14 +36,17 @@ ROW_KEYS = {
 TIMED = ("seconds/", "tokens_per_second")
 
 
-def train(folder, *overrides):
-    command = [
+def command(folder, *overrides):
+    return [
         *(sys.executable, "-m", "grpo.train", "--config-name", "tiny"),
         *(*OVERRIDES, f"model.path={SMALL_MODEL}", "trainer.max_steps=3", "evaluation.every=2"),
         *("evaluation.interim_problems=8", "tracking.wandb.mode=offline", f"output_dir={folder}"),
-        *overrides,
+        *("checkpoint.every=1", *overrides),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+
+
+def train(folder, *overrides):
+    done = subprocess.run(command(folder, *overrides), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder
 
@@ -48,6 +54,10 @@ def train(folder, *overrides):
 def steps(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "reward_std" in row]
+
+
+def rollouts(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "rollouts").iterdir())}
 
 
 def untimed(rows):
@@ -161,14 +171,26 @@ def test_nothing_half_written_is_left(run_folder):
     }
 
 
-def test_the_same_seed_gives_the_same_run(run_folder, tmp_path):
+def test_a_run_that_was_killed_and_started_again_is_the_same_run(run_folder, tmp_path):
+    again = tmp_path / "second"
     unwatched = (
         "tracking.plots=false",
         "tracking.tensorboard=false",
         "tracking.wandb.mode=disabled",
     )
-    again = train(tmp_path / "second", *unwatched)
+    with subprocess.Popen(
+        command(again, *unwatched), stdout=subprocess.DEVNULL, start_new_session=True
+    ) as one:
+        try:
+            deadline = time.monotonic() + 300
+            while not (again / "checkpoints/step_000002").exists() and one.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        finally:
+            os.killpg(one.pid, signal.SIGKILL)
+    train(again, *unwatched)
     assert untimed(steps(again)) == untimed(steps(run_folder))
+    assert rollouts(again) == rollouts(run_folder)
     first, second = (json.loads((f / "summary.json").read_text()) for f in (run_folder, again))
     assert first["weights_sha256"] == second["weights_sha256"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -254,14 +254,13 @@ class LearnerGroup:
         """The policy of this moment becomes the reference."""
         self._all("refresh_reference")
 
-    def state_dict(self) -> dict[str, int]:
-        """Counters that decide what comes next."""
-        found: dict[str, int] = self._all("state_dict")[0]
-        return found
+    def save_state(self, folder: str) -> None:
+        """Write weights and moments into a folder that all ranks see."""
+        self._all("save_state", folder)
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where `state_dict` stood."""
-        self._all("load_state_dict", dict(state))
+    def load_state(self, folder: str, *, with_moments: bool = True) -> None:
+        """Go on where `save_state` stood."""
+        self._all("load_state", folder, with_moments=with_moments)
 
     def partition_reports(self) -> list[dict[str, float]]:
         """What each rank holds of the model between steps."""
@@ -277,8 +276,8 @@ class LearnerGroup:
         address, port = wait(call, self.learn_seconds, "meeting of the learner's ranks")
         return ("127.0.0.1" if self.cluster.local else address), port
 
-    def _all(self, method: str, *args: Any) -> list[Any]:
-        calls = [getattr(rank, method).remote(*args) for rank in self.ranks]
+    def _all(self, method: str, *args: Any, **named: Any) -> list[Any]:
+        calls = [getattr(rank, method).remote(*args, **named) for rank in self.ranks]
         found: list[Any] = wait(calls, self.learn_seconds, f"learner, {method}")
         return found
 

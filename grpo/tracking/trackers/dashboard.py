@@ -154,7 +154,7 @@ LAYOUT = (
             ),
             LinePanel(title="Largest weight", lines=("health/weight_max",), log=True),
             LinePanel(title="Weight version", lines=("health/weight_version",), unit="updates"),
-            LinePanel(title="Stage", lines=("health/stage",)),
+            LinePanel(title="Stage", lines=("health/stage", "health/switch")),
             LinePanel(title="Epoch (sft)", lines=("health/epoch",)),
             LinePanel(title="Examples of a step (sft)", lines=("health/examples",)),
         ),

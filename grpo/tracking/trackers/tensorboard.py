@@ -20,15 +20,19 @@ class TensorBoardTracker:
 
     name = "tensorboard"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_step: int = 0) -> None:
         self._folder = folder
+        # Of a run that goes on: what was written of later steps is not shown.
+        self._purge = first_step + 1 if first_step else None
         self._writer: Any = None
 
     def start(self) -> None:
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(self._folder), flush_secs=FLUSH_SECONDS)
+        self._writer = SummaryWriter(
+            str(self._folder), purge_step=self._purge, flush_secs=FLUSH_SECONDS
+        )
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Numbers become scalars; text (a stage's name) has no curve and is left out."""

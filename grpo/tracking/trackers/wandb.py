@@ -6,11 +6,12 @@ it gets is redacted.
 """
 
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from grpo.common.files import plain
+from grpo.common.files import plain, write_atomically
 from grpo.config.schema import WandbConfig
 from grpo.tracking.redact import redact, wandb_key_source
 
@@ -83,6 +84,8 @@ class WandbTracker:
         import wandb
 
         return wandb.init(
+            id=self._run_id(),
+            resume="allow",
             project=self._settings.project,
             entity=self._settings.entity,
             name=self._settings.name or f"{self._recipe}-{self._output_dir.name}",
@@ -104,6 +107,13 @@ class WandbTracker:
                 finish_timeout=FINISH_SECONDS,
             ),
         )
+
+    def _run_id(self) -> str:
+        """The same for every process that works on this run, so that its curves go on."""
+        file = self._output_dir / "wandb_id"
+        if not file.exists():
+            write_atomically({file: secrets.token_hex(8)})
+        return file.read_text(encoding="utf-8").strip()
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Log a row with its step."""

@@ -1,0 +1,1 @@
+"""Checkpoints of a run: whole and verified, or not there."""

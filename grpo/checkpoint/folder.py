@@ -1,0 +1,194 @@
+"""`checkpoints/step_NNNNNN`: everything that decides the future of a run after that step.
+
+    step_000040/
+        manifest.json                   size and sha256 of every other file
+        state.json                      step, data cursor, stage, coefficients: `TrainState`
+        learner/rank_000.safetensors    weights and moments that a rank holds: `learner.partitions`
+
+A checkpoint is written under a name with a dot in front, flushed to the disk, and then renamed. A
+folder under its final name is whole. Reading it checks every file against the manifest first, since
+disks lose bits. Nothing is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grpo.common.errors import UserError
+from grpo.common.files import write_atomically
+
+FORMAT = 1
+_NAME = re.compile(r"step_(\d{6,})")
+
+
+class DamagedError(Exception):
+    """A checkpoint is not what its manifest says. The message names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint whose files are as they were written."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Updates that its weights have seen."""
+        return int(self.state["step"])
+
+    @property
+    def learner_folder(self) -> str:
+        """What `Learner.load_state` reads."""
+        return str(self.folder / "learner")
+
+
+class Checkpoints:
+    """All checkpoints of a run."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.folder = run_dir / "checkpoints"
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        if not self.folder.is_dir():
+            return []
+        found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def path(self, step: int) -> Path:
+        """The folder of a step."""
+        return self.folder / f"step_{step:06d}"
+
+    def write(self, state: Mapping[str, Any], save_learner: Callable[[str], object]) -> Path:
+        """Write the checkpoint of `state["step"]`. One that is there already is replaced.
+
+        Args:
+            state: plain values.
+            save_learner: writes the ranks' files into a folder that it gets; a collective.
+
+        Raises:
+            UserError: the disk does not take it. Older checkpoints stay as they are.
+        """
+        final = self.path(int(state["step"]))
+        partial = final.with_name(f".{final.name}.partial")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            (partial / "learner").mkdir(parents=True)
+            save_learner(str(partial / "learner"))
+            write_atomically({partial / "state.json": dict(state)})
+            files = sorted(path for path in partial.rglob("*") if path.is_file())
+            listed = {path.relative_to(partial).as_posix(): _described(path) for path in files}
+            write_atomically({partial / "manifest.json": {"format": FORMAT, "files": listed}})
+            for folder in (partial / "learner", partial):
+                flush(folder)
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+            flush(self.folder)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(
+                f"{final}: the checkpoint cannot be written: {error.strerror or error}; make room "
+                "there, or set checkpoint.every higher and checkpoint.keep lower"
+            ) from error
+        return final
+
+    def read(self, step: int) -> Checkpoint:
+        """The checkpoint of a step, verified.
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
+        return read(self.path(step))
+
+    def newest(self, say: Callable[[str], None]) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None where there is none at all.
+
+        Raises:
+            UserError: there are some, and none is whole.
+        """
+        problems = []
+        for step in reversed(self.steps()):
+            try:
+                return self.read(step)
+            except DamagedError as error:
+                problems.append(str(error))
+                say(f"checkpoint of step {step} is damaged and not used: {error}")
+        if problems:
+            raise UserError(
+                f"{self.folder}: no checkpoint there is whole; "
+                + "; ".join(problems)
+                + ". Restore one from a copy, or set resume=fresh to begin again at step 0"
+            )
+        return None
+
+    def adopt(self, other: Path, steps: Collection[int]) -> None:
+        """Copy checkpoints of another run, which a run that branched off from it may go back to.
+
+        Args:
+            other: the folder `checkpoints` of that run.
+            steps: those that it has of these are copied.
+        """
+        for step in steps:
+            source, final = other / f"step_{step:06d}", self.path(step)
+            if source.is_dir() and not final.exists():
+                partial = final.with_name(f".{final.name}.partial")
+                shutil.copytree(source, partial)
+                partial.rename(final)
+
+    def prune(self, keep: Collection[int]) -> None:
+        """Delete all checkpoints but these, and what writes that failed have left."""
+        for step in set(self.steps()) - set(keep):
+            # Renamed first: a folder that is half deleted must not look like a checkpoint.
+            doomed = self.folder / f".step_{step:06d}.deleted"
+            self.path(step).rename(doomed)
+        for path in self.folder.glob(".step_*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def read(folder: Path) -> Checkpoint:
+    """A checkpoint folder, every file compared with the manifest.
+
+    Raises:
+        DamagedError: names the first file that is missing or changed.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise DamagedError(
+                f"{folder} has format {manifest['format']}, and this version reads {FORMAT}"
+            )
+        for name, described in manifest["files"].items():
+            if not (folder / name).is_file():
+                raise DamagedError(f"{folder / name} is missing")
+            if _described(folder / name) != described:
+                raise DamagedError(f"{folder / name} is not what was written")
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{folder}: {type(error).__name__}: {error}") from None
+    return Checkpoint(folder, state)
+
+
+def flush(path: Path) -> None:
+    """Make sure that a file or the names in a folder survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }

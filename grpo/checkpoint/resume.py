@@ -1,0 +1,134 @@
+"""Where a run begins: at step 0, or at a checkpoint of the same recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from grpo.checkpoint.folder import Checkpoint, Checkpoints, DamagedError, read
+from grpo.common.errors import UserError
+from grpo.common.files import plain
+from grpo.config.schema import TrainConfig
+from grpo.tracking.folder import has_record, run_path
+from grpo.tracking.redact import redact
+
+# Settings that decide nothing of what a step computes.
+_FREE = (
+    "output_dir",
+    "resume",
+    "allow_config_change",
+    "tracking",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "cluster",
+    "health",
+    "rollout.stall_timeout_seconds",
+)
+
+
+def starting_point(config: TrainConfig, say: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint that a run goes on from; None where it begins at step 0.
+
+    Nothing is written: a command with a mistake leaves the run in `output_dir` as it is.
+
+    Args:
+        config: of the run that starts now. Its folder may hold a run of the same recipe.
+        say: takes a line for the user.
+
+    Raises:
+        UserError: the folder's run has other settings, or none of its checkpoints is whole, or
+            `resume` names something else than a run or a checkpoint.
+    """
+    if config.resume == "fresh":
+        return None
+    if config.resume != "auto":
+        return _named(config, say)
+    if config.output_dir is None or not has_record(run_dir := run_path(config.output_dir)):
+        return None
+    _check_settings(config, run_dir / "config.yaml", say)
+    found = Checkpoints(run_dir).newest(say)
+    if found is None:
+        say(f"{run_dir} holds a run that ended before its first checkpoint: step 0 again")
+    return found
+
+
+def is_finished(config: TrainConfig, start: Checkpoint) -> bool:
+    """Is the run of `output_dir` over, with nothing left to do?"""
+    run_dir = start.folder.parents[1]
+    return (
+        config.output_dir is not None
+        and run_path(config.output_dir) == run_dir
+        and start.step >= config.trainer.max_steps
+        and (run_dir / "summary.json").exists()
+    )
+
+
+def _named(config: TrainConfig, say: Callable[[str], None]) -> Checkpoint:
+    """The checkpoint that `resume` names: a folder of one, or the newest of a run's folder."""
+    folder = Path(config.resume)
+    if (folder / "manifest.json").exists():
+        _check_settings(config, folder.parents[1] / "config.yaml", say)
+        try:
+            return read(folder)
+        except DamagedError as error:
+            raise UserError(f"resume={config.resume}: {error}; name another checkpoint") from None
+    found = Checkpoints(folder).newest(say) if folder.is_dir() else None
+    if found is None:
+        raise UserError(
+            f"resume={config.resume}: no checkpoint there; name the folder of a run, or one of its "
+            "checkpoints/step_NNNNNN, or use auto or fresh"
+        )
+    _check_settings(config, folder / "config.yaml", say)
+    return found
+
+
+def _check_settings(config: TrainConfig, file: Path, say: Callable[[str], None]) -> None:
+    """Tell how the settings differ from those of the run that goes on.
+
+    Raises:
+        UserError: one that decides what a step computes differs, and
+            `allow_config_change` does not name it.
+    """
+    try:
+        then = leaves(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); the folder is of no run") from None
+    now = leaves(redact(plain(config.as_tree())))
+    free = [*_FREE]
+    if config.optimizer.schedule == "constant" and config.data.curriculum.kind != "easy_to_hard":
+        free.append("trainer.max_steps")  # nothing else looks at the length of the run
+    refused = []
+    for key in sorted({*then, *now}):
+        if then.get(key) == now.get(key):
+            continue
+        told = f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
+        if _under(key, [*free, *config.allow_config_change]):
+            say(f"going on with another setting: {told}")
+        else:
+            refused.append(told)
+    if refused:
+        blocks = ", ".join(sorted({line.split(":")[0] for line in refused}))
+        raise UserError(
+            f"{file.parent} holds a run with other settings:\n"
+            + "\n".join(f"  - {line}" for line in refused)
+            + f"\nName another output_dir, or set resume=fresh, or allow_config_change=[{blocks}] "
+            "to go on all the same"
+        )
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested tree as dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _under(key: str, blocks: list[str]) -> bool:
+    return any(key == block or key.startswith(f"{block}.") for block in blocks)
