@@ -74,7 +74,8 @@ class StageMachine:
 
     Args:
         stages: in order. All but the last have `until`.
-        checkpoint_every: steps between checkpoints. Only these steps can be the best.
+        checkpoint_every: steps between checkpoints; 0: none. Only these steps can be the best by a
+            metric that every step has. By a metric of an evaluation, every evaluated step can.
 
     Raises:
         ValueError: no stages, two of one name, a stage that never ends before another, or a
@@ -141,7 +142,7 @@ class StageMachine:
             if metric in values:
                 points.append((step, values[metric]))
                 del points[:-window]
-            elif not points and history.steps >= window and not metric.startswith("eval/"):
+            elif not points and history.steps >= window and not _is_evaluation(metric):
                 raise ValueError(
                     f"stages: {stage.name} looks at the metric {metric!r}, which no step has; "
                     f"{hint(metric, self._seen)}"
@@ -152,7 +153,8 @@ class StageMachine:
     def may_need(self) -> set[int]:
         """Steps that were done and whose checkpoints a later transition may still name.
 
-        Retention must spare them. A best checkpoint may still change to a newer one.
+        Asked after a step, it names that step where its checkpoint has to be written. Retention
+        must spare all of them. A best one may still give way to a newer one.
         """
         waiting = self.stages[self.current + 1 :] if not self.finished else ()
         named = {s.restart.step for s in waiting if s.restart.step is not None}
@@ -213,12 +215,12 @@ class StageMachine:
                 yield self.stages[at].name, restart
 
     def _note_best(self, step: int, values: Mapping[str, float]) -> None:
-        if step % self.checkpoint_every:
-            return
+        is_checkpoint = self.checkpoint_every > 0 and step % self.checkpoint_every == 0
         for name, restart in self._best_of_current():
             points = self._history.last(restart.metric, restart.window)
-            # An evaluation comes now and then: a step without one is no candidate.
             if points is None or restart.metric not in values:
+                continue
+            if not (is_checkpoint or _is_evaluation(restart.metric)):
                 continue
             value = sum(v for _, v in points) / len(points)
             old = self._best.get(name)
@@ -283,49 +285,24 @@ def plan_problems(stages: Sequence[Stage]) -> list[str]:
     return problems
 
 
-def retention_problems(
-    stages: Sequence[Stage], every: int, keep: int | None, pinned: bool = False
-) -> list[str]:
+def retention_problems(stages: Sequence[Stage], every: int) -> list[str]:
     """Restarts whose checkpoint would not be there.
+
+    Checkpoints that `StageMachine.may_need` names are written and kept whatever the settings say.
+    What remains is a best one by a metric that every step has, with no steps to choose from.
 
     Args:
         stages: the plan.
         every: steps between checkpoints; 0 writes none before the end.
-        keep: newest checkpoints that are kept; None keeps all.
-        pinned: retention spares what `StageMachine.may_need` names, whatever `keep` says.
     """
-    problems = []
-    names = [stage.name for stage in stages]
-    bounds = [
-        max(last, stage.min_steps) if stage.until and (last := stage.until.latest()) else None
-        for stage in stages
+    return [
+        f"stages.{at}.restart_from=best: checkpoint.every=0 leaves no step to choose by "
+        f"{stage.restart.metric}; set checkpoint.every, or take a metric of eval/"
+        for at, stage in enumerate(stages)
+        if stage.restart.kind == "best" and not _is_evaluation(stage.restart.metric) and every == 0
     ]
-    for at, stage in enumerate(stages):
-        restart, where = stage.restart, f"stages.{at}.restart_from"
-        if restart.kind == "last" or at == 0:
-            continue
-        if every == 0:
-            problems.append(
-                f"{where}={restart.step or 'best'}: checkpoint.every=0 writes no checkpoints; set "
-                "checkpoint.every"
-            )
-            continue
-        if restart.step is not None and restart.step % every:
-            problems.append(
-                f"{where}={restart.step}: checkpoint.every={every} writes none at this step; use "
-                f"{max(restart.step // every, 1) * every}"
-            )
-        if keep is None or pinned:
-            continue
-        # How old can it be? A best one as old as its stage, a named one as the whole run.
-        first = names.index(restart.stage) if restart.stage in names else at - 1
-        stays = bounds[0 if restart.step is not None else first : at]
-        longest = None if None in stays else sum(bound or 0 for bound in stays)
-        age = None if longest is None else longest - (restart.step or 1)
-        if age is None or age >= keep * every:
-            need = "null" if age is None else f"{age // every + 1}"
-            problems.append(
-                f"{where}={restart.step or 'best'}: checkpoint.keep={keep} with checkpoint.every="
-                f"{every} may have deleted it by then; set checkpoint.keep={need}"
-            )
-    return problems
+
+
+def _is_evaluation(metric: str) -> bool:
+    """Does the metric come now and then, with an evaluation?"""
+    return metric.startswith("eval/")

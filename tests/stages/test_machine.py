@@ -133,6 +133,26 @@ def test_only_checkpoints_can_be_best():
     assert switch.restart_from == 6
 
 
+@pytest.mark.parametrize("every", [0, 5])
+def test_every_evaluated_step_can_be_best_by_an_evaluation(every):
+    restart = Restart(kind="best", metric="eval/sampled/reward")
+    machine = StageMachine([stage("a", steps(7)), stage("b", restart=restart)], every)
+    rows = [{}, {"eval/sampled/reward": 0.5}, {}, {"eval/sampled/reward": 0.6}, {}, {}, {}]
+    needed = []
+    for step, row in enumerate(rows, start=1):
+        switch = machine.observe(step, row)
+        needed.append(machine.may_need())
+    assert switch.restart_from == 4
+    # named with the step itself, so that its checkpoint can be written
+    assert needed == [set(), {2}, {2}, {4}, {4}, {4}, set()]
+
+
+def test_without_checkpoints_no_step_is_best_by_a_metric_of_every_step():
+    machine = StageMachine([stage("a", steps(2)), stage("b", restart=best())], 0)
+    (switch,) = switches(machine, [{"reward": 1.0}] * 2)
+    assert switch.restart_from is None
+
+
 def test_without_a_candidate_the_weights_go_on():
     plan = [stage("a", steps(4)), stage("b", restart=best(window=5))]
     (switch,) = switches(StageMachine(plan), [{"reward": 1.0}] * 4)
@@ -202,26 +222,15 @@ def test_a_plan_that_cannot_work_is_refused(plan, message):
         StageMachine(plan)
 
 
-def test_retention_keeps_what_a_restart_names():
-    named = [stage("a", steps(100)), stage("b", restart=Restart(kind="step", step=40))]
-    assert retention_problems(named, every=10, keep=None) == []
-    # 60 steps later there are six newer checkpoints, so seven are needed
-    assert retention_problems(named, every=10, keep=7) == []
-    assert retention_problems(named, every=10, keep=6) == [
-        "stages.1.restart_from=40: checkpoint.keep=6 with checkpoint.every=10 may have deleted it "
-        "by then; set checkpoint.keep=7"
+def test_only_a_best_by_a_step_metric_needs_checkpoints_of_their_own():
+    def problems(restart, every):
+        return retention_problems([stage("a", steps(9)), stage("b", restart=restart)], every)
+
+    assert problems(best(), every=0) == [
+        "stages.1.restart_from=best: checkpoint.every=0 leaves no step to choose by reward; set "
+        "checkpoint.every, or take a metric of eval/"
     ]
-    assert retention_problems(named, every=10, keep=1, pinned=True) == []
-    (problem,) = retention_problems(named, every=15, keep=None)
-    assert "checkpoint.every=15 writes none at this step; use 30" in problem
-    (problem,) = retention_problems(named, every=0, keep=None)
-    assert "checkpoint.every=0 writes no checkpoints" in problem
-
-
-def test_retention_of_the_best_needs_a_bound_of_its_stage():
-    bounded = [stage("a", steps(100), min_steps=130), stage("b", restart=best())]
-    # the oldest candidate is step 10, 120 steps before the end of the stage
-    assert retention_problems(bounded, every=10, keep=13) == []
-    assert "set checkpoint.keep=13" in retention_problems(bounded, every=10, keep=12)[0]
-    open_ended = [stage("a", {"rising": "x"}), stage("b", restart=best())]
-    assert "set checkpoint.keep=null" in retention_problems(open_ended, every=10, keep=99)[0]
+    assert problems(best(), every=10) == []
+    assert problems(Restart(kind="best", metric="eval/sampled/reward"), every=0) == []
+    assert problems(Restart(kind="step", step=4), every=0) == []
+    assert problems(Restart(), every=0) == []
