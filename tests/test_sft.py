@@ -451,7 +451,12 @@ def test_a_run_without_problems_lowers_the_likelihood_loss_and_starts_no_engine(
         f"data.train.options={{num_examples: 20, {expressions}}}",
         f"data.held_out_examples.options={{num_examples: 12, {expressions}}}",
         *("data.held_out=null", "rewards=null", "batch.num_examples=8", "trainer={epochs: 1}"),
-        *("evaluation={every: 2}", "tracking.wandb.mode=disabled", "tracking.tensorboard=false"),
+        *(
+            "evaluation={every: 2}",
+            "optimizer={lr: 1.0e-3}",
+            "tracking.wandb.mode=disabled",
+            "tracking.tensorboard=false",
+        ),
         f"output_dir={tmp_path / 'run'}",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
