@@ -126,7 +126,7 @@ def first_state(config: TrainConfig, inputs: Inputs, start: Checkpoint | None) -
     from grpo.state import TrainState
 
     plan = stage_plan(config) or [Stage(name="whole run")]
-    machine = StageMachine(plan, max(config.checkpoint.every, 1))
+    machine = StageMachine(plan, config.checkpoint.every)
     stage = 0 if start is None else int(start.state["stage"])
     state = TrainState(stage_stream(config, inputs, stage), machine)
     if start is not None:
