@@ -104,10 +104,11 @@ def test_only_samples_with_an_advantage_run_backward(cases):
     samples, advantages = gradient_cases.batch()
     lengths = [sample.num_tokens - 1 for sample in samples]
     teaching = [n for n, a in zip(lengths, advantages, strict=True) if a]
-    longest = max(teaching)
+    silent = [n for n, a in zip(lengths, advantages, strict=True) if not a]
     whole = cases["1 whole"]
-    assert whole["backward"] == len(teaching) * longest  # one micro-batch, padded
-    assert whole["forward"] == (len(lengths) - len(teaching)) * max(lengths)
+    # Tokens with their padding, which the plan keeps low although the lengths are from 9 to 596.
+    assert sum(teaching) <= whole["backward"] <= 1.3 * sum(teaching)
+    assert sum(silent) <= whole["forward"] <= 1.1 * sum(silent)
     everything = cases["1 everything"]
     assert everything["forward"] == 0
     assert cases["1 micro-batches"]["backward"] < 0.5 * everything["backward"]
