@@ -16,6 +16,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from grpo.config.evaluation import EvalConfig
 from grpo.config.schema import TrainConfig, Unit
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -33,14 +34,31 @@ _WORDS = {
 
 
 def render(page: str) -> str:
-    """`page` with everything below the mark made anew."""
-    return page.partition(MARK)[0] + MARK + "\n" + "\n".join(_section(TrainConfig, "", {})) + "\n"
+    """`page` with everything below the mark made anew: the recipe, then `grpo eval`, whose blocks
+    are those of recipes.
+    """
+    seen: dict[type[BaseModel], str] = {}
+    lines = _section(TrainConfig, "", seen)
+    lines += _section(EvalConfig, "grpo eval", seen, inside="")
+    return page.partition(MARK)[0] + MARK + "\n" + "\n".join(lines) + "\n"
 
 
-def _section(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]) -> list[str]:
-    """Title, purpose and table of a block, then its blocks. A type that stands above is named."""
+def _section(
+    model: type[BaseModel], path: str, seen: dict[type[BaseModel], str], inside: str | None = None
+) -> list[str]:
+    """Title, purpose and table of a block, then its blocks. A type that stands above is named.
+
+    Args:
+        model: the block.
+        path: its place, and its title.
+        seen: where each type stands that came before.
+        inside: what its settings begin with; None: the title.
+    """
+    inside = path if inside is None else inside
     title = f"`{path}`" if path else "The whole recipe"
     lines = ["", f"{'##' if '.' not in path else '###'} {title}", ""]
+    if seen.get(model) == path:  # the same block of another command
+        return []
     if model in seen:
         return [*lines, f"As `{seen[model]}`."]
     seen[model] = path
@@ -48,7 +66,7 @@ def _section(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]
     head = ["setting", "type", "default", "range", "unit", "what it is"]
     rows, below = [], []
     for name, field in model.model_fields.items():
-        where = f"{path}.{name}" if path else name
+        where = f"{inside}.{name}" if inside else name
         blocks = _blocks(field.annotation)
         for block in blocks:
             below += _section(block, where, seen)

@@ -187,6 +187,7 @@ def measure(row: Recorded) -> Measured:
     verdicts = [_is(value, row.gold) for _, _, value in attempts]
     if row.right is not None and attempts:
         verdicts[-1] = row.right  # the grader has read the whole of it
+    after = row.right if row.right is not None else bool(verdicts and verdicts[-1])
     first = next((end for (_, end, _), good in zip(attempts, verdicts, strict=True) if good), None)
     seen: set[tuple[str, ...]] = set()
     distinct = 0
@@ -204,7 +205,7 @@ def measure(row: Recorded) -> Measured:
     return Measured(
         row=row,
         words=tuple(word for _, word in words),
-        outcome=_outcome(words[0][0], attempts, verdicts, row.right) if words else None,
+        outcome=_outcome(text[: words[0][0]], row.gold, after) if words else None,
         rounds=len(attempts),
         first_right=None if first is None else first * per_character,
         distinct=distinct * per_character if attempts else float(row.tokens),
@@ -222,26 +223,24 @@ def _is(value: str, gold: str) -> bool:
         return False
 
 
-def _outcome(
-    place: int,
-    attempts: Sequence[tuple[int, int, str]],
-    verdicts: Sequence[bool],
-    right: bool | None,
-) -> str:
-    """What the first reflection came to. An attempt counts as before it when it ended before it,
-    or began before it and states its value there.
+def _outcome(before: str, gold: str, after: bool) -> str:
+    """What the first reflection came to.
+
+    Args:
+        before: the text in front of it, whose last value is what it looks back on.
+        gold: the right value.
+        after: is the response right?
     """
-    before = [good for (_, end, _), good in zip(attempts, verdicts, strict=True) if end <= place]
-    if not before:
+    attempts = rounds(before)
+    if not attempts:
         return "no_answer_before"
-    after = verdicts[-1] if right is None else right
     names = {
         (True, True): "confirms",
         (False, True): "fixes",
         (True, False): "breaks",
         (False, False): "stays_wrong",
     }
-    return names[before[-1], after]
+    return names[_is(attempts[-1][2], gold), after]
 
 
 def analyze(measured: Sequence[Measured]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from data.cleaning import make_stage
 from data.cleaning.base import Context
-from data.prepare.recipe import make_stage
 from data.types import Problem
 from grpo.commands.evaluate import main
 from grpo.common.errors import UserError
