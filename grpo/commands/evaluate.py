@@ -17,6 +17,7 @@ from grpo.common.command_line import Parser, file_path, run
 from grpo.common.errors import UserError
 from grpo.common.files import check_writable, write_atomically
 from grpo.evaluation.report import KINDS
+from grpo.evaluation.samples import RESULT, SAMPLES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,12 +43,12 @@ def _main(arguments: Sequence[str] | None) -> int:
     settings = parser.parse(words).settings
     if not settings:
         raise UserError("nothing to evaluate; grpo eval model=FOLDER data=[math500]")
+    from grpo.commands.evaluate_sets import run_evaluation
     from grpo.config.evaluation import load_eval_config
-    from grpo.evaluation.standalone import RESULT, run_evaluation
 
     folder, result = run_evaluation(load_eval_config(settings))
     show(result)
-    print(f"result:  {folder / RESULT}\nsamples: {folder / 'samples.jsonl'}")
+    print(f"result:  {folder / RESULT}\nsamples: {folder / SAMPLES}")
     return 0
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo.common.errors import UserError
-from grpo.evaluation.samples import differences
-from grpo.evaluation.standalone import RESULT
+from grpo.evaluation.samples import RESULT, differences
 from grpo.evaluation.statistics import paired_test
 
 

@@ -22,7 +22,7 @@ from grpo.rollout.scoring import samples_of
 from grpo.types import SamplingSettings, ScoredGroup
 from rewards import Scorer
 
-SAMPLES, IDENTITY = "samples.jsonl", "evaluation.json"
+SAMPLES, IDENTITY, RESULT = "samples.jsonl", "evaluation.json", "result.json"
 
 Row = dict[str, Any]
 Key = tuple[str, str]  # name of the set, id of the problem

@@ -11,12 +11,12 @@ from data.cleaning import make_stage
 from data.cleaning.base import Context
 from data.types import Problem
 from grpo.commands.evaluate import main
+from grpo.commands.evaluate_sets import output_folder
 from grpo.common.errors import UserError
 from grpo.config.evaluation import data_sources, engine_config, load_eval_config
 from grpo.evaluation.compare import compare, read_result
 from grpo.evaluation.report import pass_rate_rows, report
 from grpo.evaluation.samples import SampleFile, sample_rows
-from grpo.evaluation.standalone import output_folder
 from grpo.rollout.scoring import score
 from grpo.types import Group, Prompt, Response, SamplingSettings, sample_seed
 from rewards import Component, Scorer

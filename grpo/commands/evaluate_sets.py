@@ -19,13 +19,11 @@ from grpo.config.evaluation import EvalConfig, data_sources, engine_config
 from grpo.evaluation.evaluate import EVALUATION_STEP
 from grpo.evaluation.progress import Progress
 from grpo.evaluation.report import pass_rate_rows, report
-from grpo.evaluation.samples import Row, SampleFile, sample_rows
+from grpo.evaluation.samples import RESULT, Row, SampleFile, sample_rows
 from grpo.rollout.scoring import sample_groups
 from grpo.run import Inputs, git_hash, say, start_parts, versions
 from grpo.types import Prompt, SamplingSettings, ScoredGroup
 from rewards import Scorer
-
-RESULT = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +45,10 @@ def run_evaluation(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     Raises:
         UserError: a model, data set, folder or cluster that cannot be used.
     """
-    check_writable([Path(config.pass_rates)] if config.pass_rates else [])
+    check_writable(
+        [Path(config.pass_rates)] if config.pass_rates else [],
+        [Path(config.output_dir or "evals")],
+    )
     sets, inputs, template = load_sets(config)
     identity = {
         "settings": _deciding_settings(config, template, inputs.sampling),
@@ -58,7 +59,6 @@ def run_evaluation(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
         "versions": versions(),
     }
     folder = output_folder(config, inputs.model_folder, identity)
-    check_writable([], [folder])
     say(f"evaluation in {folder}")
     with (
         SampleFile.opened(folder, identity, config.n) as file,
