@@ -94,7 +94,8 @@ def show(found: Mapping[str, Any]) -> None:
     table.add_row("words by language", Text(", ".join(f"{n} {s:.1%}" for n, s in words) or "none"))
     console.print(table)
     if found["trend"]:
-        steps = Table("steps", *(words for words, _, _ in _TREND))
+        # without blanks beside the figures ten columns fit 80 characters
+        steps = Table("steps", *(words for words, _, _ in _TREND), padding=0)
         for part in found["trend"]:
             first, last = part["steps"]
             name = str(first) if first == last else f"{first} to {last}"

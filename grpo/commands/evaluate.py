@@ -9,7 +9,7 @@ grpo eval compare evals/first evals/second
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from grpo.common.errors import UserError
 from grpo.common.files import check_writable, write_atomically
 from grpo.evaluation.report import KINDS
 from grpo.evaluation.samples import RESULT, SAMPLES
+
+
+# A column of the table of sets: its heading, and the cell of a set.
+Column = tuple[str, Callable[[Mapping[str, Any]], str]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,36 +74,46 @@ def _compare(words: Sequence[str]) -> int:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """The scores as tables on the terminal."""
+    """The scores as tables on the terminal, a line for each set."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
     sets: Mapping[str, Any] = result["sets"]
     settings = result["settings"]
     n, share = settings["n"], f"{settings['confidence']:.0%}"
-    table = Table("", *map(escape, sets))
-
-    def row(name: str, cell: Any) -> None:
-        table.add_row(name, *(cell(one) for one in sets.values()))
-
-    row("problems x samples", lambda one: f"{one['num_problems']} x {one['num_samples']}")
-    row(f"avg@{n}", lambda one: f"{one['accuracy']:.3f}")
-    row(f"{share} interval", lambda one: _interval(one["interval"]))
-    for name, key in (("pass", "pass_at"), ("maj", "majority_at")):
-        for k in next(iter(sets.values()))[key]:
-            if k != "1":  # pass@1 is avg@n, and maj@1 the same
-                row(f"{name}@{k}", lambda one, key=key, k=k: f"{one[key][k]:.3f}")
-    row("mean length", lambda one: f"{one['mean_length']:.1f}")
-    for name in ("right", "wrong"):
-        row(f"mean length, {name}", lambda one, name=name: _number(one["lengths"][name]))
-    row("cut off", lambda one: f"{one['truncation_share']:.1%}")
-    row("no answer", lambda one: f"{one['no_answer_share']:.1%}")
+    ks = [k for k in next(iter(sets.values()))["pass_at"] if k != "1"]  # @1 is the accuracy
+    columns: list[Column] = [
+        ("problems", lambda one: str(one["num_problems"])),
+        (f"avg@{n}", lambda one: f"{one['accuracy']:.3f}"),
+        (f"{share} interval", lambda one: _interval(one["interval"])),
+    ]
+    if ks:
+        columns += [
+            (f"pass@{n}", lambda one: f"{one['pass_at'][str(n)]:.3f}"),
+            (f"maj@{n}", lambda one: f"{one['majority_at'][str(n)]:.3f}"),
+        ]
+    lengths: list[Column] = [
+        ("mean length", lambda one: f"{one['mean_length']:.1f}"),
+        ("of right", lambda one: _number(one["lengths"]["right"])),
+        ("of wrong", lambda one: _number(one["lengths"]["wrong"])),
+        ("cut off", lambda one: f"{one['truncation_share']:.1%}"),
+        ("no answer", lambda one: f"{one['no_answer_share']:.1%}"),
+    ]
     if any(one["ungraded"] for one in sets.values()):
-        row("not graded", lambda one: str(one["ungraded"]))
-    console = Console()
-    console.print(table)
+        lengths.append(("not graded", lambda one: str(one["ungraded"])))
+    curves: list[list[Column]] = [
+        [(f"{name}@{k}", lambda one, key=key, k=k: f"{one[key][k]:.3f}") for k in ks]
+        for name, key in (("pass", "pass_at"), ("maj", "majority_at"))
+        if len(ks) > 1
+    ]
+    for part in (columns, lengths, *curves):
+        table = Table("set", *(head for head, _ in part))
+        for name, one in sets.items():
+            table.add_row(Text(name), *(cell(one) for _, cell in part))
+        console.print(table)
     for name, one in sets.items():
         for kind in KINDS:
             if parts := one.get(f"by_{kind}"):
