@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from grpo.common.errors import UserError
 from grpo.common.files import check_writable, write_atomically
 from grpo.evaluation.report import KINDS
 from grpo.evaluation.samples import RESULT, SAMPLES
-
 
 # A column of the table of sets: its heading, and the cell of a set.
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
@@ -105,7 +105,7 @@ def show(result: Mapping[str, Any]) -> None:
     if any(one["ungraded"] for one in sets.values()):
         lengths.append(("not graded", lambda one: str(one["ungraded"])))
     curves: list[list[Column]] = [
-        [(f"{name}@{k}", lambda one, key=key, k=k: f"{one[key][k]:.3f}") for k in ks]
+        [(f"{name}@{k}", partial(_at, key, k)) for k in ks]
         for name, key in (("pass", "pass_at"), ("maj", "majority_at"))
         if len(ks) > 1
     ]
@@ -171,6 +171,10 @@ def _interval(interval: Sequence[float]) -> str:
 
 def _half_width(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.3f}"
+
+
+def _at(key: str, k: str, one: Mapping[str, Any]) -> str:
+    return f"{one[key][k]:.3f}"
 
 
 def _number(some: Mapping[str, Any]) -> str:
