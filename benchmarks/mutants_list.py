@@ -42,6 +42,8 @@ CHANNEL = "tests/stack/test_channel.py::"
 HASHES = ("tests/weights/test_hashes.py",)
 NCCL = ("tests/weights/test_nccl.py",)
 WEIGHTS = ("tests/stack/test_weight_check.py",)
+STATISTICS = ("tests/evaluation/test_statistics.py",)
+EVALUATIONS = ("tests/evaluation/test_evaluations.py",)
 HEADS = ("tests/stack/test_float32_head.py",)
 
 FAULTS = [
@@ -224,6 +226,20 @@ FAULTS = [
           "return (0, 0.0, level)", CURRICULUM),
     Fault("the bell loses its floor", "data", "if floor and count > 1 else 0.0",
           "if False else 0.0", CURRICULUM),
+    # evaluation
+    Fault("pass@k as if samples were drawn again", "grpo/evaluation",
+          "1 - math.comb(num_samples - num_right, k) / math.comb(num_samples, k)",
+          "1 - (1 - num_right / num_samples) ** k", STATISTICS),
+    Fault("a tie of votes counts as won", "grpo/evaluation",
+          "shares = row / np.arange(1, len(row) + 1)", "shares = row", STATISTICS),
+    Fault("responses count as independent", "grpo/evaluation",
+          "effective = min(most, mean * (1 - mean) / spread) if spread > 0 else most",
+          "effective = most", STATISTICS),
+    Fault("unfinished problems count as finished", "grpo/evaluation",
+          "if len(group) == self.num_samples and", "if", EVALUATIONS),
+    Fault("answers are compared as text", "grpo/evaluation",
+          "if by_grader and _equal(sample, first, options)", "if first == text",
+          ("tests/evaluation/test_votes.py",)),
     # files and messages
     Fault("a broken line inside a JSONL file passes", "grpo/common",
           "                    raise\n", "                    pass\n",
