@@ -17,6 +17,7 @@ from grpo.common.files import read_jsonl
 from grpo.common.names import hint, import_modules
 from grpo.common.recipes import Settings, compose, read
 from grpo.config import RECIPES, TrainConfig, TrainerConfig
+from grpo.config.schema import CheckpointConfig
 from grpo.config.stages import StageConfig
 from grpo.stages import StageMachine
 
