@@ -1,0 +1,348 @@
+"""Whole steps of this framework beside those of TRL's GRPOTrainer: sampled tokens a second, and
+peak memory.
+
+    make trl-venv      TRL, in an environment of its own
+    python -m benchmarks.vs_trl --limit 256 --lengths long-tailed [--json]
+    python -m benchmarks.vs_trl --limit 256 --lengths full --tune      TRL's settings, one by one
+
+Both train the same model (the tiny recipe's base) on the same prompts, with as many samples, at
+temperature 1, by the same rewards, with one update a step in float32. Ours is the tiny recipe on
+Ray: two vLLM engines and two ZeRO-3 ranks. TRL samples with `generate` of transformers, since its
+vLLM needs a GPU, and gets the processes, micro-batch and malloc settings that `--tune` found best.
+
+Lengths do not depend on what a model has learned. In a copy of the model one coordinate of the
+hidden state is constant and decides every logit: EOS has a fixed probability (4 / limit for
+`long-tailed`, so lengths are geometric with a mean of about a quarter of the limit; 0 for `full`)
+and all words share the rest. The learning rate is too small to change a weight.
+
+The two take turns, step by step. A token counts when it was sampled, up to and including EOS.
+Memory is the largest sum of PSS over a side's processes: each half second of the warm-up, and after
+each step. The malloc settings keep what was once taken, so nothing higher lies between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from grpo.common.errors import UserError
+from grpo.config import TrainConfig, load_config
+from grpo.rollout.scoring import sample_groups
+from rewards import Sample, Score
+
+ROOT = Path(__file__).resolve().parents[1]
+CHOICES: list[dict[str, Any]] = [
+    {"processes": processes, "threads": 2 // processes, "rows": rows, "malloc": malloc}
+    for processes in (1, 2)
+    for rows in (16, 64)
+    for malloc in (True, False)
+]
+GIB = 2**30
+
+
+def main() -> None:
+    """Measure one regime, or TRL's settings in it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--limit", type=int, default=256, help="tokens of a response at most")
+    parser.add_argument("--lengths", choices=("long-tailed", "full"), default="long-tailed")
+    parser.add_argument("--prompts", type=int, default=64, help="a step, 8 samples each")
+    parser.add_argument("--steps", type=int, default=3, help="after one warm-up")
+    parser.add_argument("--trl-python", type=Path, default=ROOT / ".venv-trl/bin/python")
+    parser.add_argument("--trl-choice", type=json.loads, default=CHOICES[4], help="see --tune")
+    parser.add_argument("--tune", action="store_true", help="time TRL's settings instead")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    args = parser.parse_args()
+    if not args.trl_python.exists():
+        raise UserError(f"--trl-python={args.trl_python} is not there; run `make trl-venv`")
+    with tempfile.TemporaryDirectory() as folder:
+        config = configure(args, Path(folder) / "model")
+        if args.tune:
+            tune(config, args, Path(folder))
+            return
+        found = measure(config, args, Path(folder))
+    if args.json:
+        print(json.dumps(found))
+    else:
+        report(found)
+
+
+def configure(args: argparse.Namespace, folder: Path) -> TrainConfig:
+    """The tiny recipe with a model of the wanted lengths, which is written to `folder`."""
+    from grpo.learner.model_folder import model_folder
+
+    base = model_folder(load_config("tiny", []).model, lambda _: None)
+    write_model(base, folder, 4 / args.limit if args.lengths == "long-tailed" else 0.0, args.limit)
+    # vLLM's cache holds what runs at once, so that no sample is thrown out for lack of room
+    longest = args.limit if args.lengths == "full" else args.limit / 2
+    cache = 0.25 + 256 * (longest + 32) * 3072 / GIB
+    return load_config(
+        "tiny",
+        [
+            "model.base=null",
+            f"model.path={folder}",
+            f"batch.num_prompts={args.prompts}",
+            f"sampling.max_response_tokens={args.limit}",
+            f"rollout.kv_cache_gib={cache:.2f}",
+            "optimizer.lr=1e-30",
+            "tracking.wandb.mode=disabled",
+        ],
+    )
+
+
+def write_model(base: Path, folder: Path, end_probability: float, limit: int) -> None:
+    """A copy of the base model that ends a response after any token with this probability."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model.config.tie_word_embeddings = False
+    model.config.max_position_embeddings = limit + 64
+    model.config.use_cache = model.generation_config.use_cache = True  # of TRL's generation
+    embedding = model.get_input_embeddings().weight
+    words = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
+    logit_V = torch.full((len(embedding),), -100.0)
+    logit_V[words] = 0.0
+    if end_probability:
+        odds = end_probability / (1 - end_probability)
+        logit_V[tokenizer.eos_token_id] = math.log(len(words) * odds)
+    with torch.no_grad():
+        head = embedding.clone()
+        # So much larger than the others that after the last norm it is sqrt(width) and they are 0.
+        embedding[:, 0] = 1e6
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0.0  # nothing is added to it
+            layer.mlp.down_proj.weight[0] = 0.0
+        model.model.norm.weight[0] = 1.0
+        head[:, 0] = logit_V / math.sqrt(head.shape[1])
+    model.lm_head.weight = torch.nn.Parameter(head)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+class OddLength:
+    """The reward of both sides, which needs no sense in a text: 1 for an odd length."""
+
+    needs_tokens = False
+
+    def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
+        """Scores of some groups."""
+        return [[Score(float(len(s.response) % 2), {}) for s in group] for group in groups]
+
+
+def measure(config: TrainConfig, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Steps of both in turn, after a warm-up of each."""
+    from grpo.run import load_inputs, start_parts
+
+    inputs = load_inputs(config, lambda _: None)
+    with start_parts(config, inputs, lambda _: None) as (rollouts, learner):
+        assert learner is not None
+        learner.connect(rollouts)
+        learner.push_weights(0)
+        trl = Trl(config, inputs, args.trl_python, args.trl_choice, folder)
+        sides = {"ours": Ours(config, inputs, rollouts, learner, trl), "trl": trl}
+        peaks = {name: watched_peak(side) for name, side in sides.items()}
+        steps: dict[str, list[tuple[float, int]]] = {name: [] for name in sides}
+        for _ in range(args.steps):
+            for name, side in sides.items():
+                seconds, tokens = side.step()
+                steps[name].append((seconds, tokens))
+                peaks[name] = max(peaks[name], side.memory())
+                print(f"{name}: {seconds:.2f} s, {tokens:,} tokens", file=sys.stderr, flush=True)
+        trl.close()
+    speeds = {name: [tokens / seconds for seconds, tokens in done] for name, done in steps.items()}
+    ratios = [a / b for a, b in zip(speeds["ours"], speeds["trl"], strict=True)]
+    return {
+        "limit": args.limit,
+        "lengths": args.lengths,
+        "responses": config.batch.num_responses,
+        "ours": median(speeds["ours"]),
+        "trl": median(speeds["trl"]),
+        "ratio": median(ratios),
+        "ratios": ratios,
+        "ours_gib": peaks["ours"] / GIB,
+        "trl_gib": peaks["trl"] / GIB,
+        "steps": steps,
+        "trl_choice": args.trl_choice,
+    }
+
+
+class Ours:
+    """Steps of the trainer: sample, score, learn, hand over the weights."""
+
+    def __init__(
+        self, config: TrainConfig, inputs: Any, rollouts: Any, learner: Any, trl: Trl
+    ) -> None:
+        self.config, self.rollouts, self.learner, self.trl = config, rollouts, learner, trl
+        self.prompts = inputs.prompts[: config.batch.num_prompts]
+        self.sampling = replace(inputs.sampling, stop=(), cut=())  # EOS alone ends a response
+        self.version = 0
+
+    def step(self) -> tuple[float, int]:
+        """Seconds and sampled tokens."""
+        from grpo.trainer import advantages_of, make_samples, step_settings
+
+        start = time.perf_counter()
+        settings = step_settings(self.config, self.version)
+        groups = sample_groups(
+            self.prompts, self.sampling, self.version, self.rollouts, OddLength()
+        ).groups
+        samples = make_samples(groups, self.version)
+        self.learner.prepare(samples, settings)
+        advantages = [a for row_G in advantages_of(self.config, groups) for a in row_G]
+        self.learner.optimise(advantages, settings)
+        self.version += 1
+        self.learner.push_weights(self.version)
+        return time.perf_counter() - start, sum(sample.num_trained for sample in samples)
+
+    def memory(self) -> int:
+        """PSS of this process, the cluster and all actors, in bytes."""
+        return pss(os.getpid()) - self.trl.memory()
+
+
+class Trl:
+    """TRL's trainer in processes of its own, which wait on a pipe between their steps."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        inputs: Any,
+        python: Path,
+        choice: dict[str, Any],
+        folder: Path,
+    ) -> None:
+        from grpo.runtime.ray.actors import MALLOC
+
+        work = folder / "work.json"
+        prompts = inputs.prompts[: config.batch.num_prompts]
+        fixed = {
+            "model": inputs.model_folder,
+            "prompts": [prompt.text for prompt in prompts],
+            "num_samples": config.batch.num_samples,
+            "max_tokens": config.sampling.max_response_tokens,
+        }
+        work.write_text(json.dumps(fixed))
+        environment = {
+            **os.environ,
+            **(MALLOC if choice["malloc"] else {}),
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": str(choice["threads"]),
+            "HF_HUB_OFFLINE": "1",
+        }
+        world = choice["processes"]
+        if world > 1:
+            with socket.socket() as probe:
+                probe.bind(("", 0))
+                port = str(probe.getsockname()[1])
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            environment |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+        self.log = folder / "trl.log"
+        command = [str(python), "-m", "benchmarks.trl_side", "steps", str(work), json.dumps(choice)]
+        self.processes = []
+        for rank in range(world):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
+            self.processes.append(
+                subprocess.Popen(
+                    command,
+                    env={**environment, **own},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self.log.open("a"),
+                    text=True,
+                )
+            )
+
+    def step(self) -> tuple[float, int]:
+        """Seconds of the slowest process and sampled tokens of all."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        done = []
+        for process in self.processes:
+            assert process.stdout is not None
+            line = next((line for line in process.stdout if line.startswith("[")), None)
+            if line is None:
+                raise RuntimeError(f"TRL ended:\n{self.log.read_text()[-3000:]}")
+            done.append(json.loads(line))
+        return max(seconds for seconds, _ in done), sum(tokens for _, tokens in done)
+
+    def memory(self) -> int:
+        """PSS of all processes, in bytes."""
+        return sum(pss(process.pid) for process in self.processes)
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self.processes:
+            process.communicate("stop\n")
+
+
+def watched_peak(side: Ours | Trl) -> int:
+    """Bytes that a side held at most during one step."""
+    held, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.5):
+            held.append(side.memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    side.step()
+    done.set()
+    thread.join()
+    return max(*held, side.memory())
+
+
+def pss(root: int) -> int:
+    """Bytes of a process and all below it; pages that several share count in parts."""
+    total = 0
+    with suppress(OSError):  # a process may end at any time
+        rollup = Path(f"/proc/{root}/smaps_rollup").read_text()
+        total = next(int(x.split()[1]) * 1024 for x in rollup.splitlines() if x.startswith("Pss:"))
+        for thread in Path(f"/proc/{root}/task").iterdir():
+            total += sum(pss(int(pid)) for pid in (thread / "children").read_text().split())
+    return total
+
+
+def tune(config: TrainConfig, args: argparse.Namespace, folder: Path) -> None:
+    """TRL alone: a warm-up and two steps with each of its settings."""
+    from grpo.run import load_inputs
+
+    inputs = load_inputs(config, lambda _: None)
+    for choice in CHOICES:
+        trl = Trl(config, inputs, args.trl_python, choice, folder)
+        peak = watched_peak(trl)
+        speeds = [tokens / seconds for seconds, tokens in (trl.step() for _ in range(2))]
+        peak = max(peak, trl.memory())
+        trl.close()
+        print(f"{max(speeds):8,.0f} tokens/s  {peak / GIB:5.2f} GiB  {json.dumps(choice)}")
+
+
+def report(found: dict[str, Any]) -> None:
+    """Two lines for people."""
+    print(
+        f"{found['responses']} responses, {found['lengths']}, at most {found['limit']} tokens: "
+        f"ours {found['ours']:,.0f} tokens/s, TRL {found['trl']:,.0f}, ratio {found['ratio']:.2f} "
+        f"({min(found['ratios']):.2f} to {max(found['ratios']):.2f})\n"
+        f"peak memory: ours {found['ours_gib']:.2f} GiB, TRL {found['trl_gib']:.2f} GiB"
+    )
+
+
+if __name__ == "__main__":
+    main()
