@@ -24,27 +24,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from grpo.common.errors import UserError
+from benchmarks.fixed_lengths import write_model
+from benchmarks.trl_process import PYTHON, Trl, checked, pss
 from grpo.config import TrainConfig, load_config
 from grpo.rollout.scoring import sample_groups
 from rewards import Sample, Score
 
-ROOT = Path(__file__).resolve().parents[1]
 CHOICES: list[dict[str, Any]] = [
     {"processes": processes, "threads": 2 // processes, "rows": rows, "malloc": malloc}
     for processes in (1, 2)
@@ -63,13 +59,12 @@ def main() -> None:
     parser.add_argument("--lengths", choices=("long-tailed", "full"), default="long-tailed")
     parser.add_argument("--prompts", type=int, default=64, help="a step, 8 samples each")
     parser.add_argument("--steps", type=int, default=3, help="after one warm-up")
-    parser.add_argument("--trl-python", type=Path, default=ROOT / ".venv-trl/bin/python")
+    parser.add_argument("--trl-python", type=Path, default=PYTHON)
     parser.add_argument("--trl-choice", type=json.loads, default=CHOICES[4], help="see --tune")
     parser.add_argument("--tune", action="store_true", help="time TRL's settings instead")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     args = parser.parse_args()
-    if not args.trl_python.exists():
-        raise UserError(f"--trl-python={args.trl_python} is not there; run `make trl-venv`")
+    checked(args.trl_python)
     with tempfile.TemporaryDirectory() as folder:
         config = configure(args, Path(folder) / "model")
         if args.tune:
@@ -103,37 +98,6 @@ def configure(args: argparse.Namespace, folder: Path) -> TrainConfig:
             "tracking.wandb.mode=disabled",
         ],
     )
-
-
-def write_model(base: Path, folder: Path, end_probability: float, limit: int) -> None:
-    """A copy of the base model that ends a response after any token with this probability."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    model.config.tie_word_embeddings = False
-    model.config.max_position_embeddings = limit + 64
-    model.config.use_cache = model.generation_config.use_cache = True  # of TRL's generation
-    embedding = model.get_input_embeddings().weight
-    words = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
-    logit_V = torch.full((len(embedding),), -100.0)
-    logit_V[words] = 0.0
-    if end_probability:
-        odds = end_probability / (1 - end_probability)
-        logit_V[tokenizer.eos_token_id] = math.log(len(words) * odds)
-    with torch.no_grad():
-        head = embedding.clone()
-        # So much larger than the others that after the last norm it is sqrt(width) and they are 0.
-        embedding[:, 0] = 1e6
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight[0] = 0.0  # nothing is added to it
-            layer.mlp.down_proj.weight[0] = 0.0
-        model.model.norm.weight[0] = 1.0
-        head[:, 0] = logit_V / math.sqrt(head.shape[1])
-    model.lm_head.weight = torch.nn.Parameter(head)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 class OddLength:
@@ -216,83 +180,6 @@ class Ours:
         return pss(os.getpid()) - self.trl.memory()
 
 
-class Trl:
-    """TRL's trainer in processes of its own, which wait on a pipe between their steps."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        inputs: Any,
-        python: Path,
-        choice: dict[str, Any],
-        folder: Path,
-    ) -> None:
-        from grpo.runtime.ray.actors import MALLOC
-
-        work = folder / "work.json"
-        prompts = inputs.prompts[: config.batch.num_prompts]
-        fixed = {
-            "model": inputs.model_folder,
-            "prompts": [prompt.text for prompt in prompts],
-            "num_samples": config.batch.num_samples,
-            "max_tokens": config.sampling.max_response_tokens,
-        }
-        work.write_text(json.dumps(fixed))
-        environment = {
-            **os.environ,
-            **(MALLOC if choice["malloc"] else {}),
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": str(choice["threads"]),
-            "HF_HUB_OFFLINE": "1",
-        }
-        world = choice["processes"]
-        if world > 1:
-            with socket.socket() as probe:
-                probe.bind(("", 0))
-                port = str(probe.getsockname()[1])
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            environment |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
-        self.log = folder / "trl.log"
-        command = [str(python), "-m", "benchmarks.trl_side", "steps", str(work), json.dumps(choice)]
-        self.processes = []
-        for rank in range(world):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
-            self.processes.append(
-                subprocess.Popen(
-                    command,
-                    env={**environment, **own},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=self.log.open("a"),
-                    text=True,
-                )
-            )
-
-    def step(self) -> tuple[float, int]:
-        """Seconds of the slowest process and sampled tokens of all."""
-        for process in self.processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        done = []
-        for process in self.processes:
-            assert process.stdout is not None
-            line = next((line for line in process.stdout if line.startswith("[")), None)
-            if line is None:
-                raise RuntimeError(f"TRL ended:\n{self.log.read_text()[-3000:]}")
-            done.append(json.loads(line))
-        return max(seconds for seconds, _ in done), sum(tokens for _, tokens in done)
-
-    def memory(self) -> int:
-        """PSS of all processes, in bytes."""
-        return sum(pss(process.pid) for process in self.processes)
-
-    def close(self) -> None:
-        """End the processes."""
-        for process in self.processes:
-            process.communicate("stop\n")
-
-
 def watched_peak(side: Ours | Trl) -> int:
     """Bytes that a side held at most during one step."""
     held, done = [0], threading.Event()
@@ -307,17 +194,6 @@ def watched_peak(side: Ours | Trl) -> int:
     done.set()
     thread.join()
     return max(*held, side.memory())
-
-
-def pss(root: int) -> int:
-    """Bytes of a process and all below it; pages that several share count in parts."""
-    total = 0
-    with suppress(OSError):  # a process may end at any time
-        rollup = Path(f"/proc/{root}/smaps_rollup").read_text()
-        total = next(int(x.split()[1]) * 1024 for x in rollup.splitlines() if x.startswith("Pss:"))
-        for thread in Path(f"/proc/{root}/task").iterdir():
-            total += sum(pss(int(pid)) for pid in (thread / "children").read_text().split())
-    return total
 
 
 def tune(config: TrainConfig, args: argparse.Namespace, folder: Path) -> None:
