@@ -1,17 +1,24 @@
-"""What the framework adds to the bare work of a step: time of a step over bare generation + bare
-learning.
+"""What the framework adds to the bare work of a step: seconds of a whole step over seconds of bare
+generation + bare learning.
 
     python -m benchmarks.overhead [--repeats 5] [--workload tiny long] [--set KEY=VALUE ...]
 
-*Step*: sample, score, advantages, update, weight transfer, as the trainer does them, on the engines
-and ranks of the tiny recipe. *Bare generation*: the same requests (prompts, seeds, log-probs, stop
-rules) in one vLLM process without Ray, on all cores. *Bare learning*: forward and backward of the
-same tokens in one process without DeepSpeed, on all threads, in length-sorted batches; no
-optimizer. The three take turns, so that a machine whose speed drifts hurts all alike. Bare
-processes get the best number of threads (and batch size) of a trial before the measurement, and the
-same malloc settings as the actors.
+*Step*: the verbs of the trainer (sample, score, advantages, update, weight sync, record) on the
+engines and ranks of the tiny recipe. *Bare generation*: the same prompts in vLLM without Ray, as
+one process of two threads or as two of one thread, each with a seed for every sample or with one
+unseeded request (n=G) for every prompt. *Bare learning*: forward and backward in plain PyTorch
+without DeepSpeed, as one process of two threads or as two of one thread that add up their
+gradients over gloo, in micro-batches of several sizes, sorted by length. It skips samples whose
+advantage is 0 and has no optimizer and no metrics. Bare processes get the malloc settings of the
+actors. A trial finds the fastest choice of each kind, and only this one is measured.
 
-The learning rate is too small to change a weight, so every repeat works on the same tokens.
+Unseeded requests draw other tokens than the step has. So bare seconds count per response token:
+they are scaled to the number of tokens of the step.
+
+Step, bare generation and bare learning take turns, so that a machine whose speed drifts hurts all
+alike. The learning rate is too small to change a weight, so every repeat works on the same tokens.
+An *empty step* has the same verbs for one prompt and one token a response. Its time is what a step
+costs before it has any work: Ray calls, the optimizer, the gathers of ZeRO-3, the weight sync.
 """
 
 from __future__ import annotations
@@ -23,22 +30,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from grpo.config import TrainConfig, load_config
+from grpo.evaluation import metrics
 from grpo.rollout.scoring import make_requests, sample_groups
+from grpo.trainer import advantages_of, make_samples, step_settings, token_advantages
+from grpo.types import Prompt, ScoredGroup
 
-WORKLOADS = {
-    "tiny": {"overrides": [], "ignore_eos": False},
-    "long": {
-        "overrides": ["sampling.max_response_tokens=256"],
-        "ignore_eos": True,
-    },  # 512 responses x 256 tokens
-}
+# `long`: 512 responses x 256 tokens, all cut at the limit. All would score 0, and nothing would be
+# learned, so their advantages are +1 and -1 in turn.
+WORKLOADS: dict[str, list[str]] = {"tiny": [], "long": ["sampling.max_response_tokens=256"]}
+LAYOUTS = [{"processes": 1, "threads": 2}, {"processes": 2, "threads": 1}]
+GENERATION = [{**layout, "seeded": seeded} for layout in LAYOUTS for seeded in (True, False)]
+LEARNING = [{**layout, "tokens": n} for layout in LAYOUTS for n in (2048, 8192, 32768)]
 
 
 def main() -> None:
@@ -56,189 +66,211 @@ def main() -> None:
         measure(name, args.repeats, args.set)
 
 
-def measure(name: str, repeats: int, changes: list[str]) -> None:
+def measure(name: str, repeats: int, changes: Sequence[str]) -> None:
     """One workload: step, bare generation and bare learning in turn."""
     from grpo.run import load_inputs, start_parts
+    from grpo.tracking import open_run
 
-    workload: Any = WORKLOADS[name]
-    config = load_config(
-        "tiny",
-        ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", *workload["overrides"], *changes],
-    )
+    fixed = ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", "health.weight_check_every=0"]
+    config = load_config("tiny", [*fixed, *WORKLOADS[name], *changes])
     inputs = load_inputs(config, print)
     with (
         tempfile.TemporaryDirectory() as folder,
         start_parts(config, inputs, print) as (rollouts, learner),
+        open_run(Path(folder), config.as_tree(), config.tracking, name, repeats, None) as run,
     ):
         assert learner is not None
         learner.connect(rollouts)
         learner.push_weights(0)
-        stepper = Stepper(config, inputs, rollouts, learner, ignore_eos=workload["ignore_eos"])
-        stepper.step()  # warm-up, and the tokens that the bare work will be done on
+        stepper = Stepper(config, inputs, rollouts, learner, run, always_long=name == "long")
+        whole = inputs.prompts[: config.batch.num_prompts]
+        stepper.step(whole)  # warm-up, and the tokens that the bare work will be done on
         work = Path(folder) / "work.json"
         work.write_text(json.dumps(stepper.work()))
-        generation = Bare("generation", work, choices=[{"threads": 1}, {"threads": 2}])
-        learning = Bare(
-            "learning",
-            work,
-            choices=[{"threads": t, "tokens": n} for t in (1, 2) for n in (2048, 8192, 32768)],
-        )
-        times: list[tuple[dict[str, float], float, float]] = []
+        num_tokens = stepper.num_tokens
+        generation = Bare.best("generation", work, GENERATION, num_tokens)
+        learning = Bare.best("learning", work, LEARNING, num_tokens)
+        steps, empty, generated, learned = [], [], [], []
         for repeat in range(repeats):
-            times.append((stepper.step(), generation.run(), learning.run()))
-            step, generated, learned = times[-1]
+            steps.append(stepper.step(whole))
+            generated.append(generation.run(num_tokens))
+            learned.append(learning.run(num_tokens))
+            empty.append(stepper.step(whole[:1], max_tokens=1))
             print(
-                f"repeat {repeat + 1}: step {step['step']:.3f} s, bare {generated:.3f} + "
-                f"{learned:.3f} s"
+                f"repeat {repeat + 1}: step {sum(steps[-1].values()):.3f} s, "
+                f"bare {generated[-1]:.3f} + {learned[-1]:.3f} s"
             )
         generation.close()
         learning.close()
-    report(name, stepper.num_tokens, times, generation.best, learning.best)
+    report(steps, empty, generated, learned)
 
 
 class Stepper:
     """Steps of the trainer on the same prompts, timed by phase."""
 
     def __init__(
-        self, config: TrainConfig, inputs: Any, rollouts: Any, learner: Any, ignore_eos: bool
+        self,
+        config: TrainConfig,
+        inputs: Any,
+        rollouts: Any,
+        learner: Any,
+        run: Any,
+        *,
+        always_long: bool,
     ) -> None:
         self.config, self.inputs, self.rollouts, self.learner = config, inputs, rollouts, learner
+        self.run, self.always_long = run, always_long
         self.scorer = config.rewards.scorer()
-        self.prompts = inputs.prompts[: config.batch.num_prompts]
         self.sampling = replace(inputs.sampling, temperature=1.0, seed=0)
-        if ignore_eos:
+        if always_long:
             self.sampling = replace(self.sampling, stop=(), cut=(), ignore_eos=True)
-        self.version = 0
-        self.num_tokens = 0
-        self.samples: list[Any] = []
+        self.num_steps = 0
+        self.groups: list[ScoredGroup] = []  # of the last step
+        self.advantages_PG: list[list[float]] = []
 
-    def step(self) -> dict[str, float]:
-        """Seconds of one step and of its phases."""
-        from grpo.trainer import advantages_of, make_samples, step_settings
-
-        start = time.perf_counter()
-        collected = sample_groups(self.prompts, self.sampling, 1, self.rollouts, self.scorer)
-        sampled = time.perf_counter()
-        samples = make_samples(collected.groups, self.version)
+    def step(self, prompts: Sequence[Prompt], max_tokens: int | None = None) -> dict[str, float]:
+        """Seconds of one step by phase, which leave nothing out."""
+        laps = [time.perf_counter()]
+        sampling = replace(self.sampling, max_tokens=max_tokens or self.sampling.max_tokens)
+        collected = sample_groups(prompts, sampling, 1, self.rollouts, self.scorer)
+        laps.append(time.perf_counter())
+        groups = collected.groups
+        samples = make_samples(groups, self.num_steps)
         settings = step_settings(self.config, 0)
+        laps.append(time.perf_counter())
         self.learner.prepare(samples, settings)
-        advantages = [a for row_G in advantages_of(self.config, collected.groups) for a in row_G]
-        self.learner.optimise(advantages, settings)
-        learned = time.perf_counter()
-        self.version += 1
-        self.learner.push_weights(self.version)
-        end = time.perf_counter()
-        self.samples = list(zip(samples, advantages, strict=True))
-        self.num_tokens = sum(sample.num_trained for sample in samples)
-        return {
-            "step": end - start,
-            "sample": sampled - start,
-            "learn": learned - sampled,
-            "transfer": end - learned,
-        }
+        laps.append(time.perf_counter())
+        advantages_PG = advantages_of(self.config, groups)
+        if self.always_long:
+            advantages_PG = [[(-1.0) ** i for i in range(len(row_G))] for row_G in advantages_PG]
+        advantages = token_advantages(self.config, advantages_PG, groups, samples)
+        laps.append(time.perf_counter())
+        stats = self.learner.optimise(advantages, settings)
+        laps.append(time.perf_counter())
+        self.num_steps += 1
+        self.learner.push_weights(self.num_steps)
+        laps.append(time.perf_counter())
+        rows = metrics.rollout_rows(self.num_steps, groups, advantages_PG)
+        self.run.log_rollouts(self.num_steps, rows, metrics.rollout_arrays(groups))
+        numbers = metrics.rollout_metrics(groups)
+        self.run.log_step({"step": self.num_steps, **numbers, **stats})
+        laps.append(time.perf_counter())
+        self.groups, self.advantages_PG = groups, advantages_PG
+        names = ("sample", "make samples", "prepare", "advantages", "optimise", "sync", "record")
+        seconds = {name: b - a for name, (a, b) in zip(names, pairwise(laps), strict=True)}
+        seconds["sample"] -= collected.score_seconds
+        return {**seconds, "score": collected.score_seconds}
+
+    @property
+    def num_tokens(self) -> int:
+        """Response tokens of the last step."""
+        return sum(len(r.token_ids) for group in self.groups for r in group.group.responses)
 
     def work(self) -> dict[str, Any]:
-        """The same work for the bare processes, as JSON."""
-        requests = make_requests(self.prompts, self.sampling, 1)
+        """The work of the last step for the bare processes, as JSON."""
+        prompts = [group.group.prompt for group in self.groups]
+        requests = make_requests(prompts, self.sampling, 1)
+        size = self.sampling.num_samples
         return {
             "model": self.inputs.model_folder,
             "max_model_len": self.inputs.max_model_len,
-            "max_num_seqs": len(requests),
-            "max_tokens": self.sampling.max_tokens,
-            "stop": [*self.sampling.stop, *self.sampling.cut],
-            "ignore_eos": self.sampling.ignore_eos,
-            "prompts": [request.prompt_token_ids for request in requests],
-            "seeds": [request.seed for request in requests],
-            "samples": [
-                [
-                    s.token_ids_T[~s.loss_mask_T].tolist(),
-                    s.token_ids_T[s.loss_mask_T].tolist(),
-                    advantage,
-                ]
-                for s, advantage in self.samples
+            "sampling": {
+                "temperature": self.sampling.temperature,
+                "max_tokens": self.sampling.max_tokens,
+                "stop": [*self.sampling.stop, *self.sampling.cut],
+                "ignore_eos": self.sampling.ignore_eos,
+            },
+            "groups": [
+                {
+                    "prompt": group.group.prompt.token_ids,
+                    "seeds": [request.seed for request in requests[i * size : (i + 1) * size]],
+                    "responses": [response.token_ids for response in group.group.responses],
+                    "advantages": self.advantages_PG[i],
+                }
+                for i, group in enumerate(self.groups)
             ],
         }
 
 
 class Bare:
-    """A process that does bare work on demand, with the best of some settings."""
+    """Processes that share some bare work and do it on demand."""
 
-    def __init__(self, kind: str, work: Path, choices: Sequence[dict[str, int]]) -> None:
-        trials = []
+    def __init__(self, kind: str, work: Path, choice: Mapping[str, int]) -> None:
+        from grpo.runtime.ray.actors import MALLOC  # bare processes import this file without Ray
+
+        environment = {**os.environ, **MALLOC, "OMP_NUM_THREADS": str(choice["threads"])}
+        command = [sys.executable, "-m", f"benchmarks.bare_{kind}", str(work), json.dumps(choice)]
+        meeting = tempfile.mktemp(dir=work.parent)
+        self.processes = [
+            subprocess.Popen(
+                [*command, str(part), meeting],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            for part in range(choice["processes"])
+        ]
+        self.run(1)  # returns when all are up, and warm
+
+    @classmethod
+    def best(cls, kind: str, work: Path, choices: Sequence[Mapping[str, int]], tokens: int) -> Bare:
+        """The fastest of some choices, after a trial."""
+        seconds = []
         for choice in choices:
-            process = self._start(kind, work, choice)
-            self._once(process)
-            trials.append((min(self._once(process) for _ in range(2)), choice))
-            self._stop(process)
-        self.best = min(trials, key=lambda trial: trial[0])[1]
-        self.process = self._start(kind, work, self.best)
-        self._once(self.process)
+            bare = cls(kind, work, choice)
+            seconds.append(min(bare.run(tokens) for _ in range(2)))
+            bare.close()
+            print(f"trial of bare {kind}, {choice}: {seconds[-1]:.3f} s")
+        return cls(kind, work, choices[seconds.index(min(seconds))])
 
-    def run(self) -> float:
-        """Seconds of one go."""
-        return self._once(self.process)
+    def run(self, tokens: int) -> float:
+        """Seconds for `tokens` response tokens: those of one go, from the first start to the last
+        end, scaled by the number of tokens that it had.
+        """
+        start = time.perf_counter()
+        for process in self.processes:
+            print("go", file=process.stdin, flush=True)
+        done = 0
+        for process in self.processes:
+            lines = (line.split() for line in process.stdout or ())
+            done += next(int(words[1]) for words in lines if words[:1] == ["tokens"])
+        return (time.perf_counter() - start) * tokens / done
 
     def close(self) -> None:
-        """End the process."""
-        self._stop(self.process)
-
-    @staticmethod
-    def _start(kind: str, work: Path, choice: dict[str, int]) -> subprocess.Popen:
-        environment = {**os.environ, **malloc_settings(), "OMP_NUM_THREADS": str(choice["threads"])}
-        command = [sys.executable, "-m", f"benchmarks.bare_{kind}", str(work), json.dumps(choice)]
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    @staticmethod
-    def _once(process: subprocess.Popen) -> float:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            if line.startswith("seconds "):
-                return float(line.split()[1])
-        raise RuntimeError(f"{process.args} died")
-
-    @staticmethod
-    def _stop(process: subprocess.Popen) -> None:
-        process.communicate("stop\n")
+        """End the processes."""
+        for process in self.processes:
+            process.communicate("stop\n")
 
 
-def malloc_settings() -> dict[str, str]:
-    """What the actors get as well."""
-    from grpo.runtime.ray.actors import MALLOC
-
-    return MALLOC
-
-
-def serve(work: Any) -> None:
-    """The bare process's side: do `work()` for every line "go", and say how long it took."""
+def serve(work: Callable[[], int]) -> None:
+    """The bare process's side: do `work()` for every line "go", and say how many tokens it had."""
     for line in sys.stdin:
         if line.strip() != "go":
             return
-        start = time.perf_counter()
-        work()
-        print(f"seconds {time.perf_counter() - start}", flush=True)
+        print(f"tokens {work()}", flush=True)
 
 
 def report(
-    name: str, tokens: int, times: Any, generation: dict[str, int], learning: dict[str, int]
+    steps: Sequence[dict[str, float]],
+    empty: Sequence[dict[str, float]],
+    generated: Sequence[float],
+    learned: Sequence[float],
 ) -> None:
-    """Medians, and the ratio of each repeat."""
-    steps = {key: median(t[0][key] for t in times) for key in times[0][0]}
-    bare = [t[1] + t[2] for t in times]
-    ratios = sorted(t[0]["step"] / b for t, b in zip(times, bare, strict=True))
-    print(
-        f"\n{name}: {tokens} response tokens a step; medians of {len(times)} interleaved "
-        f"repeats, seconds"
-    )
-    print(f"  step {steps['step']:.3f} = sample {steps['sample']:.3f} + learn {steps['learn']:.3f} "
-          f"+ transfer {steps['transfer']:.3f}")  # fmt: skip
-    print(f"  bare {median(bare):.3f} = generation {median(t[1] for t in times):.3f} (best "
-    f"{generation}) "
-          f"+ learning {median(t[2] for t in times):.3f} (best {learning})")  # fmt: skip
-    print(f"  step / bare: {median(ratios):.3f}  (min {ratios[0]:.3f}, max {ratios[-1]:.3f})\n")
+    """Medians in seconds, and the ratio of each repeat."""
+    whole = [sum(phases.values()) for phases in steps]
+    bare = [sum(parts) for parts in zip(generated, learned, strict=True)]
+    ratios = sorted(step / b for step, b in zip(whole, bare, strict=True))
+    print(f"\nstep / bare: {median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+    print(f"step {median(whole):.3f} s, bare {median(bare):.3f} s; medians of {len(steps)}:")
+    print(f"  {'':14}{'step':>8}{'bare':>8}{'above':>8}{'empty step':>12}")
+    of_bare = {"sample": generated, "optimise": learned}
+    for phase in steps[0]:
+        mine = [phases[phase] for phases in steps]
+        base = of_bare.get(phase, [0.0] * len(mine))
+        above = median(a - b for a, b in zip(mine, base, strict=True))
+        idle = median(phases[phase] for phases in empty)
+        print(f"  {phase:14}{median(mine):8.3f}{median(base):8.3f}{above:8.3f}{idle:12.3f}")
 
 
 if __name__ == "__main__":
