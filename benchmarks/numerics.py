@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from torch import Tensor
 
 from benchmarks.trl_process import PYTHON, ROOT, checked
 from grpo.algorithm.advantages import ADVANTAGES, AdvantageInputs
+from grpo.common.errors import exit_on_user_error
 from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig, load_config
 from grpo.learner import zero
 from grpo.learner.spec import LearnerSpec
@@ -52,31 +55,36 @@ CASES = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     """Print one table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--trl-python", type=Path, default=PYTHON)
-    python = checked(parser.parse_args().trl_python)
+    python = checked(parser.parse_args(arguments).trl_python)
     with tempfile.TemporaryDirectory() as folder:
         work = make_work()
         their_loss, theirs = trl_side(python, work, Path(folder))
-    print(f"{'case':24}{'loss, ours':>14}{'loss, TRL':>14}{'apart':>10}{'gradients apart':>18}")
+    print(f"{'':24}{'loss':>14}{'apart':>10}{'gradient apart':>16}  worst parameter, norm")
     for name, case in CASES.items():
         loss, gradients = ours(work, case)
-        names = {key.split("/", 1)[1] for key in theirs if key.startswith(f"{name}/")}
-        assert gradients.keys() == names, "both sides have the same parameters"
-        apart = {
-            key: float((g - theirs[f"{name}/{key}"]).norm() / theirs[f"{name}/{key}"].norm())
-            for key, g in gradients.items()
+        wanted = {
+            key.removeprefix(f"{name}/"): g
+            for key, g in theirs.items()
+            if key.startswith(name + "/")
         }
-        worst = max(apart, key=lambda key: apart[key])
+        assert gradients.keys() == wanted.keys(), "both sides have the same parameters"
+        away = {key: float((gradients[key] - g).norm()) for key, g in wanted.items()}
+        norms = {key: float(g.norm()) for key, g in wanted.items()}
+        worst = max(away, key=lambda key: away[key] / norms[key])
         loss_apart = abs(loss - their_loss[name]) / abs(their_loss[name])
         print(
-            f"{name:24}{loss:14.8f}{their_loss[name]:14.8f}{loss_apart:10.1e}"
-            f"{apart[worst]:10.1e}  {worst}"
+            f"{name:24}{loss:14.8f}{loss_apart:10.1e}"
+            f"{math.hypot(*away.values()) / math.hypot(*norms.values()):16.1e}"
+            f"{away[worst] / norms[worst]:10.1e}  {worst}, "
+            f"{norms[worst] / math.hypot(*norms.values()):.1e} of the whole"
         )
+    return 0
 
 
 def make_work() -> dict[str, Any]:
@@ -130,9 +138,13 @@ def trl_side(
 
     batch, out = folder / "batch.json", folder / "gradients.safetensors"
     batch.write_text(json.dumps(work))
+    # Without our rank's variables, which TRL would take for a group to join.
+    group = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    environment = {name: value for name, value in os.environ.items() if name not in group}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [str(python), "-m", "benchmarks.trl_side", "losses", str(batch), str(out)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env=environment,
         capture_output=True,
         text=True,
     )
@@ -218,4 +230,4 @@ def worker(work: dict[str, Any], algorithm: AlgorithmConfig) -> LearnerWorker:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_on_user_error(main, sys.argv[1:]))

@@ -15,6 +15,9 @@ hidden state is constant and decides every logit: EOS has a fixed probability (4
 `long-tailed`, so lengths are geometric with a mean of about a quarter of the limit; 0 for `full`)
 and all words share the rest. The learning rate is too small to change a weight.
 
+With `--ceiling` the bare work of our steps takes its turn as well (benchmarks/overhead.py says what
+is bare about it): what engines and learner could give without a framework around them.
+
 The two take turns, step by step. A token counts when it was sampled, up to and including EOS.
 Memory is the largest sum of PSS over a side's processes: each half second of the warm-up, and after
 each step. The malloc settings keep what was once taken, so nothing higher lies between.
@@ -28,7 +31,6 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,10 +38,12 @@ from statistics import median
 from typing import Any
 
 from benchmarks.fixed_lengths import write_model
+from benchmarks.overhead import Bare, Stepper
 from benchmarks.trl_process import PYTHON, Trl, checked, pss
+from grpo.common.errors import exit_on_user_error
 from grpo.config import TrainConfig, load_config
-from grpo.rollout.scoring import sample_groups
-from rewards import Sample, Score
+from grpo.types import Prompt
+from rewards import Reward, Sample, Score
 
 CHOICES: list[dict[str, Any]] = [
     {"processes": processes, "threads": 2 // processes, "rows": rows, "malloc": malloc}
@@ -47,10 +51,14 @@ CHOICES: list[dict[str, Any]] = [
     for rows in (16, 64)
     for malloc in (True, False)
 ]
+BARE: dict[str, dict[str, Any]] = {  # two processes of one thread: the best layout for both
+    "generation": {"processes": 2, "threads": 1, "seeded": False},
+    "learning": {"processes": 2, "threads": 1, "tokens": 8192},
+}
 GIB = 2**30
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     """Measure one regime, or TRL's settings in it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -62,19 +70,23 @@ def main() -> None:
     parser.add_argument("--trl-python", type=Path, default=PYTHON)
     parser.add_argument("--trl-choice", type=json.loads, default=CHOICES[4], help="see --tune")
     parser.add_argument("--tune", action="store_true", help="time TRL's settings instead")
+    parser.add_argument(
+        "--ceiling", action="store_true", help="time bare generation and learning as well"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     checked(args.trl_python)
     with tempfile.TemporaryDirectory() as folder:
         config = configure(args, Path(folder) / "model")
         if args.tune:
             tune(config, args, Path(folder))
-            return
+            return 0
         found = measure(config, args, Path(folder))
     if args.json:
         print(json.dumps(found))
     else:
         report(found)
+    return 0
 
 
 def configure(args: argparse.Namespace, folder: Path) -> TrainConfig:
@@ -100,38 +112,47 @@ def configure(args: argparse.Namespace, folder: Path) -> TrainConfig:
     )
 
 
-class OddLength:
-    """The reward of both sides, which needs no sense in a text: 1 for an odd length."""
-
-    needs_tokens = False
-
-    def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
-        """Scores of some groups."""
-        return [[Score(float(len(s.response) % 2), {}) for s in group] for group in groups]
-
-
 def measure(config: TrainConfig, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Steps of both in turn, after a warm-up of each."""
+    """Steps of both in turn, after a warm-up of each, and the bare work with `--ceiling`."""
     from grpo.run import load_inputs, start_parts
+    from grpo.tracking import open_run
 
     inputs = load_inputs(config, lambda _: None)
-    with start_parts(config, inputs, lambda _: None) as (rollouts, learner):
+    with (
+        start_parts(config, inputs, lambda _: None) as (rollouts, learner),
+        open_run(folder, config.as_tree(), config.tracking, "tiny", args.steps, None) as run,
+    ):
         assert learner is not None
         learner.connect(rollouts)
         learner.push_weights(0)
+        stepper = Stepper(config, inputs, rollouts, learner, run, always_long=False)
         trl = Trl(config, inputs, args.trl_python, args.trl_choice, folder)
-        sides = {"ours": Ours(config, inputs, rollouts, learner, trl), "trl": trl}
+        ours = Ours(stepper, inputs.prompts[: args.prompts], [p.pid for p in trl.processes])
+        sides: dict[str, Ours | Trl] = {"ours": ours, "trl": trl}
         peaks = {name: watched_peak(side) for name, side in sides.items()}
+        bare: list[Bare] = []
+        if args.ceiling:
+            work = folder / "bare.json"
+            work.write_text(json.dumps(stepper.work()))
+            bare = [Bare(kind, work, BARE[kind]) for kind in BARE]
+            ours.others += [process.pid for part in bare for process in part.processes]
         steps: dict[str, list[tuple[float, int]]] = {name: [] for name in sides}
+        ceilings = []
         for _ in range(args.steps):
             for name, side in sides.items():
                 seconds, tokens = side.step()
                 steps[name].append((seconds, tokens))
                 peaks[name] = max(peaks[name], side.memory())
                 print(f"{name}: {seconds:.2f} s, {tokens:,} tokens", file=sys.stderr, flush=True)
-        trl.close()
+            if bare:
+                parts = [part.run(stepper.num_tokens) for part in bare]
+                ceilings.append(stepper.num_tokens / sum(parts))
+                print("bare: {:.2f} + {:.2f} s".format(*parts), file=sys.stderr, flush=True)
+        for process in (trl, *bare):
+            process.close()
     speeds = {name: [tokens / seconds for seconds, tokens in done] for name, done in steps.items()}
     ratios = [a / b for a, b in zip(speeds["ours"], speeds["trl"], strict=True)]
+    shares = [a / b for a, b in zip(speeds["ours"], ceilings, strict=False)]
     return {
         "limit": args.limit,
         "lengths": args.lengths,
@@ -142,42 +163,44 @@ def measure(config: TrainConfig, args: argparse.Namespace, folder: Path) -> dict
         "ratios": ratios,
         "ours_gib": peaks["ours"] / GIB,
         "trl_gib": peaks["trl"] / GIB,
+        "ceiling": median(ceilings) if ceilings else None,
+        "share_of_ceiling": median(shares) if shares else None,
+        "phases": ours.phases,
         "steps": steps,
         "trl_choice": args.trl_choice,
     }
 
 
-class Ours:
-    """Steps of the trainer: sample, score, learn, hand over the weights."""
+class OddLength:
+    """The reward of both sides, which needs no sense in a text: 1 for an odd length."""
 
-    def __init__(
-        self, config: TrainConfig, inputs: Any, rollouts: Any, learner: Any, trl: Trl
-    ) -> None:
-        self.config, self.rollouts, self.learner, self.trl = config, rollouts, learner, trl
-        self.prompts = inputs.prompts[: config.batch.num_prompts]
-        self.sampling = replace(inputs.sampling, stop=(), cut=())  # EOS alone ends a response
-        self.version = 0
+    needs_tokens = False
+
+    def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
+        """Scores of some groups."""
+        return [
+            [Score(reward, {"odd": Reward(reward, "")}) for reward in rewards]
+            for rewards in ([float(len(s.response) % 2) for s in group] for group in groups)
+        ]
+
+
+class Ours:
+    """Steps of this framework, whose responses EOS alone ends."""
+
+    def __init__(self, stepper: Stepper, prompts: Sequence[Prompt], others: list[int]) -> None:
+        self.stepper, self.prompts, self.others = stepper, prompts, others
+        self.phases: list[dict[str, float]] = []  # seconds
+        stepper.scorer = OddLength()
+        stepper.sampling = replace(stepper.sampling, stop=(), cut=())
 
     def step(self) -> tuple[float, int]:
         """Seconds and sampled tokens."""
-        from grpo.trainer import advantages_of, make_samples, step_settings
-
-        start = time.perf_counter()
-        settings = step_settings(self.config, self.version)
-        groups = sample_groups(
-            self.prompts, self.sampling, self.version, self.rollouts, OddLength()
-        ).groups
-        samples = make_samples(groups, self.version)
-        self.learner.prepare(samples, settings)
-        advantages = [a for row_G in advantages_of(self.config, groups) for a in row_G]
-        self.learner.optimise(advantages, settings)
-        self.version += 1
-        self.learner.push_weights(self.version)
-        return time.perf_counter() - start, sum(sample.num_trained for sample in samples)
+        self.phases.append(self.stepper.step(self.prompts))
+        return sum(self.phases[-1].values()), self.stepper.num_tokens
 
     def memory(self) -> int:
         """PSS of this process, the cluster and all actors, in bytes."""
-        return pss(os.getpid()) - self.trl.memory()
+        return pss(os.getpid()) - sum(map(pss, self.others))
 
 
 def watched_peak(side: Ours | Trl) -> int:
@@ -218,7 +241,13 @@ def report(found: dict[str, Any]) -> None:
         f"({min(found['ratios']):.2f} to {max(found['ratios']):.2f})\n"
         f"peak memory: ours {found['ours_gib']:.2f} GiB, TRL {found['trl_gib']:.2f} GiB"
     )
+    if found["ceiling"]:
+        print(
+            f"bare generation + learning: {found['ceiling']:,.0f} tokens/s, "
+            f"{found['ceiling'] / found['trl']:.2f} times TRL; ours reaches "
+            f"{found['share_of_ceiling']:.0%} of it"
+        )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_on_user_error(main, sys.argv[1:]))
