@@ -43,7 +43,7 @@ from benchmarks.trl_process import PYTHON, Trl, checked, pss
 from grpo.common.errors import exit_on_user_error
 from grpo.config import TrainConfig, load_config
 from grpo.types import Prompt
-from rewards import Reward, Sample, Score
+from rewards import Sample, Score
 
 CHOICES: list[dict[str, Any]] = [
     {"processes": processes, "threads": 2 // processes, "rows": rows, "malloc": malloc}
@@ -178,10 +178,7 @@ class OddLength:
 
     def score_groups(self, groups: Sequence[Sequence[Sample]]) -> list[list[Score]]:
         """Scores of some groups."""
-        return [
-            [Score(reward, {"odd": Reward(reward, "")}) for reward in rewards]
-            for rewards in ([float(len(s.response) % 2) for s in group] for group in groups)
-        ]
+        return [[Score(float(len(s.response) % 2), {}) for s in group] for group in groups]
 
 
 class Ours:
