@@ -32,6 +32,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -45,10 +46,11 @@ from grpo.config import TrainConfig, load_config
 from grpo.types import Prompt
 from rewards import Sample, Score
 
+BEST = {"processes": 2, "threads": 1, "rows": 64, "malloc": True}  # of CHOICES, for TRL
 CHOICES: list[dict[str, Any]] = [
     {"processes": processes, "threads": 2 // processes, "rows": rows, "malloc": malloc}
     for processes in (1, 2)
-    for rows in (16, 64)
+    for rows in (16, 64)  # of a micro-batch
     for malloc in (True, False)
 ]
 BARE: dict[str, dict[str, Any]] = {  # two processes of one thread: the best layout for both
@@ -68,7 +70,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--prompts", type=int, default=64, help="a step, 8 samples each")
     parser.add_argument("--steps", type=int, default=3, help="after one warm-up")
     parser.add_argument("--trl-python", type=Path, default=PYTHON)
-    parser.add_argument("--trl-choice", type=json.loads, default=CHOICES[4], help="see --tune")
+    parser.add_argument("--trl-choice", type=json.loads, default=BEST, help="JSON")
     parser.add_argument("--tune", action="store_true", help="time TRL's settings instead")
     parser.add_argument(
         "--ceiling", action="store_true", help="time bare generation and learning as well"
@@ -81,7 +83,8 @@ def main(arguments: list[str]) -> int:
         if args.tune:
             tune(config, args, Path(folder))
             return 0
-        found = measure(config, args, Path(folder))
+        with redirect_stdout(sys.stderr):  # progress, which is no result
+            found = measure(config, args, Path(folder))
     if args.json:
         print(json.dumps(found))
     else:
@@ -117,6 +120,8 @@ def measure(config: TrainConfig, args: argparse.Namespace, folder: Path) -> dict
     from grpo.run import load_inputs, start_parts
     from grpo.tracking import open_run
 
+    # Ray's workers are nicer than other processes by default, and would stand back behind TRL's.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (spelt so by Ray)
     inputs = load_inputs(config, lambda _: None)
     with (
         start_parts(config, inputs, lambda _: None) as (rollouts, learner),
