@@ -219,7 +219,7 @@ class Bare:
         seconds = []
         for choice in choices:
             bare = cls(kind, work, choice)
-            seconds.append(min(bare.run(tokens) for _ in range(2)))
+            seconds.append(bare.run(tokens))
             bare.close()
             print(f"trial of bare {kind}, {choice}: {seconds[-1]:.3f} s")
         return cls(kind, work, choices[seconds.index(min(seconds))])

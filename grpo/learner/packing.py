@@ -14,15 +14,22 @@ from torch import Tensor
 
 from grpo.types import Advantage, TrainSample
 
+# What a micro-batch costs besides its tokens, in tokens of a rank: the gathers of ZeRO-3 and the
+# calls of every layer. An estimate for the miniature model on a CPU. A much larger model makes the
+# gathers and the tokens dearer alike.
+MICROBATCH_COST_TOKENS = 512
+
 
 def plan_microbatches(
     lengths: Sequence[int], num_ranks: int, tokens_per_microbatch: int
 ) -> list[list[list[int]]]:
     """Deal samples to ranks so that all ranks have the same number of micro-batches of similar
-    size.
+    size, with the least work.
 
     Longest first, because sorted rows need the least padding. Ranks hold neighbours of the sorted
     order, so they finish together. A rank may get fewer rows, even none, in the last micro-batch.
+    The sorted order is cut where the padded tokens and the fixed costs of all micro-batches
+    together are least: a new micro-batch begins where it saves more padding than it costs.
 
     Args:
         lengths: tokens of each sample, its prompt included.
@@ -34,11 +41,20 @@ def plan_microbatches(
         `plan[micro_batch][rank]`, the indices into `lengths`.
     """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    plan = []
-    while order:
-        rows_per_rank = max(1, tokens_per_microbatch // max(lengths[order[0]], 1))
-        taken, order = order[: rows_per_rank * num_ranks], order[rows_per_rank * num_ranks :]
+    # The i-th R samples of the order are one row on every rank, as long as the first of them.
+    longest = [max(lengths[i], 1) for i in order[::num_ranks]]
+    cost = np.zeros(len(longest) + 1)  # of the best plan for all rows from the i-th on, in tokens
+    ends = [0] * len(longest)  # of the micro-batch that begins at the i-th row in that plan
+    for i in reversed(range(len(longest))):
+        rows = np.arange(1, max(1, tokens_per_microbatch // longest[i]) + 1)[: len(longest) - i]
+        total = MICROBATCH_COST_TOKENS + rows * longest[i] + cost[i + rows]
+        best = int(total.argmin())
+        cost[i], ends[i] = total[best], i + int(rows[best])
+    plan, start = [], 0
+    while start < len(longest):
+        taken = order[start * num_ranks : ends[start] * num_ranks]
         plan.append([taken[rank::num_ranks] for rank in range(num_ranks)])
+        start = ends[start]
     return plan
 
 

@@ -24,6 +24,17 @@ def test_a_row_longer_than_the_budget_goes_alone():
     assert plan_microbatches([10, 5000, 20], 1, 100) == [[[1]], [[2, 0]]]
 
 
+def test_a_micro_batch_ends_where_padding_would_cost_more_than_another_one():
+    # 10 rows of 200 and 10 of 100 within 4,000 tokens. Together: 20 x 200 = 4,000, and 512 for the
+    # micro-batch. Apart: 10 x 200 + 10 x 100 = 3,000, and 1,024 for two.
+    lengths = [200, 100] * 10
+    apart = plan_microbatches(lengths, 1, 4000)
+    assert apart == [[list(range(0, 20, 2))], [list(range(1, 20, 2))]]
+    # With 5 short rows of 100 only 500 tokens are saved, less than a micro-batch costs.
+    together = plan_microbatches(lengths[:10] + [200] * 5, 1, 4000)
+    assert [len(rows) for (rows,) in together] == [15]
+
+
 def test_collate_marks_the_positions_that_predict_response_tokens():
     samples = [
         TrainSample.from_tokens([1, 2, 3], [4, 5], [-0.1, -0.2]),

@@ -211,8 +211,12 @@ class RolloutWorker:
         await self.engine.init_weight_transfer_engine(request)
 
     async def pause(self) -> None:
-        """Stop sampling between two tokens; what is in flight stays."""
-        await self.engine.pause_generation(mode="keep", clear_cache=False)
+        """Stop sampling between two tokens; what is in flight stays.
+
+        `AsyncLLM.pause_generation` is this call and a sleep of 20 ms, in which tokens that are
+        already made reach their readers. They may come later here: each knows its weights.
+        """
+        await self.engine.engine_core.pause_scheduler_async(mode="keep", clear_cache=False)
 
     async def resume(self) -> None:
         """Go on sampling."""
