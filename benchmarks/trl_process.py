@@ -89,11 +89,11 @@ class Trl:
         done = []
         for process in self.processes:
             assert process.stdout is not None
-            line = next((line for line in process.stdout if line.startswith("[")), None)
+            line = next((line for line in process.stdout if line.startswith('{"seconds"')), None)
             if line is None:
                 raise RuntimeError(f"TRL ended:\n{self.log.read_text()[-3000:]}")
             done.append(json.loads(line))
-        return max(seconds for seconds, _ in done), sum(tokens for _, tokens in done)
+        return max(one["seconds"] for one in done), sum(one["tokens"] for one in done)
 
     def memory(self) -> int:
         """PSS of all processes, in bytes."""

@@ -28,8 +28,8 @@ def steps(work: dict[str, Any], choice: dict[str, Any]) -> None:
     does by default and does not need here is off: gradient checkpointing, logs, checkpoints.
     """
     torch.set_num_threads(choice["threads"])
-    rows = choice["rows"]  # of a micro-batch
-    accumulation = len(work["prompts"]) * work["num_samples"] // (rows * choice["processes"])
+    share = len(work["prompts"]) * work["num_samples"] // choice["processes"]
+    rows = min(choice["rows"], share)  # of a micro-batch
     tokens = 0
 
     def reward(completions: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
@@ -44,7 +44,8 @@ def steps(work: dict[str, Any], choice: dict[str, Any]) -> None:
             self.start = time.perf_counter()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            print(json.dumps([time.perf_counter() - self.start, tokens]), flush=True)
+            seconds = time.perf_counter() - self.start
+            print(json.dumps({"seconds": seconds, "tokens": tokens}), flush=True)
 
     trainer = GRPOTrainer(
         AutoModelForCausalLM.from_pretrained(work["model"], dtype=torch.float32),
@@ -52,7 +53,7 @@ def steps(work: dict[str, Any], choice: dict[str, Any]) -> None:
         args=GRPOConfig(
             **_settings(work),
             per_device_train_batch_size=rows,
-            gradient_accumulation_steps=accumulation,
+            gradient_accumulation_steps=share // rows,
             loss_type="dr_grpo",
             learning_rate=1e-30,  # the lengths must not change
             max_steps=1_000_000,
