@@ -8,7 +8,7 @@ peak memory.
 Both train the same model (the tiny recipe's base) on the same prompts, with as many samples, at
 temperature 1, by the same rewards, with one update a step in float32. Ours is the tiny recipe on
 Ray: two vLLM engines and two ZeRO-3 ranks. TRL samples with `generate` of transformers, since its
-vLLM needs a GPU, and gets the processes, micro-batch and malloc settings that `--tune` found best.
+vLLM needs a GPU, and its layout of processes, micro-batch and malloc settings is one of those that `--tune` times.
 
 Lengths do not depend on what a model has learned. In a copy of the model one coordinate of the
 hidden state is constant and decides every logit: EOS has a fixed probability (4 / limit for
@@ -46,7 +46,7 @@ from grpo.config import TrainConfig, load_config
 from grpo.types import Prompt
 from rewards import Sample, Score
 
-BEST = {"processes": 2, "threads": 1, "rows": 64, "malloc": True}  # of CHOICES, for TRL
+TRL_CHOICE = {"processes": 2, "threads": 1, "rows": 64, "malloc": True}
 CHOICES: list[dict[str, Any]] = [
     {"processes": processes, "threads": 2 // processes, "rows": rows, "malloc": malloc}
     for processes in (1, 2)
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--prompts", type=int, default=64, help="a step, 8 samples each")
     parser.add_argument("--steps", type=int, default=3, help="after one warm-up")
     parser.add_argument("--trl-python", type=Path, default=PYTHON)
-    parser.add_argument("--trl-choice", type=json.loads, default=BEST, help="JSON")
+    parser.add_argument("--trl-choice", type=json.loads, default=TRL_CHOICE, help="JSON")
     parser.add_argument("--tune", action="store_true", help="time TRL's settings instead")
     parser.add_argument(
         "--ceiling", action="store_true", help="time bare generation and learning as well"
