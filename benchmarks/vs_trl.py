@@ -8,7 +8,7 @@ peak memory.
 Both train the same model (the tiny recipe's base) on the same prompts, with as many samples, at
 temperature 1, by the same rewards, with one update a step in float32. Ours is the tiny recipe on
 Ray: two vLLM engines and two ZeRO-3 ranks. TRL samples with `generate` of transformers, since its
-vLLM needs a GPU, and its layout of processes, micro-batch and malloc settings is one of those that `--tune` times.
+vLLM needs a GPU. `--tune` times its layouts of processes, micro-batches and malloc settings.
 
 Lengths do not depend on what a model has learned. In a copy of the model one coordinate of the
 hidden state is constant and decides every logit: EOS has a fixed probability (4 / limit for
@@ -79,16 +79,15 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     checked(args.trl_python)
     with tempfile.TemporaryDirectory() as folder:
-        config = configure(args, Path(folder) / "model")
-        if args.tune:
+        with redirect_stdout(sys.stderr):  # progress and warnings, which are no result
+            config = configure(args, Path(folder) / "model")
+            found = None if args.tune else measure(config, args, Path(folder))
+        if found is None:
             tune(config, args, Path(folder))
-            return 0
-        with redirect_stdout(sys.stderr):  # progress, which is no result
-            found = measure(config, args, Path(folder))
-    if args.json:
-        print(json.dumps(found))
-    else:
-        report(found)
+        elif args.json:
+            print(json.dumps(found))
+        else:
+            report(found)
     return 0
 
 
