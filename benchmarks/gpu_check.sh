@@ -40,7 +40,7 @@ fi
 GPUS=$("$PYTHON" -c "import torch; print(torch.cuda.device_count())")
 date -u > "$RESULT"
 
-run 60 "environment" "$PYTHON" -c "
+run 30 "environment" "$PYTHON" -c "
 import importlib.metadata as m, platform, torch
 print(platform.python_version(), 'CUDA', torch.version.cuda, 'GPUs', torch.cuda.device_count())
 for i in range(torch.cuda.device_count()):
@@ -53,9 +53,9 @@ for name in ('torch', 'transformers', 'flash-attn', 'deepspeed', 'vllm', 'vllm-c
 "
 
 if [ -n "$DRY" ]; then
-    run 120 "learner" "$PYTHON" -m benchmarks.gpu_learner --device cpu --shape tiny --lengths 512 1024 --repeats 1
+    run 120 "learner" "$PYTHON" -m benchmarks.gpu_learner --device cpu --shape tiny --lengths 256 512 --repeats 1
 else
-    run 240 "learner" "$PYTHON" -m benchmarks.gpu_learner
+    run 230 "learner" "$PYTHON" -m benchmarks.gpu_learner
 fi
 
 if has pytest; then
@@ -75,17 +75,17 @@ elif [ -z "$DRY" ] && [ "$GPUS" -lt 2 ]; then
 else
     SHAPE=0.5b
     [ -n "$DRY" ] && SHAPE=tiny
-    run 60 "a random model" "$PYTHON" -m benchmarks.gpu_learner --save "$FOLDER/model" --shape $SHAPE
+    run 40 "a random model" "$PYTHON" -m benchmarks.gpu_learner --save "$FOLDER/model" --shape $SHAPE
     cp tests/small_model/tokenizer* "$FOLDER/model/"
     set -- "$PYTHON" -m grpo.train --config-name gsm8k_qwen2.5_0.5b problems=arithmetic "modules=[grpo.miniature]" \
         "model.path=$FOLDER/model" data.template=dialogue rewards.components.accuracy.source=any \
-        batch.zero_variance=keep batch.prompts_per_draw=null sampling.max_response_tokens=256 \
+        batch.zero_variance=keep batch.prompts_per_draw=null batch.max_refills=10 sampling.max_response_tokens=256 \
         rollout.max_model_len=512 trainer.max_steps=3 evaluation.every=0 evaluation.interim_problems=8 \
         data.train.num_problems=256 data.held_out.num_problems=8 tracking.wandb.mode=disabled \
         "output_dir=$FOLDER/run"
     [ -n "$DRY" ] && set -- "$@" runtime=in_process batch.num_prompts=4 batch.num_samples=2 \
         sampling.max_response_tokens=16 rollout.kv_cache_gib=0.25
-    run 240 "$TITLE" "$@"
+    run 200 "$TITLE" "$@"
     [ -f "$FOLDER/run/metrics.jsonl" ] && cat "$FOLDER/run/metrics.jsonl" >> "$RESULT"
 fi
 

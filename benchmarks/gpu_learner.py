@@ -46,7 +46,7 @@ PEAK_TFLOPS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "L40S": 
 
 
 def random_model(shape: str, device: str, attention: str, context: int) -> Any:
-    """A Qwen2 in bfloat16 with random weights."""
+    """A Qwen2 with random weights, in bfloat16, or in float32 for a CPU."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(
@@ -55,7 +55,9 @@ def random_model(shape: str, device: str, attention: str, context: int) -> Any:
     torch.manual_seed(0)
     with torch.device(device):
         return AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16, attn_implementation=attention
+            config,
+            dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+            attn_implementation=attention,
         )
 
 
@@ -109,7 +111,7 @@ def report(device: str, shape: str, lengths: list[int], repeats: int) -> None:
 
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     peak = next((tflops for part, tflops in PEAK_TFLOPS.items() if part in name), None)
-    print(f"{name}, Qwen2 {shape}, bfloat16, gradient checkpointing, one text at a time")
+    print(f"{name}, Qwen2 {shape}, gradient checkpointing, one text at a time")
     print("attention            tokens   tokens/s     MFU   peak GiB")
     for attention in attentions(device):
         try:
