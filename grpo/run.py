@@ -56,12 +56,8 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
     from grpo.tracking.folder import run_folder
 
     start = starting_point(config, say)
-    if start is not None and is_finished(config, start):
-        say(
-            f"{start.folder.parents[1]} holds the whole run of {start.step} steps; raise "
-            "trainer.max_steps to go on, or set resume=fresh to begin again"
-        )
-        return start.folder.parents[1]
+    if start is not None and is_finished(config, start, config.trainer.max_steps):
+        return whole(start)
     with run_folder(config.output_dir, recipe, config.resume) as output_dir:
         inputs = load_inputs(config, say)
         from grpo.checkpoint.folder import Checkpoints
@@ -117,6 +113,16 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
                 sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
                 run.close(summary(state, final, time.perf_counter() - started, sha256))
     return output_dir
+
+
+def whole(start: Checkpoint) -> Path:
+    """The folder of a run that is over, which is all that its command has to do."""
+    folder = start.folder.parents[1]
+    say(
+        f"{folder} holds the whole run of {start.step} steps; raise trainer.max_steps to go on, or "
+        "set resume=fresh to begin again"
+    )
+    return folder
 
 
 def first_state(config: TrainConfig, inputs: Inputs, start: Checkpoint | None) -> TrainState:
