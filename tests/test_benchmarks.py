@@ -1,10 +1,14 @@
 """What the comparisons of benchmarks/ rest on."""
 
+import ast
+import importlib
+import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 
+import benchmarks
 from benchmarks.fixed_lengths import write_model
 
 SMALL_MODEL = Path(__file__).with_name("small_model")
@@ -26,3 +30,21 @@ def test_a_fixed_length_model_ends_with_the_same_probability_after_any_text(want
     assert p_BTV[..., words].min().item() == pytest.approx(share, rel=1e-2)
     assert p_BTV[..., words].max().item() == pytest.approx(share, rel=1e-2)
     assert model.config.max_position_embeddings == 128
+
+
+def test_benchmarks_import_only_names_that_exist():
+    """They are run by hand, so a name that moved would be noticed much later."""
+    missing = []
+    for file in sorted(Path(benchmarks.__path__[0]).glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            place = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if place.split(".")[0] not in ("benchmarks", "grpo", "rewards", "data"):
+                continue
+            module = importlib.import_module(place)
+            missing += [
+                f"{file.name}: {place}.{name.name}"
+                for name in node.names
+                if not hasattr(module, name.name)
+                and importlib.util.find_spec(f"{place}.{name.name}") is None
+            ]
+    assert not missing
