@@ -58,7 +58,7 @@ def test_the_published_recipe_switches_without_a_model_or_data(record, capsys):
         ),
         (
             ["tiny", "checkpoint.every=-1", TWO],
-            "checkpoint.every=-1: must be greater than or equal to 0",
+            "checkpoint.every=-1: must be at least 0",
         ),
     ],
 )
