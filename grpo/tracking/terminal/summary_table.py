@@ -9,7 +9,14 @@ from grpo.tracking.catalogue import evaluation_size
 from grpo.tracking.terminal.wording import duration, known, number, one_line
 
 # Figures of an evaluation that are its size, not its result.
-NO_RESULT = ("num_problems", "num_samples", "num_examples", "generated_tokens")
+NO_RESULT = (
+    "num_problems",
+    "num_samples",
+    "num_examples",
+    "generated_tokens",
+    "accuracy_low",
+    "accuracy_high",
+)
 
 
 def closing_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
