@@ -55,7 +55,8 @@ class PipelineConfig(Settings):
     """The folder of the pipeline, with one below it for each stage. Null: runs/RECIPE. A pipeline
     that is started again in its folder goes on there."""
     models: Annotated[dict[str, StartModel], Field(min_length=1, examples=[{"base": {}}])]
-    """Models that stages start from, by a name of your choice, such as `base`."""
+    """Models that stages start from, by a name of your choice, such as `base`. Each has `path`, or
+    `base` with `base_options`, as the block `model` of a recipe."""
     overrides: tuple[Text, ...] = ()
     """Overrides of every stage, before its own."""
     stages: Annotated[tuple[PipelineStage, ...], Field(min_length=1, examples=[()])]

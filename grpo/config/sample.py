@@ -33,7 +33,7 @@ class RejectionConfig(Settings):
     hint_on_fail: bool = False
     """Problems without a right response are sampled again with the answer in the prompt, as STaR
     (arXiv:2203.14465) does. What is kept has the prompt without it."""
-    hint: Text = "{question}\n(The answer is {answer}.)"
+    hint: Text = "{question} (The answer is {answer}.)"
     """The question with the answer in it, for `hint_on_fail`."""
     problems_per_round: Annotated[Count, Unit("problems")] = 512
     """Problems that are sampled before what is kept of them is written. An interrupted run goes on
