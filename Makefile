@@ -2,6 +2,7 @@
 # make test    set everything up and run the tests
 # make check   format, lint, types, tests: what continuous integration runs
 # make bench   the measurements of docs/benchmarks.md
+# make trl-venv  TRL in an environment of its own, for the comparisons with it
 # make locks   compile requirements/*.txt from the direct dependencies in requirements/*.in
 # make test-isa, make mutants   do the tests hold on other processors, and do they notice faults
 #
@@ -21,7 +22,7 @@ LOCK := $(VENV)/.installed-$(STACK)-$(shell cat requirements/$(STACK).txt requir
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 PIP_FLAGS := $(if $(filter cpu,$(STACK)),--no-deps,)
 
-.PHONY: train test check format bench venv clean locks test-isa mutants
+.PHONY: train test check format bench venv trl-venv clean locks test-isa mutants
 
 train: venv
 	$(PY) -m grpo.train --config-name $(RECIPE) $(ARGS)
@@ -96,5 +97,13 @@ $(LOCK):
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
+# TRL, for benchmarks.vs_trl, benchmarks.numerics and conformance. torch alone first: the others would take any build.
+trl-venv: .venv-trl/.installed-1.16.0
+.venv-trl/.installed-1.16.0:
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-trl/bin/python -m pip install --quiet --disable-pip-version-check transformers==5.19.0 trl==1.16.0
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-trl .cache .pytest_cache .mypy_cache .ruff_cache

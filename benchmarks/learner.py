@@ -313,10 +313,10 @@ WORK: dict[str, Callable[..., dict[str, float]]] = {
 
 def alone(work: str, *arguments: Any) -> dict[str, float]:
     """What a piece of work found, in a fresh process with the actors' settings of malloc."""
-    from benchmarks.overhead import malloc_settings
+    from grpo.runtime.ray.actors import MALLOC
 
     command = [sys.executable, "-m", "benchmarks.learner", "--work", work, json.dumps(arguments)]
-    environment = {**os.environ, **malloc_settings(), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, **MALLOC, "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(

@@ -42,6 +42,8 @@ CHANNEL = "tests/stack/test_channel.py::"
 HASHES = ("tests/weights/test_hashes.py",)
 NCCL = ("tests/weights/test_nccl.py",)
 WEIGHTS = ("tests/stack/test_weight_check.py",)
+STATISTICS = ("tests/evaluation/test_statistics.py",)
+EVALUATIONS = ("tests/evaluation/test_evaluations.py",)
 HEADS = ("tests/stack/test_float32_head.py",)
 
 FAULTS = [
@@ -129,8 +131,8 @@ FAULTS = [
     Fault("trained positions shifted by one", "grpo/learner", "= sample.loss_mask_T[1:]",
           "= sample.loss_mask_T[:-1]", PACKING),
     Fault("micro-batches one row too large", "grpo/learner",
-          "max(1, tokens_per_microbatch // longest[i]) + 1",
-          "max(1, tokens_per_microbatch // longest[i]) + 2", PACKING),
+          "max(1, tokens_per_microbatch // longest[i])",
+          "1 + tokens_per_microbatch // longest[i]", PACKING),
     Fault("the dummy row of an idle rank weighs something", "grpo/learner",
           "            [0.0],\n        )", "            [1.0],\n        )", PACKING),
     Fault("entropy's gradient has the wrong sign", "grpo/learner",
@@ -224,6 +226,20 @@ FAULTS = [
           "return (0, 0.0, level)", CURRICULUM),
     Fault("the bell loses its floor", "data", "if floor and count > 1 else 0.0",
           "if False else 0.0", CURRICULUM),
+    # evaluation
+    Fault("pass@k as if samples were drawn again", "grpo/evaluation",
+          "1 - math.comb(num_samples - num_right, k) / math.comb(num_samples, k)",
+          "1 - (1 - num_right / num_samples) ** k", STATISTICS),
+    Fault("a tie of votes counts as won", "grpo/evaluation",
+          "shares = row / np.arange(1, len(row) + 1)", "shares = row", STATISTICS),
+    Fault("responses count as independent", "grpo/evaluation",
+          "effective = min(most, mean * (1 - mean) / spread) if spread > 0 else most",
+          "effective = most", STATISTICS),
+    Fault("unfinished problems count as finished", "grpo/evaluation",
+          "if len(group) == self.num_samples and", "if", EVALUATIONS),
+    Fault("answers are compared as text", "grpo/evaluation",
+          "if by_grader and _equal(sample, first, options)", "if first == text",
+          ("tests/evaluation/test_votes.py",)),
     # files and messages
     Fault("a broken line inside a JSONL file passes", "grpo/common",
           "                    raise\n", "                    pass\n",

@@ -61,12 +61,15 @@ def main() -> None:
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the recipe"
     )
+    parser.add_argument(
+        "--processes", nargs="+", type=int, default=[1, 2], help="of the bare layouts in the trial"
+    )
     args = parser.parse_args()
     for name in args.workload:
-        measure(name, args.repeats, args.set)
+        measure(name, args.repeats, args.set, args.processes)
 
 
-def measure(name: str, repeats: int, changes: Sequence[str]) -> None:
+def measure(name: str, repeats: int, changes: Sequence[str], processes: Sequence[int]) -> None:
     """One workload: step, bare generation and bare learning in turn."""
     from grpo.run import load_inputs, start_parts
     from grpo.tracking import open_run
@@ -88,8 +91,10 @@ def measure(name: str, repeats: int, changes: Sequence[str]) -> None:
         work = Path(folder) / "work.json"
         work.write_text(json.dumps(stepper.work()))
         num_tokens = stepper.num_tokens
-        generation = Bare.best("generation", work, GENERATION, num_tokens)
-        learning = Bare.best("learning", work, LEARNING, num_tokens)
+        generation, learning = (
+            Bare.best(kind, work, [c for c in choices if c["processes"] in processes], num_tokens)
+            for kind, choices in (("generation", GENERATION), ("learning", LEARNING))
+        )
         steps, empty, generated, learned = [], [], [], []
         for repeat in range(repeats):
             steps.append(stepper.step(whole))

@@ -37,6 +37,7 @@ from grpo.common.errors import (
 )
 from grpo.common.files import write_atomically
 from grpo.common.recipes import compose, read
+from grpo.config.evaluation import EvalConfig, data_sources, load_eval_config
 from grpo.config.load import RECIPES, load_config, load_sample_config, load_sft_config
 from grpo.config.pipeline import Kind, PipelineConfig, PipelineStage, pipeline_problems
 from grpo.config.schema import RunConfig
@@ -50,9 +51,9 @@ _OUTPUTS: dict[Kind, str] = {
     "sample": "examples.jsonl",
     "evaluate": "result.json",
 }
-_GOES_ON: tuple[Kind, ...] = ("rl", "sample")  # the others begin again after an interruption
 # Settings that decide nothing of what a stage makes.
 _FREE = ("output_dir", "resume", "allow_config_change", "tracking", "cluster", "health")
+Config = RunConfig | EvalConfig
 _SHOWN = ("accuracy", "response_length")
 
 
@@ -62,7 +63,7 @@ class Job:
 
     stage: PipelineStage
     folder: Path
-    config: RunConfig  # its recipe, checked, with everything that the pipeline sets
+    config: Config  # its recipe, checked, with everything that the pipeline sets
     command: tuple[str, ...]  # the arguments of `grpo`
     depends_on: tuple[str, ...]  # stages whose outputs it reads
 
@@ -124,59 +125,82 @@ def plan(
     """
     place = folder_of(name, config)
     jobs: dict[str, Job] = {}
+    outputs: dict[str, str] = {}
     problems: list[str] = []
     for stage in config.stages:
         where, own = f"stages.{stage.name}", place / stage.name
         # What is no stage is a file.
-        examples = [str(jobs[e].output) if e in jobs else e for e in stage.examples]
+        examples = [outputs.get(name, name) for name in stage.examples]
+        outputs[stage.name] = str(own / _OUTPUTS[stage.kind])
         model = config.models.get(stage.start)
         path, base, options = (
-            (str(place / stage.start / "policy"), None, {})
+            (outputs.get(stage.start, "unset"), None, {})
             if model is None
             else (model.path, model.base, model.base_options)
         )
         if path is None and base is None:
             path = "unset"  # which is a problem of the pipeline already
-        overrides = [
-            *config.overrides,
-            *stage.overrides,
-            *([f"data.train={hydra_text(examples)}"] if examples else []),
-            f"model.path={hydra_text(path)}",
-            f"model.base={hydra_text(base)}",
-            f"model.base_options={hydra_text(options)}",
-            f"output_dir={hydra_text(str(own))}",
-        ]
+        values: dict[str, Any] = {"path": path, "base": base, "base_options": options}
+        command = [_VERBS[stage.kind]]
+        overrides = list(stage.overrides)
+        if stage.kind == "evaluate":
+            # Its command has no other flags, and its settings of the model stand at the top.
+            values = {"model": values.pop("path"), **values}
+            own_recipe = [] if stage.recipe is None else [_recipe_path(stage.recipe, recipes)]
+            overrides = [*(f"recipe={hydra_text(path)}" for path in own_recipe), *overrides]
+        elif stage.recipe is None:
+            continue  # which is a problem of the pipeline already
+        else:
+            values = {f"model.{key}": value for key, value in values.items()}
+            overrides = [*config.overrides, *overrides]
+            command += ["--config-name", stage.recipe]
+            command += [] if recipes is None else ["--config-dir", str(recipes)]
+        if examples:
+            values["data.train"] = examples
+        values["output_dir"] = str(own)
+        overrides += [f"{key}={hydra_text(value)}" for key, value in values.items()]
         try:
-            settings: RunConfig
-            if stage.kind == "sft":
-                settings = load_sft_config(stage.recipe, overrides, recipes)
-            elif stage.kind == "sample":
-                settings = load_sample_config(stage.recipe, overrides, recipes)
-            else:
-                settings = load_config(stage.recipe, overrides, recipes)
+            settings = _load(stage, overrides, recipes)
+            files = list(data_files(settings))
         except RecipeError as error:
             problems += [f"{where}: {problem}" for problem in error.problems]
             continue
         except UserError as error:
             problems.append(f"{where}: {error}")
             continue
-        command = [_VERBS[stage.kind], "--config-name", stage.recipe, *overrides]
-        if recipes is not None:
-            command += ["--config-dir", str(recipes)]
-        if stage.kind == "evaluate":
-            command += ["--output", str(own / _OUTPUTS["evaluate"])]
         jobs[stage.name] = Job(
             stage=stage,
             folder=own,
             config=settings,
-            command=tuple(command),
+            command=(*command, *overrides),
             depends_on=tuple(n for n in (stage.start, *stage.examples) if n in jobs),
         )
-        for key, file in data_files(settings):
+        for key, file in files:
             if not file.is_relative_to(place) and not file.exists():
                 named = "examples" if str(file) in examples else key
                 problems.append(f"{where}: {named}={file}: no such file; mend the path")
     return list(jobs.values()), problems
+
+
+def _load(stage: PipelineStage, overrides: Sequence[str], recipes: Path | None) -> Config:
+    """The checked settings of a stage.
+
+    Raises:
+        UserError: as the command of the stage would say.
+    """
+    if stage.kind == "evaluate":
+        return load_eval_config(overrides)
+    assert stage.recipe is not None
+    if stage.kind == "sft":
+        return load_sft_config(stage.recipe, overrides, recipes)
+    if stage.kind == "sample":
+        return load_sample_config(stage.recipe, overrides, recipes)
+    return load_config(stage.recipe, overrides, recipes)
+
+
+def _recipe_path(recipe: str, recipes: Path | None) -> str:
+    """How `grpo eval` is told of a recipe in another folder."""
+    return recipe if recipes is None else str(recipes.absolute() / f"{recipe}.yaml")
 
 
 def folder_of(name: str, config: PipelineConfig) -> Path:
@@ -201,8 +225,12 @@ def hydra_text(value: Any) -> str:
     return json.dumps(value)
 
 
-def data_files(config: RunConfig) -> Iterator[tuple[str, Path]]:
-    """Setting and path of every file of problems or examples that a recipe reads."""
+def data_files(config: Config) -> Iterator[tuple[str, Path]]:
+    """Setting and path of every file of problems or examples that a stage reads.
+
+    Raises:
+        UserError: an evaluation names a set that has no file.
+    """
 
     def walk(tree: Any, key: str) -> Iterator[tuple[str, Path]]:
         if isinstance(tree, Mapping):
@@ -214,7 +242,11 @@ def data_files(config: RunConfig) -> Iterator[tuple[str, Path]]:
         elif isinstance(tree, str) and key.endswith((".path", ".files")):
             yield key, Path(tree)
 
-    yield from walk(config.as_tree()["data"], "data")
+    if isinstance(config, RunConfig):
+        yield from walk(config.as_tree()["data"], "data")
+        return
+    for name, source in data_sources(config).items():
+        yield from walk(source.model_dump(mode="json"), f"sources.{name}")
 
 
 # --- what is done -------------------------------------------------------------------------------
@@ -261,13 +293,13 @@ def run_pipeline(
                 records[stage.name] = old
                 continue
             check_free(job)
-            if same and old["state"] == "running" and stage.kind in _GOES_ON:
+            if same and old["state"] == "running":
                 say(f"{title}: goes on ({stage.kind} from {stage.start})")
             else:
                 move_aside(job.folder, place)
                 say(f"{title}: {stage.kind} from {stage.start}")
             started = time.perf_counter()
-            records[stage.name] = record = {
+            record: Record = {
                 "kind": stage.kind,
                 "start": stage.start,
                 "examples": list(stage.examples),
@@ -275,6 +307,7 @@ def run_pipeline(
                 "inputs": inputs,
                 "state": "running",
             }
+            records[stage.name] = record
             write()
             (perform or run_command)(job)
             output = _output_sha256(job)
@@ -304,10 +337,11 @@ def inputs_of(job: Job, records: Mapping[str, Record], place: Path) -> dict[str,
         records: of the stages before it, all finished.
         place: the folder of the pipeline. A pipeline that is moved stays the same.
     """
-    tree = {key: value for key, value in job.config.as_tree().items() if key not in _FREE}
+    settings = job.config.model_dump(mode="json")
+    tree = {key: value for key, value in settings.items() if key not in _FREE}
     text = json.dumps(tree, sort_keys=True).replace(json.dumps(str(place))[1:-1], "PIPELINE")
     inputs: dict[str, Any] = {"settings": hashlib.sha256(text.encode()).hexdigest()}
-    path = job.config.model.path
+    path = settings["model"] if job.stage.kind == "evaluate" else settings["model"]["path"]
     if path is not None and job.stage.start not in job.depends_on:
         inputs["model"] = sha256_of(Path(path))
     inputs["stages"] = {
@@ -417,9 +451,6 @@ def run_command(job: Job) -> None:
         UnhealthyError: its numbers went wrong.
         RuntimeError: any other failure.
     """
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    if job.stage.kind == "evaluate":
-        job.folder.mkdir(exist_ok=True)
     # A group of its own: the terminal's Ctrl-C would reach it beside the signal below, and a second
     # signal ends a run without closing it.
     child = subprocess.Popen(
@@ -448,7 +479,11 @@ def result_of(job: Job) -> dict[str, Any]:
     file = job.output if job.stage.kind == "evaluate" else job.folder / "summary.json"
     told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if job.stage.kind == "evaluate":
-        return {"final": told}
+        sets = {
+            name: {"accuracy": one["accuracy"], "response_length": one["mean_length"]}
+            for name, one in told["sets"].items()
+        }
+        return {"sets": sets}
     if job.stage.kind == "sample":
         keys = ("problems", "problems_kept", "kept", "kept_hinted", "mean_tokens")
         return {key: told[key] for key in keys}
@@ -460,7 +495,12 @@ def table_of(name: str, records: Mapping[str, Record]) -> str:
     head = ["stage", "kind", "start", "steps", "accuracy", "response length", "examples"]
     rows = [head, ["---"] * len(head)]
     for stage, record in records.items():
-        result = record["result"]
+        result, start = record["result"], record["start"]
+        for named, numbers in result.get("sets", {}).items():
+            cells = [f"{numbers[key]:.3g}" for key in _SHOWN]
+            rows.append([f"{stage}: {named}", record["kind"], start, "", *cells, ""])
+        if "sets" in result:
+            continue
         base, final = (result.get(key, {}).get("sampled", {}) for key in ("base", "final"))
         changes = [
             " -> ".join(f"{one[key]:.3g}" for one in (base, final) if key in one) for key in _SHOWN
@@ -471,7 +511,7 @@ def table_of(name: str, records: Mapping[str, Record]) -> str:
                 f"kept {result['kept']}, of {result['problems_kept']} of {result['problems']} "
                 "problems"
             )
-        start, steps = record["start"], str(result.get("steps", ""))
+        steps = str(result.get("steps", ""))
         rows.append([stage, record["kind"], start, steps, *changes, examples])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"# {name}", "", *lines, ""])

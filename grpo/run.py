@@ -56,12 +56,8 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
     from grpo.tracking.folder import run_folder
 
     start = starting_point(config, say)
-    if start is not None and is_finished(config, start):
-        say(
-            f"{start.folder.parents[1]} holds the whole run of {start.step} steps; raise "
-            "trainer.max_steps to go on, or set resume=fresh to begin again"
-        )
-        return start.folder.parents[1]
+    if start is not None and is_finished(config, start, config.trainer.max_steps):
+        return whole(start)
     with run_folder(config.output_dir, recipe, config.resume) as output_dir:
         inputs = load_inputs(config, say)
         from grpo.checkpoint.folder import Checkpoints
@@ -119,6 +115,16 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
     return output_dir
 
 
+def whole(start: Checkpoint) -> Path:
+    """The folder of a run that is over, which is all that its command has to do."""
+    folder = start.folder.parents[1]
+    say(
+        f"{folder} holds the whole run of {start.step} steps; raise trainer.max_steps to go on, or "
+        "set resume=fresh to begin again"
+    )
+    return folder
+
+
 def first_state(config: TrainConfig, inputs: Inputs, start: Checkpoint | None) -> TrainState:
     """The state that a run begins with, or goes on from."""
     from grpo.config.stages import stage_plan
@@ -126,7 +132,7 @@ def first_state(config: TrainConfig, inputs: Inputs, start: Checkpoint | None) -
     from grpo.state import TrainState
 
     plan = stage_plan(config) or [Stage(name="whole run")]
-    machine = StageMachine(plan, max(config.checkpoint.every, 1))
+    machine = StageMachine(plan, config.checkpoint.every)
     stage = 0 if start is None else int(start.state["stage"])
     state = TrainState(stage_stream(config, inputs, stage), machine)
     if start is not None:

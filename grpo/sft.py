@@ -17,7 +17,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from grpo.config.sft import SftConfig
 
 if TYPE_CHECKING:
     from data.examples import Encoder, Example
+    from grpo.checkpoint.folder import Checkpoints
     from grpo.rollout.scoring import GroupScorer
     from grpo.run import Inputs, ModelInputs
     from grpo.runtime.protocols import Learner, Rollouts
@@ -61,40 +62,57 @@ def run_sft(recipe: str, config: SftConfig) -> Path:
             step.
     """
     started = time.perf_counter()
-    from grpo.run import accuracy_gain, git_hash, say, start_any, verdict, versions
+    from grpo.checkpoint.folder import Checkpoints
+    from grpo.checkpoint.resume import is_finished, starting_point
+    from grpo.run import accuracy_gain, git_hash, say, start_any, verdict, versions, whole
     from grpo.tracking.folder import run_folder
 
-    with run_folder(config.output_dir, recipe) as output_dir:
+    start = starting_point(config, say)
+    if start is not None and is_finished(config, start, start.state["steps"]):
+        return whole(start)
+    with run_folder(config.output_dir, recipe, config.resume) as output_dir:
         inputs = load_sft_inputs(config, say)
         from grpo.tracking import open_run
+        from grpo.tracking.record import cut_back
 
         tree, steps = config.as_tree(), num_steps(config, len(inputs.train))
+        state, bytes_then = SftState(), 0
+        if start is not None:
+            bytes_then = start.state["metrics_bytes"]
+            state = SftState(**{key: start.state[key] for key in SftState.__slots__})
+            say(f"going on after step {state.step}, from {start.folder}")
+        cut_back(output_dir, state.step, bytes_then)
         with (
             start_any(config, inputs.model, say) as (rollouts, learner),
-            open_run(output_dir, tree, config.tracking, recipe, steps, git_hash()) as run,
+            open_run(
+                output_dir, tree, config.tracking, recipe, steps, git_hash(), state.step
+            ) as run,
         ):
             assert learner is not None
+            if start is not None:
+                learner.load_state(start.learner_folder)
             parts = SftParts(
                 inputs=inputs,
                 rollouts=rollouts,
                 learner=learner,
                 scorer=None if config.rewards is None else config.rewards.scorer(),
                 run=run,
+                checkpoints=Checkpoints(output_dir),
             )
-            outcome = tune(config, parts)
+            final = tune(config, state, parts)
             run.status("saving the policy")
             sha256 = learner.save(str(output_dir / "policy"), inputs.model.model_folder)
             summary: dict[str, Any] = {
-                "base": outcome.base,
-                "final": outcome.final,
-                "steps": outcome.steps,
-                "trained_tokens": outcome.trained_tokens,
+                "base": state.base,
+                "final": final,
+                "steps": state.step,
+                "trained_tokens": state.trained_tokens,
                 "wall_seconds": round(time.perf_counter() - started, 1),
                 "weights_sha256": sha256,
                 "versions": versions(),
             }
-            if "sampled" in outcome.final:
-                gain = accuracy_gain(outcome.base["sampled"], outcome.final["sampled"])
+            if "sampled" in final:
+                gain = accuracy_gain(state.base["sampled"], final["sampled"])
                 summary = {"verdict": verdict(gain), **summary}
             run.close(summary)
     return output_dir
@@ -308,61 +326,70 @@ class SftParts:
     learner: Learner
     scorer: GroupScorer | None
     run: Run
+    checkpoints: Checkpoints
 
 
-@dataclass(frozen=True, slots=True)
-class SftOutcome:
-    """What a run came to; evaluations by name: `held_out`, `sampled` and `greedy`."""
+@dataclass(slots=True)
+class SftState:
+    """Where a run stands. Batches and the learning rate are functions of `step`."""
 
-    base: Evaluations
-    final: Evaluations
-    steps: int
-    trained_tokens: int
+    step: int = 0  # updates done
+    bad_steps: int = 0  # in a row, up to now
+    trained_tokens: int = 0
+    base: Evaluations = field(default_factory=dict)  # by name: `held_out`, `sampled` and `greedy`
 
 
-def tune(config: SftConfig, parts: SftParts) -> SftOutcome:
-    """Maximum likelihood on shuffled epochs, with evaluations before, between and after."""
+def tune(config: SftConfig, state: SftState, parts: SftParts) -> Evaluations:
+    """Maximum likelihood on shuffled epochs, with evaluations before, between and after.
+
+    Returns:
+        The last evaluations.
+    """
     from grpo.trainer import count_bad_steps, is_due
 
     learner, train = parts.learner, parts.inputs.train
-    steps, step, bad_steps, trained_tokens = num_steps(config, len(train)), 0, 0, 0
+    steps = num_steps(config, len(train))
     if parts.rollouts is not None:
         learner.connect(parts.rollouts)
-    base = _evaluate(config, parts, step, whole=True)
+    if not state.base:
+        state.base = _evaluate(config, parts, state.step, whole=True)
 
-    while step < steps:
+    while state.step < steps:
         start = time.perf_counter()
-        batch = [train[i] for i in batch_indices(config, len(train), step)]
-        settings = step_settings(config, step, steps)
+        batch = [train[i] for i in batch_indices(config, len(train), state.step)]
+        settings = step_settings(config, state.step, steps)
         learner.prepare(batch, settings)
         stats = learner.optimise([1.0] * len(batch), settings)
         nll = stats["logprob_gap_mean"]  # to a writer with probability 1
         numbers = {key: stats[key] for key in LEARNER_METRICS} | {"nll": nll}
-        bad_steps = count_bad_steps(config, numbers, step + 1, bad_steps)
+        state.bad_steps = count_bad_steps(config, numbers, state.step + 1, state.bad_steps)
 
-        step += 1
+        state.step += 1
         counted = sum(sample.num_trained for sample in batch)
-        trained_tokens += counted
+        state.trained_tokens += counted
         seconds = time.perf_counter() - start
-        examples_seen = min(step * config.batch.num_examples, _total(config, len(train)))
+        examples_seen = min(state.step * config.batch.num_examples, _total(config, len(train)))
         parts.run.log_step(
             {
-                "step": step,
+                "step": state.step,
                 **numbers,
                 "perplexity": perplexity(nll),
                 "epoch": examples_seen / len(train),
                 "examples": len(batch),
                 "trained_tokens": counted,
-                "bad_steps": bad_steps,
+                "bad_steps": state.bad_steps,
                 "tokens_per_second": sum(sample.num_tokens for sample in batch) / seconds,
                 "seconds/learn": seconds,
             }
         )
-        if is_due(config.evaluation.every, step) and step < steps:
-            _evaluate(config, parts, step, whole=False)
+        if is_due(config.evaluation.every, state.step) and state.step < steps:
+            _evaluate(config, parts, state.step, whole=False)
+        if is_due(config.checkpoint.every, state.step) or state.step == steps:
+            tree = {**asdict(state), "steps": steps, "metrics_bytes": parts.run.position()}
+            parts.checkpoints.write(tree, learner.save_state)
+            parts.checkpoints.prune(parts.checkpoints.steps()[-config.checkpoint.keep :])
 
-    final = _evaluate(config, parts, step, whole=True)
-    return SftOutcome(base, final, step, trained_tokens)
+    return _evaluate(config, parts, state.step, whole=True)
 
 
 def _total(config: SftConfig, num_examples: int) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from grpo.common.errors import UserError
+from grpo.common.names import hint
 from grpo.rollout.prompts import PromptStream
 from grpo.stages import StageMachine, Switch
 
@@ -78,7 +80,21 @@ class TrainState:
             evaluations: of the present weights.
             best: the number that counts, such as `sampled/reward`.
         """
-        way, _, key = best.partition("/")
-        value = evaluations[way][key]
+        value = best_value(evaluations, best)
         if not self.best or value > self.best["value"]:
             self.best = {"step": self.step, "value": value}
+
+
+def best_value(evaluations: Evaluations, best: str) -> float:
+    """The number that makes an evaluation the best one.
+
+    Raises:
+        UserError: evaluations have no such number.
+    """
+    way, _, key = best.partition("/")
+    if key not in evaluations.get(way, {}):
+        known = [f"{name}/{one}" for name, found in evaluations.items() for one in found]
+        raise UserError(
+            f"checkpoint.best={best}: evaluations have no such number; {hint(best, known)}"
+        )
+    return evaluations[way][key]

@@ -27,7 +27,7 @@ from grpo.rollout.batch_rules import fill_batch
 from grpo.rollout.scoring import GroupScorer
 from grpo.rollout.strategies import STRATEGIES
 from grpo.runtime.protocols import Learner, Rollouts
-from grpo.state import Evaluations, TrainState
+from grpo.state import Evaluations, TrainState, best_value
 from grpo.tracking import Run
 from grpo.types import (
     Advantage,
@@ -68,6 +68,7 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> None:
     hand_over(config, learner, state.weight_version, first=True)
     if not state.base:
         state.base = evaluate_policy(config, state, parts, whole=True)
+        best_value(state.base, config.checkpoint.best)  # a misspelt one is told before any step
 
     while state.step < config.trainer.max_steps and state.pending is None:
         clock = _Clock()

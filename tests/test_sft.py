@@ -457,9 +457,10 @@ def test_a_run_without_problems_lowers_the_likelihood_loss_and_starts_no_engine(
             "tracking.wandb.mode=disabled",
             "tracking.tensorboard=false",
         ),
-        f"output_dir={tmp_path / 'run'}",
+        "checkpoint.every=1",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    first, second = f"output_dir={tmp_path / 'run'}", f"output_dir={tmp_path / 'again'}"
+    done = subprocess.run([*command, first], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert "vLLM" not in done.stdout + done.stderr
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
@@ -478,4 +479,18 @@ def test_a_run_without_problems_lowers_the_likelihood_loss_and_starts_no_engine(
     assert held_out[3] < held_out[2] < held_out[0]
     assert (tmp_path / "run/policy/model.safetensors").is_file()
     assert (tmp_path / "run/plots/nll.png").is_file()
-    assert json.loads((tmp_path / "run/state.json").read_text())["step"] == 3
+
+    checkpoint = tmp_path / "run/checkpoints/step_000002"
+    command += [second, f"resume={checkpoint}", "tracking.plots=false"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    lines = (tmp_path / "again/metrics.jsonl").read_text().splitlines()
+    (again,) = [row for row in map(json.loads, lines) if "lr" in row]
+    assert (again["step"], again["nll"], again["grad_norm"]) == (
+        3,
+        steps[2]["nll"],
+        steps[2]["grad_norm"],
+    )
+    ends = [json.loads((tmp_path / run / "summary.json").read_text()) for run in ("run", "again")]
+    for key in ("weights_sha256", "trained_tokens", "base"):
+        assert ends[0][key] == ends[1][key], key

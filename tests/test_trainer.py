@@ -192,3 +192,13 @@ def test_a_limit_of_the_mismatch_ends_the_run_with_its_reason(setting, stats):
     check_health(config, fine, state)
     with pytest.raises(UnhealthyError, match=rf"step 1: {next(iter(stats))}=.*{setting[:15]}"):
         check_health(config, fine | stats, state)
+
+
+def test_the_best_evaluation_of_a_stage_is_by_the_number_that_the_recipe_names():
+    state = TrainState(stream=None, stages=StageMachine([Stage(name="all")]))
+    for step, accuracy in ((20, 0.5), (40, 0.75), (60, 0.75), (80, 0.25)):
+        state.step = step
+        state.note_evaluation({"greedy": {"accuracy": accuracy}}, "greedy/accuracy")
+    assert state.best == {"step": 40, "value": 0.75}  # the earlier of two equal ones
+    with pytest.raises(UserError, match=r"checkpoint.best=greedy/acuracy.*'greedy/accuracy'"):
+        state.note_evaluation({"greedy": {"accuracy": 1.0}}, "greedy/acuracy")

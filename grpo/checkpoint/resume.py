@@ -11,7 +11,7 @@ import yaml
 from grpo.checkpoint.folder import Checkpoint, Checkpoints, DamagedError, read
 from grpo.common.errors import UserError
 from grpo.common.files import plain
-from grpo.config.schema import TrainConfig
+from grpo.config.schema import RunConfig, TrainConfig
 from grpo.tracking.folder import has_record, run_path
 from grpo.tracking.redact import redact
 
@@ -29,7 +29,7 @@ _FREE = (
 )
 
 
-def starting_point(config: TrainConfig, say: Callable[[str], None]) -> Checkpoint | None:
+def starting_point(config: RunConfig, say: Callable[[str], None]) -> Checkpoint | None:
     """The checkpoint that a run goes on from; None where it begins at step 0.
 
     Nothing is written: a command with a mistake leaves the run in `output_dir` as it is.
@@ -55,18 +55,18 @@ def starting_point(config: TrainConfig, say: Callable[[str], None]) -> Checkpoin
     return found
 
 
-def is_finished(config: TrainConfig, start: Checkpoint) -> bool:
-    """Is the run of `output_dir` over, with nothing left to do?"""
+def is_finished(config: RunConfig, start: Checkpoint, steps: int) -> bool:
+    """Is the run of `output_dir`, which has so many steps, over with nothing left to do?"""
     run_dir = start.folder.parents[1]
     return (
         config.output_dir is not None
         and run_path(config.output_dir) == run_dir
-        and start.step >= config.trainer.max_steps
+        and start.step >= steps
         and (run_dir / "summary.json").exists()
     )
 
 
-def _named(config: TrainConfig, say: Callable[[str], None]) -> Checkpoint:
+def _named(config: RunConfig, say: Callable[[str], None]) -> Checkpoint:
     """The checkpoint that `resume` names: a folder of one, or the newest of a run's folder."""
     folder = Path(config.resume)
     if (folder / "manifest.json").exists():
@@ -85,7 +85,7 @@ def _named(config: TrainConfig, say: Callable[[str], None]) -> Checkpoint:
     return found
 
 
-def _check_settings(config: TrainConfig, file: Path, say: Callable[[str], None]) -> None:
+def _check_settings(config: RunConfig, file: Path, say: Callable[[str], None]) -> None:
     """Tell how the settings differ from those of the run that goes on.
 
     Raises:
@@ -98,8 +98,10 @@ def _check_settings(config: TrainConfig, file: Path, say: Callable[[str], None])
         raise UserError(f"{file}: cannot be read ({error}); the folder is of no run") from None
     now = leaves(redact(plain(config.as_tree())))
     free = [*_FREE]
-    if config.optimizer.schedule == "constant" and config.data.curriculum.kind != "easy_to_hard":
-        free.append("trainer.max_steps")  # nothing else looks at the length of the run
+    moves = isinstance(config, TrainConfig) and config.data.curriculum.kind == "easy_to_hard"
+    if config.optimizer.schedule == "constant" and not moves:
+        # nothing looks at the length of the run
+        free += ["trainer.max_steps", "trainer.epochs"]
     refused = []
     for key in sorted({*then, *now}):
         if then.get(key) == now.get(key):

@@ -38,8 +38,13 @@ VERBS = {
     ),
     "eval": Verb(
         "grpo.commands.evaluate",
-        "--config-name RECIPE [--checkpoint DIR] [key=value ...]",
-        "evaluate a checkpoint folder on held-out problems",
+        "model=FOLDER data=[SET,...] [recipe=RECIPE] [key=value ...] | compare FIRST SECOND",
+        "score a model folder on problem sets, or compare two scores by problem",
+    ),
+    "analyze": Verb(
+        "grpo.commands.analyze",
+        "FOLDER_OR_FILE [--output FILE]",
+        "reflection, efficiency, loops, languages and lengths of recorded responses",
     ),
     "grade": Verb("rewards.grade", "--input FILE --output FILE", "grade the answers of a file"),
     "prepare": Verb(

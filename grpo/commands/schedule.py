@@ -17,6 +17,7 @@ from grpo.common.files import read_jsonl
 from grpo.common.names import hint, import_modules
 from grpo.common.recipes import Settings, compose, read
 from grpo.config import RECIPES, TrainConfig, TrainerConfig
+from grpo.config.schema import CheckpointConfig
 from grpo.config.stages import StageConfig
 from grpo.stages import StageMachine
 
@@ -26,6 +27,7 @@ class Plan(Settings):
 
     stages: tuple[StageConfig, ...] = ()
     trainer: TrainerConfig
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,27 +46,21 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser.add_argument(
         "--metrics", type=file_path, required=True, metavar="FILE", help="metrics.jsonl of a run"
     )
-    parser.add_argument(
-        "--checkpoint-every", type=int, default=1, metavar="N", help="steps; default: 1"
-    )
     args = parser.parse(arguments)
     if args.action != "simulate":
         raise UserError(f"unknown action {args.action!r}; {hint(args.action, ['simulate'])}")
-    if args.checkpoint_every < 1:
-        raise UserError(f"--checkpoint-every={args.checkpoint_every}: must be at least 1")
     plan = _read(args.config_name, args.overrides, args.config_dir or RECIPES)
-    for line in simulate(plan, args.metrics, args.checkpoint_every):
+    for line in simulate(plan, args.metrics):
         print(line)
     return 0
 
 
-def simulate(plan: Plan, metrics: Path, checkpoint_every: int = 1) -> Iterator[str]:
+def simulate(plan: Plan, metrics: Path) -> Iterator[str]:
     """A line for each switch, and one that sums up.
 
     Args:
         plan: stages and length of the run.
         metrics: rows of `step` and metrics. Rows of one step are one, as an evaluation has its own.
-        checkpoint_every: steps between checkpoints.
 
     Raises:
         UserError: a file that cannot be read, a plan that cannot work, or a record without a metric
@@ -80,7 +76,7 @@ def simulate(plan: Plan, metrics: Path, checkpoint_every: int = 1) -> Iterator[s
         ) from None
     switches, done = 0, 0
     try:
-        machine = StageMachine([stage.as_stage() for stage in plan.stages], checkpoint_every)
+        machine = StageMachine([stage.as_stage() for stage in plan.stages], plan.checkpoint.every)
         for step in sorted(rows):
             if not 1 <= step <= plan.trainer.max_steps:  # step 0 is the evaluation of the base
                 continue

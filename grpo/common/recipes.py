@@ -13,6 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -66,53 +67,95 @@ def compose(
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     if not (folder / f"{name}.yaml").is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml"))
         raise UserError(f"--config-name {name}: no such recipe in {folder}; {hint(name, known)}")
-    # Hydra's grammar refuses `key=~/folder`, which is what a person writes.
-    overrides = [
-        re.sub(r"^([+\w.]+)=(~(/[^\s'\"]*)?)$", r"\1='\2'", override) for override in overrides
-    ]
     places = [folder.resolve()] + ([] if shared is None else [shared.resolve()])
-    try:
+    with _readable(f"recipe {name!r} with overrides {list(overrides)}"):
         groups = [f"hydra.searchpath=[{', '.join(map(_quoted, places[1:]))}]"]
         values = []
-        for override, text in zip(
-            OverridesParser.create().parse_overrides(list(overrides)), overrides, strict=True
-        ):
-            if override.is_sweep_override():
-                raise UserError(f"{text}: several values; a run takes one, and [a, b] is a list")
+        for override in _parsed(overrides):
             # A group choice such as `model=tiny` selects a file of recipes/model/, which only
             # Hydra can do.
             key, value = override.key_or_group, override.value()
             if isinstance(value, str) and any((place / key).is_dir() for place in places):
                 choices = {file.stem for place in places for file in (place / key).glob("*.yaml")}
                 if value not in choices:
-                    raise UserError(f"{text}: no such choice; {hint(value, choices)}")
-                groups.append(text)
+                    raise UserError(
+                        f"{override.input_line}: no such choice; {hint(value, choices)}"
+                    )
+                groups.append(override.input_line)
             else:
                 values.append(override)
         with initialize_config_dir(str(places[0]), version_base="1.3"):
             tree = hydra_compose(name, groups)
         OmegaConf.set_struct(tree, False)
-        for override in values:
-            key = override.key_or_group
-            if override.is_delete():
-                _delete(tree, key)
-            else:
-                OmegaConf.update(tree, key, override.value(), merge=False, force_add=True)
-        composed = OmegaConf.to_container(tree, resolve=True)
+        return _applied(tree, values)
+
+
+def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A plain tree with overrides applied, for settings that have no recipe of their own.
+
+    Args:
+        tree: what stands there without them.
+        overrides: as `compose` takes them, without choices of groups.
+
+    Raises:
+        UserError: an override that Hydra's grammar refuses.
+    """
+    from omegaconf import OmegaConf
+
+    with _readable(f"overrides {list(overrides)}"):
+        return _applied(OmegaConf.create(dict(tree)), _parsed(overrides))
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """What Hydra, OmegaConf and YAML cannot read is an error of the user's."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        cause = error.__cause__ or error
-        raise UserError(
-            f"cannot read recipe {name!r} with overrides {list(overrides)}: {cause}"
-        ) from None
+        raise UserError(f"cannot read {what}: {error.__cause__ or error}") from None
+
+
+def _parsed(overrides: Sequence[str]) -> list[Any]:
+    """Overrides as Hydra understands them.
+
+    Raises:
+        UserError: one with several values.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    # Hydra's grammar refuses `key=~/folder`, which is what a person writes.
+    overrides = [
+        re.sub(r"^([+\w.]+)=(~(/[^\s'\"]*)?)$", r"\1='\2'", override) for override in overrides
+    ]
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for override in parsed:
+        if override.is_sweep_override():
+            raise UserError(
+                f"{override.input_line}: several values; a run takes one, and [a, b] is a list"
+            )
+    return parsed
+
+
+def _applied(tree: Any, overrides: Sequence[Any]) -> dict[str, Any]:
+    """The tree as plain values, with overrides forced in."""
+    from omegaconf import OmegaConf
+
+    for override in overrides:
+        key = override.key_or_group
+        if override.is_delete():
+            _delete(tree, key)
+        else:
+            OmegaConf.update(tree, key, override.value(), merge=False, force_add=True)
+    composed = OmegaConf.to_container(tree, resolve=True)
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
 

@@ -16,6 +16,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from grpo.config.evaluation import EvalConfig
 from grpo.config.pipeline import PipelineConfig
 from grpo.config.sample import RejectionConfig
 from grpo.config.schema import TrainConfig, Unit
@@ -36,7 +37,9 @@ _WORDS = {
 
 
 def render(page: str) -> str:
-    """`page` with everything below the mark made anew."""
+    """`page` with everything below the mark made anew: recipes, those of `grpo sft`, and
+    `grpo eval`. Blocks that they share stand once.
+    """
     seen: dict[type[BaseModel], str] = {}
     lines = _section(TrainConfig, "", seen)
     own = _section(SftConfig, "", seen)
@@ -53,21 +56,34 @@ def render(page: str) -> str:
     more = _section(RejectionConfig, "rejection", seen)
     lines += ["", "# Recipes of `grpo sample`", "", told, *more]
     lines += ["", "# Recipes of `grpo pipeline`", *_section(PipelineConfig, "", seen)]
+    lines += _section(EvalConfig, "grpo eval", seen, inside="")
     return page.partition(MARK)[0] + MARK + "\n" + "\n".join(lines) + "\n"
 
 
-def _section(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]) -> list[str]:
-    """Title, purpose and table of a block, then its blocks. A type that stands above is named."""
+def _section(
+    model: type[BaseModel], path: str, seen: dict[type[BaseModel], str], inside: str | None = None
+) -> list[str]:
+    """Title, purpose and table of a block, then its blocks. A type that stands above is named.
+
+    Args:
+        model: the block.
+        path: its place, and its title.
+        seen: where each type stands that came before.
+        inside: what its settings begin with; None: the title.
+    """
+    inside = path if inside is None else inside
     title = f"`{path}`" if path else "The whole recipe"
     lines = ["", f"{'##' if '.' not in path else '###'} {title}", ""]
-    if model in seen:  # under the same name it is the block of another recipe, documented already
-        return [] if seen[model] == path else [*lines, f"As `{seen[model]}`."]
+    if seen.get(model) == path:  # the same block of another command
+        return []
+    if model in seen:
+        return [*lines, f"As `{seen[model]}`."]
     seen[model] = path
     lines += [" ".join(inspect.cleandoc(model.__doc__ or "").split()), ""]
     head = ["setting", "type", "default", "range", "unit", "what it is"]
     rows, below = [], []
     for name, field in model.model_fields.items():
-        where = f"{path}.{name}" if path else name
+        where = f"{inside}.{name}" if inside else name
         blocks = _blocks(field.annotation)
         for block in blocks:
             below += _section(block, where, seen)

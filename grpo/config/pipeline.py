@@ -14,6 +14,7 @@ Kind = Literal["sft", "rl", "sample", "evaluate"]
 MODEL_MAKERS: tuple[Kind, ...] = ("sft", "rl")
 # What the pipeline itself sets in every stage.
 _OURS = ("model.path", "model.base", "model.base_options", "output_dir", "resume")
+_OURS_IN_EVALUATIONS = ("model", "base", "base_options", "output_dir", "recipe")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  # it becomes a folder
 
 
@@ -39,8 +40,8 @@ class PipelineStage(Settings):
     start: Text
     """A name of `models`, or an earlier stage of kind `sft` or `rl`. R1's second fine-tuning starts
     from the base model again, not from the policy that made its samples."""
-    recipe: Text
-    """The recipe of that command."""
+    recipe: Text | None = None
+    """The recipe of that command. `evaluate` needs none: its `overrides` can name `data`."""
     examples: tuple[Text, ...] = ()
     """Kind `sft`, in place of `data.train`: earlier stages of kind `sample`, and files of
     examples."""
@@ -58,7 +59,7 @@ class PipelineConfig(Settings):
     """Models that stages start from, by a name of your choice, such as `base`. Each has `path`, or
     `base` with `base_options`, as the block `model` of a recipe."""
     overrides: tuple[Text, ...] = ()
-    """Overrides of every stage, before its own."""
+    """Overrides of every `sft`, `rl` and `sample` stage, before its own."""
     stages: Annotated[tuple[PipelineStage, ...], Field(min_length=1, examples=[()])]
     """The stages in their order."""
 
@@ -77,7 +78,7 @@ def pipeline_problems(config: PipelineConfig) -> list[str]:
                 "out"
             )
     for override in config.overrides:
-        problems += _reserved("overrides", override)
+        problems += _reserved("overrides", override, _OURS)
     for stage in config.stages:
         where = f"stages.{stage.name}"
         if stage.name in earlier:
@@ -101,8 +102,11 @@ def pipeline_problems(config: PipelineConfig) -> list[str]:
                     f"{where}.examples: stage {name} is of kind {earlier[name]}, which makes no "
                     "examples; name one of kind sample"
                 )
+        if stage.recipe is None and stage.kind != "evaluate":
+            problems.append(f"{where}.recipe: missing; kind={stage.kind} needs one")
+        ours = _OURS_IN_EVALUATIONS if stage.kind == "evaluate" else _OURS
         for override in stage.overrides:
-            problems += _reserved(f"{where}.overrides", override)
+            problems += _reserved(f"{where}.overrides", override, ours)
             key = override.lstrip("+~").partition("=")[0]
             if stage.examples and (key == "data.train" or key.startswith("data.train.")):
                 problems.append(
@@ -112,9 +116,9 @@ def pipeline_problems(config: PipelineConfig) -> list[str]:
     return problems
 
 
-def _reserved(where: str, override: str) -> list[str]:
+def _reserved(where: str, override: str, ours: tuple[str, ...]) -> list[str]:
     """Settings of a stage that the pipeline decides."""
     key = override.lstrip("+~").partition("=")[0]
-    if not any(key == name or key.startswith(f"{name}.") for name in _OURS):
+    if not any(key == name or key.startswith(f"{name}.") for name in ours):
         return []
     return [f"{where}: {override}: the pipeline sets {key}; use start, models and output_dir"]

@@ -450,7 +450,7 @@ class HealthConfig(RunHealthConfig):
     Null: no limit."""
 
 
-class CheckpointConfig(Settings):
+class RunCheckpointConfig(Settings):
     """What a run keeps on disk to go on from: weights, moments and its whole state."""
 
     every: Annotated[Index, Unit("steps")] = 20
@@ -459,6 +459,11 @@ class CheckpointConfig(Settings):
     keep: Annotated[int, Field(ge=2), Unit("checkpoints")] = 2
     """The newest ones that are kept. The best of the stage, and those that a later stage names,
     stay as well."""
+
+
+class CheckpointConfig(RunCheckpointConfig):
+    """What a run keeps on disk to go on from: weights, moments and its whole state."""
+
     best: Text = "sampled/reward"
     """The number of an evaluation that makes a checkpoint the best one, the higher the better."""
 
@@ -505,6 +510,13 @@ class RunConfig(Settings):
     """Decides data order and samples. The held-out problems do not depend on it."""
     output_dir: PathText | None = None
     """The folder of the run. Null: runs/RECIPE/TIMESTAMP. `~` is your home folder."""
+    resume: PathText = "auto"
+    """`auto` goes on from the newest checkpoint where `output_dir` has a run of this recipe.
+    `fresh` begins anew there and moves the old run aside. Or the folder of a run or checkpoint to
+    branch off from."""
+    allow_config_change: tuple[Text, ...] = ()
+    """Settings, or blocks of settings, that may differ from those of the run that goes on. The
+    steps that follow are then not those that would have followed."""
     model: Annotated[ModelConfig, Field(examples=[{"base": "example"}])]
     """The policy that is trained."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -519,6 +531,8 @@ class RunConfig(Settings):
     """The DeepSpeed ZeRO-3 ranks."""
     cluster: ClusterConfig = ClusterConfig()
     """Where the actors run."""
+    checkpoint: RunCheckpointConfig = RunCheckpointConfig()
+    """What the run can go on from."""
     health: RunHealthConfig = RunHealthConfig()
     """When a run that goes wrong ends."""
     tracking: TrackingConfig = TrackingConfig()
@@ -536,6 +550,8 @@ class TrainConfig(RunConfig):
     """How long to train and on what."""
     health: HealthConfig = HealthConfig()
     """When a run that goes wrong ends."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What the run can go on from."""
     data: DataConfig
     """Problems and prompts."""
     batch: BatchConfig = BatchConfig()
@@ -549,15 +565,6 @@ class TrainConfig(RunConfig):
     stages: tuple[StageConfig, ...] = ()
     """Parts of the run with settings of their own, and the conditions that end them. Empty: the
     whole run has the settings of the recipe."""
-    resume: PathText = "auto"
-    """`auto` goes on from the newest checkpoint where `output_dir` has a run of this recipe.
-    `fresh` begins anew there and moves the old run aside. Or the folder of a run or checkpoint to
-    branch off from."""
-    allow_config_change: tuple[Text, ...] = ()
-    """Settings, or blocks of settings, that may differ from those of the run that goes on. The
-    steps that follow are then not those that would have followed."""
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    """What the run can go on from."""
 
     @property
     def template(self) -> Template:

@@ -15,7 +15,7 @@ from data.types import Problem
 from grpo.common.names import hint
 from grpo.common.recipes import Settings, check
 from grpo.stages import Restart, Stage, parse
-from grpo.stages.machine import plan_problems
+from grpo.stages.machine import plan_problems, retention_problems
 
 if TYPE_CHECKING:
     from grpo.config.schema import TrainConfig
@@ -304,7 +304,7 @@ def check_stages(
     plan = stage_plan(config)
     # A problem that the recipe has without its stages is told once, without their names.
     elsewhere = impossible(config.model_copy(update={"stages": ()}))
-    problems = plan_problems(plan)
+    problems = plan_problems(plan) + retention_problems(plan, config.checkpoint.every)
     for index, (stage, planned) in enumerate(zip(config.stages, plan, strict=True)):
         effective, found = _effective(config, stage)
         if effective is not None:

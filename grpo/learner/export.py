@@ -41,14 +41,16 @@ def save_pretrained(
     _write(policy, state, partial, tokenizer_folder)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    return weights_sha256(state)
+    return weights_digest(sorted(state.items()))
 
 
-def weights_sha256(state: dict[str, Tensor]) -> str:
-    """Digest of a state dict: equal exactly when all names, dtypes, shapes and bytes are."""
+def weights_digest(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """Digest of named tensors: equal exactly when all names, dtypes, shapes and bytes are, and
+    their order, which is that of names.
+    """
     digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].contiguous()
+    for name, tensor in weights:
+        tensor = tensor.contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

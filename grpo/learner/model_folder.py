@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,24 @@ def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in weight_files(folder):
+        _refuse_pointer(file)
+        try:
+            with safe_open(file, framework="numpy") as weights:
+                for name in weights.keys():  # noqa: SIM118  (no mapping)
+                    shapes[name] = tuple(weights.get_slice(name).get_shape())
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{file}: cannot be read ({error}); download it again") from None
+    return shapes
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder.
+
+    Raises:
+        UserError: there are none, or one that the index names is missing.
+    """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         files = [single]
@@ -90,18 +109,26 @@ def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
             f"model.path={folder}: has neither {single.name} nor {index.name}; save the model with "
             "save_pretrained, or download the folder again"
         )
-    shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         if not file.is_file():
             raise UserError(f"{file}: is not there, and {index.name} names it; download it")
-        _refuse_pointer(file)
-        try:
-            with safe_open(file, framework="numpy") as weights:
-                for name in weights.keys():  # noqa: SIM118  (no mapping)
-                    shapes[name] = tuple(weights.get_slice(name).get_shape())
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{file}: cannot be read ({error}); download it again") from None
-    return shapes
+    return files
+
+
+def folder_sha256(folder: Path) -> str:
+    """Digest of the weights in a model folder: that of `summary.json` for a policy that a run
+    saved, however its files are split. One tensor is in memory at a time.
+    """
+    from safetensors import safe_open
+
+    from grpo.learner.export import weights_digest
+
+    with ExitStack() as stack:
+        places: dict[str, Any] = {}
+        for file in weight_files(folder):
+            weights = stack.enter_context(safe_open(file, framework="pt"))
+            places |= dict.fromkeys(weights.keys(), weights)
+        return weights_digest((name, places[name].get_tensor(name)) for name in sorted(places))
 
 
 def _refuse_pointer(file: Path) -> None:

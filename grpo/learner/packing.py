@@ -46,7 +46,8 @@ def plan_microbatches(
     cost = np.zeros(len(longest) + 1)  # of the best plan for all rows from the i-th on, in tokens
     ends = [0] * len(longest)  # of the micro-batch that begins at the i-th row in that plan
     for i in reversed(range(len(longest))):
-        rows = np.arange(1, max(1, tokens_per_microbatch // longest[i]) + 1)[: len(longest) - i]
+        most = max(1, tokens_per_microbatch // longest[i])
+        rows = np.arange(1, min(most, len(longest) - i) + 1)
         total = MICROBATCH_COST_TOKENS + rows * longest[i] + cost[i + rows]
         best = int(total.argmin())
         cost[i], ends[i] = total[best], i + int(rows[best])

@@ -207,7 +207,6 @@ def _random_model(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> Pr
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
-        use_cache=False,
         dtype="float32",
     )
     return Qwen2ForCausalLM(config)

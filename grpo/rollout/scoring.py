@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,6 +50,7 @@ def sample_groups(
     rollouts: Rollouts,
     scorer: GroupScorer,
     drawn: Counter[str] | None = None,
+    finished: Callable[[Sequence[ScoredGroup]], None] | None = None,
 ) -> Collected:
     """Sample G responses to every prompt and score each group as soon as it is complete.
 
@@ -58,6 +59,7 @@ def sample_groups(
     Args:
         drawn: groups that this step already has of a problem, by its id; brought up to date. A
             refill passes it on, so that a problem which comes again gets other samples.
+        finished: is told of groups as they are complete, in any order.
     """
     start, scoring = time.perf_counter(), 0.0
     arrived: list[list[Response]] = [[] for _ in prompts]
@@ -76,6 +78,8 @@ def sample_groups(
             for i in complete
         ]
         done.update(zip(complete, score(groups, settings, scorer), strict=True))
+        if finished is not None and complete:
+            finished([done[i] for i in complete])
         scoring += time.perf_counter() - began
     assert len(done) == len(prompts), f"{len(prompts) - len(done)} groups are incomplete"
     elapsed = time.perf_counter() - start
@@ -110,23 +114,25 @@ def score(
     groups: Sequence[Group], settings: SamplingSettings, scorer: GroupScorer
 ) -> list[ScoredGroup]:
     """Groups with the scores of their responses."""
-    samples = [
-        [
-            Sample(
-                response=response.text,
-                gold=group.prompt.problem.answer,
-                question=group.prompt.problem.question,
-                data_source=group.prompt.problem.source,
-                reward=group.prompt.problem.reward or "",
-                prompt_opens_think=settings.prompt_opens_think,
-                truncated=response.truncated,
-                num_tokens=len(response.token_ids),
-                max_tokens=settings.max_tokens,
-                token_ids=tuple(response.token_ids) if scorer.needs_tokens else (),
-            )
-            for response in group.responses
-        ]
-        for group in groups
-    ]
-    scores = scorer.score_groups(samples)
+    scores = scorer.score_groups([samples_of(group, settings, scorer) for group in groups])
     return [ScoredGroup(group, own) for group, own in zip(groups, scores, strict=True)]
+
+
+def samples_of(group: Group, settings: SamplingSettings, scorer: GroupScorer) -> list[Sample]:
+    """The responses of a group as rewards look at them."""
+    problem = group.prompt.problem
+    return [
+        Sample(
+            response=response.text,
+            gold=problem.answer,
+            question=problem.question,
+            data_source=problem.source,
+            reward=problem.reward or "",
+            prompt_opens_think=settings.prompt_opens_think,
+            truncated=response.truncated,
+            num_tokens=len(response.token_ids),
+            max_tokens=settings.max_tokens,
+            token_ids=tuple(response.token_ids) if scorer.needs_tokens else (),
+        )
+        for response in group.responses
+    ]

@@ -196,6 +196,24 @@ METRICS = (
         "a metric on held-out problems",
     ),
     _metric(
+        "eval/<name>/accuracy_low",
+        "eval/<name>_accuracy_low",
+        "share",
+        "lower end of the 95% interval of the accuracy, with problems as clusters",
+    ),
+    _metric(
+        "eval/<name>/accuracy_high",
+        "eval/<name>_accuracy_high",
+        "share",
+        "its upper end",
+    ),
+    _metric(
+        "eval/<name>/pass@<k>",
+        "eval/<name>_pass@<k>",
+        "share",
+        "chance that at least one of k samples is right, for k = 2, 4, ... up to num_samples",
+    ),
+    _metric(
         "eval/<name>/num_problems",
         "eval/<name>_num_problems",
         "problems",

@@ -94,7 +94,8 @@ def probe_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
         for name in row
         if name.startswith("eval/") and name.count("/") == 2
     )
-    new = [key for key in dict.fromkeys(keys) if key not in known]
+    # pass@k needs several samples, which only the first and the last evaluation have
+    new = [k for k in dict.fromkeys(keys) if k not in known and not k.startswith("pass@")]
     titles = [key.replace("_", " ") for key in new]
     return [
         Panel(key=key, title=title[:1].upper() + title[1:], unit="")

@@ -81,11 +81,11 @@ def test_what_decides_no_number_may_change_and_the_length_where_only_it_is_looke
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     folder = run(tmp_path / "run", 45)
     same = config(folder=folder)
-    assert not is_finished(same, starting_point(same, print))  # the last evaluation is missing
+    assert not is_finished(same, starting_point(same, print), 45)  # the last evaluation is missing
     (folder / "summary.json").write_text("{}")
-    assert is_finished(same, starting_point(same, print))
+    assert is_finished(same, starting_point(same, print), 45)
     branch = config(f"resume={folder}", folder=tmp_path / "new")
-    assert not is_finished(branch, starting_point(branch, print))
+    assert not is_finished(branch, starting_point(branch, print), 45)
 
 
 def test_resume_can_name_a_run_or_one_of_its_checkpoints(tmp_path):

@@ -38,10 +38,13 @@ def test_a_wrong_flag_of_a_verb_is_78(capsys):
     assert "unrecognized arguments: --what" in capsys.readouterr().err
 
 
-def test_an_evaluation_output_below_a_file_is_refused_before_the_recipe_is_read(tmp_path, capsys):
+@pytest.mark.parametrize("key", ["output_dir", "pass_rates"])
+def test_an_evaluation_output_below_a_file_is_refused_before_the_model_is_looked_at(
+    tmp_path, capsys, key
+):
     (tmp_path / "file").write_text("x")
-    flags = ["--config-name=none", f"--output={tmp_path}/file/x.json"]
-    assert evaluate.main(flags) == 78
+    settings = ["model=none", "data=[none.jsonl]", f"{key}={tmp_path}/file/x"]
+    assert evaluate.main(settings) == 78
     assert "is no folder" in capsys.readouterr().err
 
 

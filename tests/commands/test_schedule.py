@@ -56,7 +56,10 @@ def test_the_published_recipe_switches_without_a_model_or_data(record, capsys):
             ["tiny", "stages=[{name: a, until: {above: [rewrd, 0, 8]}}]"],
             "'rewrd', which no step has; did you mean 'reward'?",
         ),
-        (["tiny", TWO, "--checkpoint-every=0"], "--checkpoint-every=0: must be at least 1"),
+        (
+            ["tiny", "checkpoint.every=-1", TWO],
+            "checkpoint.every=-1: must be at least 0",
+        ),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(record, capsys, arguments, message):

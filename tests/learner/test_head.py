@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from grpo.learner import head
 from grpo.learner.head import ChunkedLogProb, LogProbHead
 
 
@@ -29,17 +30,43 @@ def test_values_and_gradients_equal_those_of_whole_logits(temperature, chunk):
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-5)
 
 
-def test_logits_never_exceed_the_chunk(monkeypatch):
-    from grpo.learner import head
+@pytest.mark.parametrize("with_entropy", [False, True])
+def test_a_vocabulary_of_several_tiles_is_one_softmax(with_entropy):
+    """The words of the largest logits lie in another tile than most targets."""
+    torch.manual_seed(0)
+    hidden = torch.randn(9, 6, requires_grad=True)
+    weight = torch.randn(2500, 6)
+    weight[2100:] *= 8
+    weight.requires_grad_()
+    targets = torch.tensor([0, 1023, 1024, 2047, 2048, 2499, 5, 2100, 1500])
+    mix = torch.randn(2, 9)
+    mix[1] *= with_entropy
 
+    def gradients(function):
+        logp, entropy = function()
+        loss = (logp * mix[0] + entropy * mix[1]).sum()
+        return (logp.detach(), entropy.detach(), *torch.autograd.grad(loss, (hidden, weight)))
+
+    ours = gradients(lambda: ChunkedLogProb.apply(hidden, weight, targets, 0.9, 4))
+    theirs = gradients(lambda: naive(hidden, weight, targets, 0.9))
+    # Logits go up to 70, which float32 knows to 4e-6 only.
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-5, atol=3e-5)
+
+
+def test_logits_never_exceed_the_tile(monkeypatch):
     seen = []
-    whole = head._log_softmax
-    monkeypatch.setattr(
-        head, "_log_softmax", lambda h, w, *rest: seen.append(len(h) * len(w)) or whole(h, w, *rest)
-    )
-    weight = torch.nn.Parameter(torch.randn(50, 4))
+    whole = head._softmax
+
+    def watched(hidden, weight, *rest):
+        seen.append((len(hidden), len(weight)))
+        return whole(hidden, weight, *rest)
+
+    monkeypatch.setattr(head, "_softmax", watched)
+    weight = torch.nn.Parameter(torch.randn(1100, 4))
     layer = LogProbHead(weight, chunk_tokens=4)
     logp, _ = layer(torch.randn(33, 4, requires_grad=True), torch.zeros(33, dtype=torch.long), 1.0)
     logp.sum().backward()
-    assert max(seen) <= 200
-    assert len(seen) == 2 * 9  # ceil(33 / 4) chunks, forward and backward
+    assert max(seen) == (4, 1024)
+    # 1,024 + 76 words, ceil(33 / 4) chunks of tokens, forward and backward
+    assert len(seen) == 2 * 9 * 2

@@ -123,8 +123,13 @@ def main() -> None:
 
     everything = replace(SETTINGS, entropy_coef=1e-30)  # a gradient term for all, of no size
     few = [a if i == 0 else 0.0 for i, a in enumerate(advantages)]
+    alone = Path(folder) / "state of one rank"
     if world_size == "1":
-        run("whole", started(NO_LIMIT))
+        living = started(NO_LIMIT)
+        run("whole", living)
+        alone.mkdir()
+        living.worker.save_state(str(alone))
+        run("second", living)
         run("micro-batches", started(1500))
         run("everything", started(1500), settings=everything)
         order = random.Random(5).sample(range(len(samples)), len(samples))
@@ -132,7 +137,18 @@ def main() -> None:
         run("few", started(NO_LIMIT), advantages=few)
         return
     for stage in range(4):
-        run(f"stage {stage}", started(1500, zero_stage=stage))
+        living = started(1500, zero_stage=stage)
+        run(f"stage {stage}", living)
+        state = Path(folder) / f"state {stage}"
+        state.mkdir(exist_ok=True)
+        living.worker.save_state(str(state))
+        run(f"second {stage}", living)
+        living.worker.load_state(str(state))
+        run(f"again {stage}", living)
+        living.worker.load_state(str(alone))
+        run(f"from one rank {stage}", living)
+        living.worker.load_state(str(alone), with_moments=False)
+        write(f"weights of one rank {stage}", {}, {}, living.weights())
         living = started(1500, zero_stage=stage)
         write(f"before {stage}", {}, {}, living.weights())
         run(f"nan {stage}", living, advantages=[*advantages[:-1], float("nan")])

@@ -34,6 +34,15 @@ RUNS: dict[str, tuple[str, ...]] = {
     "scalerl": (*ANY_ANSWER, "model.dtype=bfloat16"),
     "gsm8k_qwen2.5_0.5b": ("batch.prompts_per_draw=32", "batch.max_refills=1"),
 }
+# A run of a recipe with adapters on some matrices, at a rate that moves them far in one step.
+ADAPTED = ("q_proj", "down_proj")
+ADAPTERS = "dr_grpo_qwen2.5_math_1.5b with adapters"
+RUNS_WITH_ADAPTERS = {
+    ADAPTERS: (
+        f"learner.lora={{rank: 4, alpha: 8, target_modules: [{', '.join(ADAPTED)}]}}",
+        "optimizer={lr: 3.0e-2, schedule: constant}",
+    )
+}
 # These differ from one above in numbers alone, or in stages, which `+shrink=tiny` takes out.
 SAME = {
     "deepscaler_1.5b", "deepscaler_1.5b_16k", "deepscaler_1.5b_24k", "fastcurl_1.5b", "dr_grpo_qwen2.5_math_7b",
@@ -47,12 +56,18 @@ def train(name: str, folder: Path) -> list[dict[str, float]]:
     from grpo.run import run_training
 
     overrides = [
-        *("+shrink=tiny", *RUNS[name], "model.base=null", f"model.path={SMALL_MODEL}"),
+        *(
+            "+shrink=tiny",
+            *{**RUNS, **RUNS_WITH_ADAPTERS}[name],
+            "model.base=null",
+            f"model.path={SMALL_MODEL}",
+        ),
         *("tracking.wandb.mode=disabled", "tracking.plots=false", "tracking.tensorboard=false"),
         *(f"output_dir={folder}", "rollout.kv_cache_gib=0.25"),
         "data.held_out.num_problems=16",  # evaluating 1024 twice took longer than all the rest
     ]
-    run_training(name, load_config(name, overrides))
+    recipe = name.split()[0]
+    run_training(recipe, load_config(recipe, overrides))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "reward_std" in row]
 
@@ -71,7 +86,7 @@ def main() -> None:
     os.environ["DS_ACCELERATOR"] = "cpu"
     for module in MODULES:  # of the warm process already, unless this file is run by hand
         importlib.import_module(module)
-    names = names or [*RUNS]
+    names = names or [*RUNS, *RUNS_WITH_ADAPTERS]
     with get_context("fork").Pool(2, maxtasksperchild=1) as pool:
         found = pool.starmap(attempt, [(name, Path(folder)) for name in names], chunksize=1)
     print(json.dumps(dict(zip(names, found, strict=True))))

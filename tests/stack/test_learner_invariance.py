@@ -78,6 +78,24 @@ def test_the_gradient_of_every_parameter_is_that_of_one_whole_batch(cases, case)
         assert mine[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
 
 
+@pytest.mark.parametrize("stage", range(4))
+def test_what_a_checkpoint_brings_back_goes_on_to_the_last_bit(cases, stage):
+    """The second step has moments; without them it would be the first one again."""
+    second, again = cases.weights(f"2 second {stage}"), cases.weights(f"2 again {stage}")
+    first = cases.weights(f"2 stage {stage}")
+    assert all(torch.equal(again[name], second[name]) for name in second)
+    assert not any(torch.equal(second[name], first[name]) for name in second)
+    assert cases[f"2 second {stage}"]["stats"] == cases[f"2 again {stage}"]["stats"]
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_two_ranks_go_on_from_the_checkpoint_of_one(cases, stage):
+    mine, reference = cases.weights(f"2 from one rank {stage}"), cases.weights("1 second")
+    assert_same(mine, reference, relative=1e-6)
+    taken, written = cases.weights(f"2 weights of one rank {stage}"), cases.weights("1 whole")
+    assert all(torch.equal(taken[name], written[name]) for name in written)
+
+
 def test_a_rank_without_a_teaching_sample_takes_part_and_changes_nothing(cases):
     assert_same(cases.gradients("2 few"), cases.gradients("1 few"), relative=1e-5)
 
@@ -86,10 +104,11 @@ def test_only_samples_with_an_advantage_run_backward(cases):
     samples, advantages = gradient_cases.batch()
     lengths = [sample.num_tokens - 1 for sample in samples]
     teaching = [n for n, a in zip(lengths, advantages, strict=True) if a]
-    longest = max(teaching)
+    silent = [n for n, a in zip(lengths, advantages, strict=True) if not a]
     whole = cases["1 whole"]
-    assert whole["backward"] == len(teaching) * longest  # one micro-batch, padded
-    assert whole["forward"] == (len(lengths) - len(teaching)) * max(lengths)
+    # Tokens with their padding, which the plan keeps low although the lengths are from 9 to 596.
+    assert sum(teaching) <= whole["backward"] <= 1.3 * sum(teaching)
+    assert sum(silent) <= whole["forward"] <= 1.1 * sum(silent)
     everything = cases["1 everything"]
     assert everything["forward"] == 0
     assert cases["1 micro-batches"]["backward"] < 0.5 * everything["backward"]

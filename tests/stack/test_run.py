@@ -209,16 +209,36 @@ def test_the_run_reproduces_the_recorded_one(run_folder):
 
 
 def test_a_checkpoint_can_be_evaluated_alone(run_folder, tmp_path):
+    """By `grpo eval`, which finds the samples of the run's last evaluation again."""
     from grpo.commands.evaluate import main
 
-    overrides = [o for o in OVERRIDES if not o.startswith("model")]
-    argv = ["--config-name", "tiny", "--checkpoint", str(run_folder / "policy"), *overrides]
-    assert main([*argv, "--output", str(tmp_path / "result.json")]) == 0
-    result = json.loads((tmp_path / "result.json").read_text())
+    held_out = next(o for o in OVERRIDES if o.startswith("data.held_out="))
+    settings = [
+        "recipe=tiny",
+        f"model={run_folder / 'policy'}",
+        held_out.replace("data.held_out=", "sources.held_out="),
+        *("rollout.num_engines=1", "rollout.max_model_len=512"),
+        *(f"output_dir={tmp_path / 'eval'}", f"pass_rates={tmp_path / 'rates.jsonl'}"),
+    ]
+    assert main(settings) == 0
+    written = (tmp_path / "eval" / "samples.jsonl").read_bytes()
+    result = json.loads((tmp_path / "eval" / "result.json").read_text())
     summary = json.loads((run_folder / "summary.json").read_text())
+    assert result["model"]["weights_sha256"] == summary["weights_sha256"]
     # The exported policy answers exactly as the trained one did.
-    assert result["greedy"] == summary["final"]["greedy"]
-    assert result["sampled"] == summary["final"]["sampled"]
+    found, final = result["sets"]["held_out"], summary["final"]["sampled"]
+    assert found["accuracy"] == final["accuracy"]
+    assert found["interval"] == [final["accuracy_low"], final["accuracy_high"]]
+    assert found["pass_at"]["8"] == final["pass@8"]
+    assert found["mean_length"] == final["response_length"]
+    assert found["reward"] == pytest.approx(final["reward"])
+    assert len((tmp_path / "rates.jsonl").read_text().splitlines()) == found["num_problems"] == 16
+    # As if killed: one problem is missing and another is incomplete. Only these are sampled again.
+    lines = written.splitlines(keepends=True)
+    (tmp_path / "eval" / "samples.jsonl").write_bytes(b"".join(lines[:8] + lines[16:-1]))
+    assert main(settings) == 0
+    assert (tmp_path / "eval" / "samples.jsonl").read_bytes() == written
+    assert json.loads((tmp_path / "eval" / "result.json").read_text()) == result
 
 
 if __name__ == "__main__":

@@ -81,3 +81,19 @@ def test_a_run_that_was_stopped_at_a_switch_makes_it_when_it_goes_on(run, tmp_pa
     again = tmp_path / "again"
     rerun = train(again, *SETTINGS, f"resume={checkpoint}")
     assert untimed(rerun) == untimed(rows[3:])
+
+
+def test_a_stage_with_more_engines_and_ranks_gets_them_and_goes_on_with_the_weights(tmp_path):
+    """Other processes are started on Ray: one engine and one rank become two of each."""
+    stages = """stages=[{name: small, until: {max_steps: 1}},
+        {name: large, num_engines: 2, set: {learner.num_ranks: 2, learner.cpus_per_rank: 0.5}}]"""
+    settings = ("learner.num_ranks=1", "learner.cpus_per_rank=1", "evaluation.every=0")
+    rows = train(tmp_path / "staged", *settings, " ".join(stages.split()))
+    assert [row["stage"] for row in rows] == [1, 2]
+    assert all(row["logprob_gap_mean"] < 1e-5 for row in rows)
+    ranks = tmp_path / "staged/checkpoints/step_000002/learner"
+    assert len(list(ranks.iterdir())) == 2
+    alone = train(tmp_path / "alone", *settings, "runtime=in_process")
+    for key in ("reward", "response_length", "generated_tokens"):
+        assert rows[1][key] == alone[1][key], key
+    assert rows[1]["grad_norm"] == pytest.approx(alone[1]["grad_norm"], rel=1e-4)

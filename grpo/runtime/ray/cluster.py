@@ -53,6 +53,8 @@ def reserve(
     if address:
         address = check_address(setting, address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray gives its workers the priority of background work. Here they are the work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         ray.init(
             # Without a name Ray would join any cluster that it finds on this machine.
