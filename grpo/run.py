@@ -261,9 +261,19 @@ class Inputs(ModelInputs):
 
 
 def load_inputs(
-    config: TrainConfig, status: Callable[[str], None], *, with_training: bool = True
+    config: TrainConfig,
+    status: Callable[[str], None],
+    *,
+    with_training: bool = True,
+    with_learner: bool = True,
 ) -> Inputs:
     """Problems, model folder, tokenizer and prompts.
+
+    Args:
+        config: of the run.
+        status: told what takes long.
+        with_training: load the training problems; without them nothing is trained.
+        with_learner: the machine must have room for a learner too.
 
     Raises:
         UserError: any of them cannot be used, or this machine, where nothing but it is asked for,
@@ -302,7 +312,7 @@ def load_inputs(
         from grpo.runtime.ray.cluster import check_machine
 
         for stage in stages:
-            check_machine(stage, with_learner=with_training)
+            check_machine(stage, with_learner=with_learner and with_training)
     folder = model_folder(config.model, status)
     tokenizer = load_tokenizer(folder)
     context = check_model(folder)

@@ -26,6 +26,16 @@ VERBS = {
     "sft": Verb(
         "grpo.sft", "--config-name RECIPE [key=value ...]", "fine-tune on examples as a recipe says"
     ),
+    "sample": Verb(
+        "grpo.rejection",
+        "--config-name RECIPE [key=value ...]",
+        "sample a model and keep right, readable responses as examples for grpo sft",
+    ),
+    "pipeline": Verb(
+        "grpo.pipeline",
+        "--config-name RECIPE [key=value ...]",
+        "run stages of fine-tuning, RL and sampling, each from what an earlier one made",
+    ),
     "eval": Verb(
         "grpo.commands.evaluate",
         "model=FOLDER data=[SET,...] [recipe=RECIPE] [key=value ...] | compare FIRST SECOND",

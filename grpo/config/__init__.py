@@ -1,6 +1,7 @@
 """The recipe: its schema, how it is read, and which combinations of settings cannot work."""
 
-from grpo.config.load import RECIPES, load_config, load_sft_config
+from grpo.config.load import RECIPES, load_config, load_sample_config, load_sft_config
+from grpo.config.sample import SampleConfig
 from grpo.config.schema import (
     AlgorithmConfig,
     BatchConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "OptimizerConfig",
     "RewardsConfig",
     "RolloutConfig",
+    "SampleConfig",
     "SamplingConfig",
     "SftConfig",
     "TrackingConfig",
@@ -41,5 +43,6 @@ __all__ = [
     "TrainerConfig",
     "WandbConfig",
     "load_config",
+    "load_sample_config",
     "load_sft_config",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from data.examples import MAKERS
 from data.templates import CHAT_PREFIX, TEMPLATES
 from grpo.common.names import hint
+from grpo.config.sample import SampleConfig
 from grpo.config.schema import (
     DataConfig,
     RewardsConfig,
@@ -20,7 +21,7 @@ from grpo.config.schema import (
 )
 from grpo.config.sft import SftConfig, SftDataConfig
 from grpo.config.stages import check_stages
-from rewards import Scorer
+from rewards import Scorer, registry
 
 
 def impossible(config: TrainConfig) -> list[str]:
@@ -50,6 +51,25 @@ def impossible_sft(config: SftConfig) -> list[str]:
         *([] if config.rewards is None else _rewards(config.rewards)),
         *_tracking(config),
     ]
+
+
+def impossible_sample(config: SampleConfig) -> list[str]:
+    """Everything in a recipe of `grpo sample` that no single field can see."""
+    rules, components = config.rejection, config.rewards.components
+    problems = [
+        f"rejection.min_scores.{name}: the recipe has no such reward; {hint(name, components)}"
+        for name in rules.min_scores
+        if name not in components
+    ]
+    if not any(name in registry.names() and registry.entry(name).owns_gold for name in components):
+        problems.append(
+            f"rewards.components={list(components)}: none says whether an answer is right; add "
+            "one that does, such as accuracy: {weight: 1.0}"
+        )
+    missing = [slot for slot in ("{question}", "{answer}") if slot not in rules.hint]
+    if missing:
+        problems.append(f"rejection.hint={rules.hint!r}: needs {' and '.join(missing)}")
+    return [*impossible(config), *problems]
 
 
 def _sft(config: SftConfig) -> list[str]:

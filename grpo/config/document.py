@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from grpo.config.evaluation import EvalConfig
+from grpo.config.pipeline import PipelineConfig
+from grpo.config.sample import RejectionConfig
 from grpo.config.schema import TrainConfig, Unit
 from grpo.config.sft import SftConfig
 
@@ -50,6 +52,10 @@ def render(page: str) -> str:
     ]
     told = f"The blocks {', '.join(same)} are those of `grpo train`, described above."
     lines += ["", "# Recipes of `grpo sft`", "", told, *own]
+    told = "Any recipe of `grpo train`, described above, and one more block."
+    more = _section(RejectionConfig, "rejection", seen)
+    lines += ["", "# Recipes of `grpo sample`", "", told, *more]
+    lines += ["", "# Recipes of `grpo pipeline`", *_section(PipelineConfig, "", seen)]
     lines += _section(EvalConfig, "grpo eval", seen, inside="")
     return page.partition(MARK)[0] + MARK + "\n" + "\n".join(lines) + "\n"
 

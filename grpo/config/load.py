@@ -8,7 +8,8 @@ from typing import Any
 
 from grpo.common.names import import_modules
 from grpo.common.recipes import compose, read
-from grpo.config.conflicts import impossible, impossible_sft
+from grpo.config.conflicts import impossible, impossible_sample, impossible_sft
+from grpo.config.sample import SampleConfig
 from grpo.config.schema import TrainConfig
 from grpo.config.sft import SftConfig
 
@@ -38,6 +39,19 @@ def load_sft_config(name: str, overrides: Sequence[str], folder: Path | None = N
     """
     tree, missing = _composed(name, overrides, folder)
     return read(SftConfig, tree, name, impossible_sft, missing)
+
+
+def load_sample_config(
+    name: str, overrides: Sequence[str], folder: Path | None = None
+) -> SampleConfig:
+    """As `load_config`, for a recipe of `grpo sample`.
+
+    Raises:
+        UserError: as `load_config`.
+        RecipeError: as `load_config`.
+    """
+    tree, missing = _composed(name, overrides, folder)
+    return read(SampleConfig, tree, name, impossible_sample, missing)
 
 
 def _composed(

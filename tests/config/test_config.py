@@ -13,7 +13,8 @@ from grpo.config.document import PAGE, render
 
 ALL_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 SFT_NAMES = [name for name in ALL_NAMES if name.startswith("sft_")]
-RECIPE_NAMES = [name for name in ALL_NAMES if name not in SFT_NAMES]
+PIPELINE_NAMES = [name for name in ALL_NAMES if "_pipeline_" in name]
+RECIPE_NAMES = [name for name in ALL_NAMES if name not in SFT_NAMES + PIPELINE_NAMES]
 FILES = ["model.path=folder", "data.train.path=train.jsonl", "data.held_out.path=test.jsonl"]
 
 
