@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from grpo.learner.packing import plan_microbatches
 from tests.models import SMALL_MODEL
 from tests.stack import gradient_cases, warm
 
@@ -100,18 +101,26 @@ def test_a_rank_without_a_teaching_sample_takes_part_and_changes_nothing(cases):
     assert_same(cases.gradients("2 few"), cases.gradients("1 few"), relative=1e-5)
 
 
+def padded(lengths, budget):
+    """Tokens that one rank works on for samples of these lengths, padding included.
+
+    The last token of a sample predicts nothing and is not computed.
+    """
+    plan = plan_microbatches(lengths, 1, budget)
+    return sum(len(rows) * (max(lengths[i] for i in rows) - 1) for (rows,) in plan)
+
+
 def test_only_samples_with_an_advantage_run_backward(cases):
     samples, advantages = gradient_cases.batch()
-    lengths = [sample.num_tokens - 1 for sample in samples]
+    lengths = [sample.num_tokens for sample in samples]
     teaching = [n for n, a in zip(lengths, advantages, strict=True) if a]
     silent = [n for n, a in zip(lengths, advantages, strict=True) if not a]
-    whole = cases["1 whole"]
-    # Tokens with their padding, which the plan keeps low although the lengths are from 9 to 596.
-    assert sum(teaching) <= whole["backward"] <= 1.3 * sum(teaching)
-    assert sum(silent) <= whole["forward"] <= 1.1 * sum(silent)
+    for case, budget in (("1 whole", gradient_cases.NO_LIMIT), ("1 micro-batches", 1500)):
+        assert cases[case]["backward"] == padded(teaching, budget), case
+        assert cases[case]["forward"] == padded(silent, budget), case
     everything = cases["1 everything"]
     assert everything["forward"] == 0
-    assert cases["1 micro-batches"]["backward"] < 0.5 * everything["backward"]
+    assert everything["backward"] == padded(lengths, 1500)
 
 
 @pytest.mark.parametrize("case", ["stage 3", "few", "masked"])
