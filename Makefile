@@ -1,8 +1,10 @@
 # make train   set everything up and run the embedded default recipe
 # make test    set everything up and run the tests
 # make check   format, lint, types, tests: what continuous integration runs
+# make chaos, make chaos-fast, make soak   break runs on purpose, and compare with runs that nothing broke
 # make bench   the measurements of docs/benchmarks.md
 # make trl-venv  TRL in an environment of its own, for the comparisons with it
+# make gpu-lock   resolve requirements/gpu.txt without installing it
 # make locks   compile requirements/*.txt from the direct dependencies in requirements/*.in
 # make test-isa, make mutants   do the tests hold on other processors, and do they notice faults
 #
@@ -22,7 +24,7 @@ LOCK := $(VENV)/.installed-$(STACK)-$(shell cat requirements/$(STACK).txt requir
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 PIP_FLAGS := $(if $(filter cpu,$(STACK)),--no-deps,)
 
-.PHONY: train test check format bench venv trl-venv clean locks test-isa mutants
+.PHONY: train test check chaos chaos-fast soak format bench venv trl-venv clean locks gpu-lock test-isa mutants
 
 train: venv
 	$(PY) -m grpo.train --config-name $(RECIPE) $(ARGS)
@@ -52,12 +54,11 @@ mutants: venv
 
 # Versions that a lock has already stay. Indexes and find-links are those that uv is set up with (UV_EXTRA_INDEX_URL,
 # UV_FIND_LINKS); none is written into a lock. Needs the network, unlike everything else that CI runs.
-UV_COMPILE := uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+UV_COMPILE := $(VENV)/bin/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	--index-strategy unsafe-best-match --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--no-emit-package setuptools
 NO_VISION := --no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec
-locks:
-	@command -v uv >/dev/null || { echo "make: uv not found; pip install uv"; exit 78; }
+locks: venv
 	@# uv overwrites a file's comments, so the head is kept by hand. A folder of CPU wheels must not reach the gpu lock.
 	@for lock in cpu dev gpu; do \
 		grep '^#' requirements/$$lock.txt > requirements/$$lock.head; \
@@ -68,6 +69,21 @@ locks:
 		cat requirements/$$lock.head requirements/$$lock.txt > requirements/$$lock.new; \
 		mv requirements/$$lock.new requirements/$$lock.txt; rm requirements/$$lock.head; \
 	done
+
+# Needs two quiet cores: deadlines of hanging processes are part of it.
+chaos: venv
+	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.chaos
+chaos-fast: venv
+	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.chaos --fast
+soak: venv
+	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.chaos --soak
+
+# The lock that no test can install: each pin exists, they fit each other, and nothing is missing. It downloads metadata
+# only, in seconds.
+gpu-lock: venv
+	@grep -v '^#' requirements/gpu.txt > $(VENV)/.gpu-lock
+	@env -u UV_FIND_LINKS $(UV_COMPILE) requirements/gpu.txt | diff -u $(VENV)/.gpu-lock - ; status=$$?; \
+		[ $$status = 0 ] || { echo "requirements/gpu.txt: does not resolve to itself; run make locks"; exit 1; }
 
 format: venv
 	$(VENV)/bin/ruff format .
@@ -80,6 +96,7 @@ bench: venv
 	$(PY) -m benchmarks.control
 	$(PY) -m benchmarks.grading
 	$(PY) -m benchmarks.oracle
+	$(PY) -m benchmarks.plan
 
 venv: $(LOCK)
 

@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from grpo.common.errors import UserError, exit_on_user_error
+from grpo.common.command_line import run
+from grpo.common.errors import UserError
 
 GIB = 2**30
 # Sizes of Qwen2.5-1.5B and Qwen2.5-0.5B, and one for a dry run.
@@ -168,4 +169,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_on_user_error(main, sys.argv[1:]))
+    sys.exit(run(main, sys.argv[1:]))

@@ -154,7 +154,7 @@ def learner(folder: str, tokens_per_microbatch: int) -> Any:
     """A started rank of one."""
     from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
     from grpo.learner.spec import LearnerSpec
-    from grpo.learner.worker import LearnerWorker, free_address
+    from grpo.learner.worker import LearnerWorker
 
     threads = torch.get_num_threads()
     spec = LearnerSpec(
@@ -173,7 +173,7 @@ def learner(folder: str, tokens_per_microbatch: int) -> Any:
         transfer_timeout_seconds=60,
     )
     worker = LearnerWorker(spec, 0)
-    worker.start("127.0.0.1", free_address()[1])
+    worker.start("127.0.0.1", 0)
     return worker
 
 
@@ -313,7 +313,7 @@ WORK: dict[str, Callable[..., dict[str, float]]] = {
 
 def alone(work: str, *arguments: Any) -> dict[str, float]:
     """What a piece of work found, in a fresh process with the actors' settings of malloc."""
-    from grpo.runtime.ray.actors import MALLOC
+    from grpo.runtime.environment import MALLOC
 
     command = [sys.executable, "-m", "benchmarks.learner", "--work", work, json.dumps(arguments)]
     environment = {**os.environ, **MALLOC, "TOKENIZERS_PARALLELISM": "false"}

@@ -44,7 +44,8 @@ def main() -> None:
 
 def measure(config: TrainConfig) -> list[tuple[float, int, float, float]]:
     """(temperature, tokens, mean, largest) for both temperatures, on a fresh stack."""
-    from grpo.run import load_inputs, start_parts
+    from grpo.inputs import load_inputs
+    from grpo.parts import start_parts
 
     inputs = load_inputs(config, lambda _: None)
     with start_parts(config, inputs, lambda _: None) as (rollouts, learner):

@@ -29,6 +29,12 @@ PACKING = ("tests/learner/test_packing.py", "tests/learner/test_samples.py")
 HEAD = ("tests/learner/test_head.py",)
 TRAINER = ("tests/test_trainer.py",)
 SFT = ("tests/test_sft.py",)
+JOURNAL = ("tests/rollout/test_journal.py",)
+SIGNALS = ("tests/common/test_signals.py",)
+RECOVERY = ("tests/test_recovery.py",)
+COMMITS = ("tests/checkpoint/test_commits.py",)
+BATCHES = ("tests/test_batches.py",)
+PARTIAL = ("tests/rollout/test_partial.py",)
 SCORER = (
     "tests/rewards/test_scorer.py::test_the_total_is_the_weighted_sum_and_components_are_kept",
 )
@@ -36,6 +42,7 @@ GATE = ("tests/rewards/test_scorer.py::test_accuracy_can_require_the_format",)
 FORMULAS = ("tests/rewards/test_formulas.py",)
 CURRICULUM = ("tests/data/test_curriculum.py",)
 CLEAN = ("tests/data/test_decontaminate.py",)
+PREFERENCE = ("tests/rewards/test_preference.py",)
 SEEDS = ("tests/rollout/test_data_flow.py",)
 STEP = ("tests/stack/test_learner_step.py",)
 CHANNEL = "tests/stack/test_channel.py::"
@@ -45,6 +52,8 @@ WEIGHTS = ("tests/stack/test_weight_check.py",)
 STATISTICS = ("tests/evaluation/test_statistics.py",)
 EVALUATIONS = ("tests/evaluation/test_evaluations.py",)
 HEADS = ("tests/stack/test_float32_head.py",)
+PIPELINE = ("tests/test_pipeline.py",)
+REJECTION = ("tests/test_rejection.py",)
 
 FAULTS = [
     # advantages, aggregation, learning rate
@@ -141,14 +150,14 @@ FAULTS = [
           "mask += [start > 0] * len(tokens)", PACKING),
     # the loop
     Fault("weights of another version pass", "grpo/trainer.py",
-          "if (versions != weight_version).any():", "if False:", TRAINER),
+          "(versions < oldest) | (versions > weight_version)", "versions < 0", TRAINER),
     Fault("wrong aggregation constant", "grpo/trainer.py",
           "aggregation_constant=config.sampling.max_response_tokens",
           "aggregation_constant=config.rollout.max_model_len", TRAINER),
     Fault("scores of tokens are dropped", "grpo/trainer.py",
           "advantage + np.array(returns, np.float32)", "advantage", TRAINER),
     Fault("losses that are not finite never end a run", "grpo/trainer.py",
-          "state.bad_steps + 1 if broken else 0", "0", TRAINER),
+          "bad_steps + 1 if broken else 0", "0", TRAINER),
     Fault("a problem drawn twice repeats its samples", "grpo/rollout",
           "drawn[name] += 1", "drawn[name] += 0", SEEDS),
     Fault("all samples of a group have one seed", "grpo/rollout",
@@ -285,6 +294,11 @@ FAULTS = [
           "await self.engine.update_weight_version(version)",
           "await self.engine.update_weight_version(str(int(version) - 1))",
           (CHANNEL + "test_the_channel_can_be_closed_and_opened_again",)),
+    # reward models
+    Fault("helpfulness reads the thought", "rewards/preference/reward.py",
+          "final = final_text(sample)", "final = sample.response", PREFERENCE),
+    Fault("a response can end its turn", "rewards/preference/sequence_classifier.py",
+          "range(second, second + len(response))", "range(0)", PREFERENCE),
     # supervised fine-tuning
     Fault("a token may reach from the prompt into the answer", "data/examples.py",
           "if joined else whole[len(ids) :]", "if False else whole[len(ids) :]", SFT),
@@ -296,4 +310,62 @@ FAULTS = [
           'f"sft-{config.seed}-{epoch}"', 'f"sft-{config.seed}"', SFT),
     Fault("held-out likelihood is a mean over examples", "grpo/sft.py",
           "tokens = sum(map(len, logps))", "tokens = len(logps)", SFT),
+    # runs that go on
+    Fault("samples of other weights come from the journal", "grpo/rollout/journal.py",
+          '"weight_version": self.version}', '"weight_version": 0}', JOURNAL),
+    Fault("a torn line of the journal is believed", "grpo/rollout/journal.py",
+          "int(checksum, 16) != zlib.crc32(line)", "False", JOURNAL),
+    Fault("a signal tears an update apart", "grpo/common/signals.py",
+          "    if not _holding:\n", "    if True:\n", SIGNALS),
+    Fault("the end of the grace looks like the signal", "grpo/common/signals.py",
+          "    _waiting = None  # the end", "    # the end", SIGNALS),
+    Fault("a run that stops loses the steps since its checkpoint", "grpo/recovery.py",
+          "newest = self.commits.save_last() or 0", "pass", RECOVERY),
+    Fault("lost processes are started again for ever", "grpo/recovery.py",
+          "restarts > self.config.health.max_restarts", "False", RECOVERY),
+    Fault("a full disk ends the run at once", "grpo/checkpoint/commits.py",
+          "self._failures >= MAX_FAILURES", "True", COMMITS),
+    Fault("what was sampled ahead is sampled again after a stop", "grpo/batches.py",
+          'version = self.state.ahead["version"]', "pass", BATCHES),
+    Fault("a stage begins with what the one before had drawn", "grpo/batches.py",
+          "assert self.state.ahead is not None", "return", BATCHES),
+    Fault("segments of a response repeat their draws", "grpo/rollout/strategies/partial.py",
+          "/{group.number}/{segment}", "/{group.number}", PARTIAL),
+    Fault("a stop string between segments is missed", "grpo/rollout/vllm/worker.py",
+          'return token_ids[:count], part, "stop"', "continue", PARTIAL),
+    # pipelines and rejection sampling
+    Fault("a damaged output counts as finished", "grpo/pipeline.py",
+          'if same and old["state"] == "finished" and _output_sha256(job) == old["output"]:',
+          'if same and old["state"] == "finished":', PIPELINE),
+    Fault("a changed stage goes on in its old folder", "grpo/pipeline.py",
+          'if same and old["state"] == "running":', 'if old.get("state") == "running":', PIPELINE),
+    Fault("a stage forgets whose output it read", "grpo/pipeline.py",
+          '"output": records[name]["output"],', "", PIPELINE),
+    Fault("a file that changed is no change", "grpo/pipeline.py",
+          "str(file): sha256_of(file)", "str(file): None", PIPELINE),
+    Fault("stages that were not reached lose their record", "grpo/pipeline.py",
+          '"stages": records | later', '"stages": records', PIPELINE),
+    Fault("settings of tracking count as a change", "grpo/pipeline.py",
+          '"allow_config_change", "tracking", "cluster"', '"allow_config_change", "cluster"',
+          PIPELINE),
+    Fault("a stage outlives its pipeline", "grpo/pipeline.py",
+          "os.kill(child.pid, stop)", "pass", PIPELINE),
+    Fault("a stage without output counts as finished", "grpo/pipeline.py",
+          "if output is None:", "if False:", PIPELINE),
+    Fault("the table counts responses of mixed language once", "grpo/pipeline.py",
+          'for way in ("plain", "hinted"))', 'for way in ("plain",))', PIPELINE),
+    Fault("mixed languages are kept", "grpo/rejection.py",
+          "if language_share(text, question) < rules.min_language_share:", "if False:", REJECTION),
+    Fault("wrong answers are kept", "grpo/rejection.py",
+          "is not None and not is_right(score):", "is None:", REJECTION),
+    Fault("cut responses are kept", "grpo/rejection.py",
+          "    if response.truncated:\n        return", "    if False:\n        return", REJECTION),
+    Fault("duplicates are kept", "grpo/rejection.py",
+          "        if text in seen:\n            reasons", "        if False:\n            reasons",
+          REJECTION),
+    Fault("the longest are kept, not the shortest", "grpo/rejection.py",
+          "(len(responses[index].token_ids), index)", "(-len(responses[index].token_ids), index)",
+          REJECTION),
+    Fault("a thought without words is of mixed language", "grpo/rejection.py",
+          "return 1.0 if share is None else share", "return share or 0.0", REJECTION),
 ]  # fmt: skip

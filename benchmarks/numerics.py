@@ -32,11 +32,11 @@ from torch import Tensor
 
 from benchmarks.trl_process import PYTHON, ROOT, checked
 from grpo.algorithm.advantages import ADVANTAGES, AdvantageInputs
-from grpo.common.errors import exit_on_user_error
+from grpo.common.command_line import run
 from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig, load_config
 from grpo.learner import zero
 from grpo.learner.spec import LearnerSpec
-from grpo.learner.worker import LearnerWorker, free_address
+from grpo.learner.worker import LearnerWorker
 from grpo.types import StepSettings, TrainSample
 
 NUM_PROMPTS, NUM_SAMPLES, MAX_TOKENS, TEMPERATURE, NOISE = 8, 4, 40, 0.8, 0.3
@@ -91,7 +91,7 @@ def make_work() -> dict[str, Any]:
     """The batch, with everything that both sides are given; as JSON."""
     from transformers import AutoModelForCausalLM
 
-    from grpo.run import load_inputs
+    from grpo.inputs import load_inputs
 
     inputs = load_inputs(load_config("tiny", []), print)
     torch.set_num_threads(1)
@@ -225,9 +225,9 @@ def worker(work: dict[str, Any], algorithm: AlgorithmConfig) -> LearnerWorker:
         transfer_timeout_seconds=60,
     )
     rank = LearnerWorker(spec, 0)
-    rank.start("127.0.0.1", free_address()[1])
+    rank.start("127.0.0.1", 0)
     return rank
 
 
 if __name__ == "__main__":
-    sys.exit(exit_on_user_error(main, sys.argv[1:]))
+    sys.exit(run(main, sys.argv[1:]))

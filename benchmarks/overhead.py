@@ -71,7 +71,8 @@ def main() -> None:
 
 def measure(name: str, repeats: int, changes: Sequence[str], processes: Sequence[int]) -> None:
     """One workload: step, bare generation and bare learning in turn."""
-    from grpo.run import load_inputs, start_parts
+    from grpo.inputs import load_inputs
+    from grpo.parts import start_parts
     from grpo.tracking import open_run
 
     fixed = ["optimizer.lr=1e-30", "tracking.wandb.mode=disabled", "health.weight_check_every=0"]
@@ -201,7 +202,7 @@ class Bare:
     """Processes that share some bare work and do it on demand."""
 
     def __init__(self, kind: str, work: Path, choice: Mapping[str, int]) -> None:
-        from grpo.runtime.ray.actors import MALLOC  # bare processes import this file without Ray
+        from grpo.runtime.environment import MALLOC
 
         environment = {**os.environ, **MALLOC, "OMP_NUM_THREADS": str(choice["threads"])}
         command = [sys.executable, "-m", f"benchmarks.bare_{kind}", str(work), json.dumps(choice)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from grpo.common.errors import UserError
 from grpo.config import TrainConfig
-from grpo.runtime.ray.actors import MALLOC
+from grpo.runtime.environment import MALLOC
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv-trl/bin/python"

@@ -41,7 +41,7 @@ from typing import Any
 from benchmarks.fixed_lengths import write_model
 from benchmarks.overhead import Bare, Stepper
 from benchmarks.trl_process import PYTHON, Trl, checked, pss
-from grpo.common.errors import exit_on_user_error
+from grpo.common.command_line import run
 from grpo.config import TrainConfig, load_config
 from grpo.types import Prompt
 from rewards import Sample, Score
@@ -116,7 +116,8 @@ def configure(args: argparse.Namespace, folder: Path) -> TrainConfig:
 
 def measure(config: TrainConfig, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Steps of both in turn, after a warm-up of each, and the bare work with `--ceiling`."""
-    from grpo.run import load_inputs, start_parts
+    from grpo.inputs import load_inputs
+    from grpo.parts import start_parts
     from grpo.tracking import open_run
 
     # Ray's workers are nicer than other processes by default, and would stand back behind TRL's.
@@ -222,7 +223,7 @@ def watched_peak(side: Ours | Trl) -> int:
 
 def tune(config: TrainConfig, args: argparse.Namespace, folder: Path) -> None:
     """TRL alone: a warm-up and two steps with each of its settings."""
-    from grpo.run import load_inputs
+    from grpo.inputs import load_inputs
 
     inputs = load_inputs(config, lambda _: None)
     for choice in CHOICES:
@@ -251,4 +252,4 @@ def report(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_on_user_error(main, sys.argv[1:]))
+    sys.exit(run(main, sys.argv[1:]))

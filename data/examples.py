@@ -8,6 +8,9 @@ What a user, a system message or a tool says is data: whatever it holds, no part
 control token. The assistant's text may hold control tokens such as `<think>`, because the model
 writes them.
 
+A row of a file of pairs is `{"prompt": [...], "chosen": [...], "rejected": [...]}`, each a list of
+turns: the conversation up to the answer, and two answers to it.
+
 A trained stretch begins at a border of tokens, because at sampling the prompt ends there. Where the
 tokenizer would join the last characters of the prompt with the first ones of the answer, the two
 are encoded apart.
@@ -19,14 +22,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, model_validator
 
 from data.generators import Split
 from data.sources.mappings import RowFault
 from data.sources.records import read_records
-from data.templates import CHAT_PREFIX, SLOT, TEMPLATES, encode_text
+from data.templates import CHAT_PREFIX, SLOT, TEMPLATES
+from grpo.common.encoding import encode_text
 from grpo.common.errors import UserError
 from grpo.common.names import Registry, hint
 from grpo.common.recipes import PathText, Settings
@@ -34,6 +38,7 @@ from grpo.common.recipes import PathText, Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+T = TypeVar("T")
 ROLES = ("system", "user", "assistant", "tool")
 MAX_ROW_BYTES = 1 << 26  # a conversation of 64 MiB is a fault of the file
 _SHOWN = 3  # bad rows spelt out in a message
@@ -127,7 +132,30 @@ def load_examples(source: ExampleSource, name: str, seed: int, split: Split) -> 
             return MAKERS[source.made_by](source.options, seed, split)
         except ValueError as error:
             raise UserError(f"{name}: made_by={source.made_by}: {error}") from None
-    examples, faults = [], []
+    return _load_rows(
+        source, name, lambda row, where: Example(read_messages(row), where), "examples"
+    )
+
+
+def load_pairs(source: ExampleSource, name: str) -> list[tuple[Example, Example]]:
+    """All pairs of some files, in order: the chosen conversation and the rejected one.
+
+    Raises:
+        UserError: a file that cannot be read, or rows that are no pairs.
+    """
+
+    def read(row: Mapping[str, Any], where: str) -> tuple[Example, Example]:
+        chosen, rejected = read_pair(row)
+        return Example(chosen, f"{where}, chosen"), Example(rejected, f"{where}, rejected")
+
+    return _load_rows(source, name, read, "pairs")
+
+
+def _load_rows(
+    source: ExampleSource, name: str, read: Callable[[Mapping[str, Any], str], T], what: str
+) -> list[T]:
+    """What `read` makes of each row of the files; it may raise RowFault."""
+    found, faults = [], []
     for file in source.files or ():
         try:
             for record in read_records(Path(file), MAX_ROW_BYTES):
@@ -135,18 +163,18 @@ def load_examples(source: ExampleSource, name: str, seed: int, split: Split) -> 
                 try:
                     if record.row is None:
                         raise RowFault("row", record.fault or "unreadable")
-                    examples.append(Example(read_messages(record.row), where))
+                    found.append(read(record.row, where))
                 except RowFault as fault:
                     faults.append(f"{where}: {fault}")
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
-    refuse(name, faults, len(examples) + len(faults))
-    if not examples:
-        raise UserError(f"{name}={', '.join(source.files or ())}: no examples")
-    return examples
+    refuse(name, faults, len(found) + len(faults), what)
+    if not found:
+        raise UserError(f"{name}={', '.join(source.files or ())}: no {what}")
+    return found
 
 
-def refuse(name: str, faults: Sequence[str], count: int) -> None:
+def refuse(name: str, faults: Sequence[str], count: int, what: str = "examples") -> None:
     """Tell what is wrong with some of `count` examples; nothing where there is nothing.
 
     Raises:
@@ -155,7 +183,7 @@ def refuse(name: str, faults: Sequence[str], count: int) -> None:
     if faults:
         more = f"\nand {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         shown = "\n".join(faults[:_SHOWN])
-        raise UserError(f"{name}: {len(faults)} of {count} examples cannot be used:\n{shown}{more}")
+        raise UserError(f"{name}: {len(faults)} of {count} {what} cannot be used:\n{shown}{more}")
 
 
 def read_messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -165,6 +193,8 @@ def read_messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
         RowFault: it has none, or one without a turn of the assistant.
     """
     raw = row.get("messages")
+    if raw is None and {"chosen", "rejected"} <= row.keys():
+        raise RowFault("messages", "has chosen and rejected, a pair; learn from pairs with dpo={}")
     if not isinstance(raw, list) or not raw:
         known = hint("messages", row) if row else "the row is empty"
         raise RowFault(
@@ -196,6 +226,41 @@ def read_messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
     if not any(message.role == "assistant" for message in messages):
         raise RowFault("messages", "no turn of the assistant, so there is nothing to learn")
     return tuple(messages)
+
+
+def read_pair(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """The chosen and the rejected conversation of a row.
+
+    Raises:
+        RowFault: it has no pair, or one that teaches nothing.
+    """
+    columns = ("prompt", "chosen", "rejected")
+    for column in columns:
+        turns = row.get(column)
+        if not isinstance(turns, list) or not turns:
+            if "messages" in row and column not in row:
+                raise RowFault(
+                    column, "missing: messages is an example and no pair; leave dpo out to learn it"
+                )
+            known = hint(column, row) if row else "the row is empty"
+            raise RowFault(
+                column,
+                f"needs a list of turns, {{role: ..., content: ...}}; of the columns, {known}",
+            )
+    for column in columns[1:]:
+        turns = row[column]
+        said = isinstance(turns[0], Mapping) and turns[0].get("role") == "assistant"
+        if len(turns) != 1 or not said:
+            raise RowFault(column, "is one turn of the assistant; earlier turns belong into prompt")
+    chosen, rejected = (
+        read_messages({"messages": [*row["prompt"], *row[column]]}) for column in columns[1:]
+    )
+    for column, messages in (("chosen", chosen), ("rejected", rejected)):
+        if any(message.train is not None for message in messages):
+            raise RowFault(column, "train has no meaning in a pair: all of an answer counts")
+    if chosen == rejected:
+        raise RowFault("rejected", "is the chosen answer again, so there is nothing to prefer")
+    return chosen, rejected
 
 
 @dataclass(frozen=True, slots=True)

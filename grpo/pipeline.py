@@ -30,31 +30,46 @@ from typing import Any
 from grpo.common.command_line import Parser, add_recipe, run
 from grpo.common.errors import (
     EXIT_CONFIG,
+    EXIT_RETRY,
     EXIT_UNHEALTHY,
+    LostError,
     RecipeError,
+    Stopped,
     UnhealthyError,
     UserError,
 )
 from grpo.common.files import write_atomically
-from grpo.common.recipes import compose, read
+from grpo.common.recipes import compose, hydra_text, read
+from grpo.common.signals import name_of
+from grpo.config.average import AverageConfig, load_average_config
 from grpo.config.evaluation import EvalConfig, data_sources, load_eval_config
 from grpo.config.load import RECIPES, load_config, load_sample_config, load_sft_config
 from grpo.config.pipeline import Kind, PipelineConfig, PipelineStage, pipeline_problems
+from grpo.config.sample import SampleConfig
 from grpo.config.schema import RunConfig
 
 RECORD, TABLE = "pipeline.json", "pipeline.md"
+PAIRS = "pairs.jsonl"  # what a stage of kind `sample` leaves besides, where pairs are wanted
 # The verb of `grpo`, and what it leaves in the folder of its stage.
-_VERBS: dict[Kind, str] = {"sft": "sft", "rl": "train", "sample": "sample", "evaluate": "eval"}
+_VERBS: dict[Kind, str] = {
+    "sft": "sft",
+    "rl": "train",
+    "sample": "sample",
+    "evaluate": "eval",
+    "average": "average",
+}
 _OUTPUTS: dict[Kind, str] = {
     "sft": "policy",
     "rl": "policy",
     "sample": "examples.jsonl",
     "evaluate": "result.json",
+    "average": "policy",
 }
 # Settings that decide nothing of what a stage makes.
 _FREE = ("output_dir", "resume", "allow_config_change", "tracking", "cluster", "health")
-Config = RunConfig | EvalConfig
-_SHOWN = ("accuracy", "response_length")
+Config = RunConfig | EvalConfig | AverageConfig
+# Columns of the table, of those that some stage has measured.
+_SHOWN = ("accuracy", "format", "language_share", "one_language_share", "response_length")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +86,11 @@ class Job:
     def output(self) -> Path:
         """What later stages take from it: a model folder, or a file."""
         return self.folder / _OUTPUTS[self.stage.kind]
+
+    @property
+    def origin(self) -> str:
+        """The model that it starts from, or those that it averages."""
+        return self.stage.start or " + ".join(self.stage.models)
 
 
 Record = dict[str, Any]  # of a stage in pipeline.json
@@ -131,6 +151,15 @@ def plan(
         where, own = f"stages.{stage.name}", place / stage.name
         # What is no stage is a file.
         examples = [outputs.get(name, name) for name in stage.examples]
+        for sampled in stage.pairs:
+            job = jobs.get(sampled)
+            examples.append(sampled if sampled not in outputs else str(place / sampled / PAIRS))
+            drawn = None if job is None else job.config
+            if isinstance(drawn, SampleConfig) and not drawn.rejection.pairs:
+                problems.append(
+                    f"{where}.pairs: stage {sampled} makes no pairs; set rejection.pairs=true in "
+                    "its overrides"
+                )
         outputs[stage.name] = str(own / _OUTPUTS[stage.kind])
         model = config.models.get(stage.start)
         path, base, options = (
@@ -148,6 +177,12 @@ def plan(
             values = {"model": values.pop("path"), **values}
             own_recipe = [] if stage.recipe is None else [_recipe_path(stage.recipe, recipes)]
             overrides = [*(f"recipe={hydra_text(path)}" for path in own_recipe), *overrides]
+        elif stage.kind == "average":
+            named = {n: one.path for n, one in config.models.items() if one.path is not None}
+            averaged = [outputs.get(n, named.get(n, "unset")) for n in stage.models]
+            values = {"models": averaged}
+            if stage.weights is not None:
+                values["weights"] = list(stage.weights)
         elif stage.recipe is None:
             continue  # which is a problem of the pipeline already
         else:
@@ -173,12 +208,15 @@ def plan(
             folder=own,
             config=settings,
             command=(*command, *overrides),
-            depends_on=tuple(n for n in (stage.start, *stage.examples) if n in jobs),
+            depends_on=tuple(
+                n for n in (stage.start, *stage.models, *stage.examples, *stage.pairs) if n in jobs
+            ),
         )
         for key, file in files:
             if not file.is_relative_to(place) and not file.exists():
-                named = "examples" if str(file) in examples else key
-                problems.append(f"{where}: {named}={file}: no such file; mend the path")
+                said = "pairs" if stage.pairs else "examples"
+                shown = said if str(file) in examples else key
+                problems.append(f"{where}: {shown}={file}: no such file; mend the path")
     return list(jobs.values()), problems
 
 
@@ -190,6 +228,8 @@ def _load(stage: PipelineStage, overrides: Sequence[str], recipes: Path | None) 
     """
     if stage.kind == "evaluate":
         return load_eval_config(overrides)
+    if stage.kind == "average":
+        return load_average_config(overrides)
     assert stage.recipe is not None
     if stage.kind == "sft":
         return load_sft_config(stage.recipe, overrides, recipes)
@@ -208,21 +248,6 @@ def folder_of(name: str, config: PipelineConfig) -> Path:
     from grpo.tracking.folder import run_path
 
     return run_path(config.output_dir or Path("runs") / name)
-
-
-def hydra_text(value: Any) -> str:
-    """A plain value as Hydra's grammar of overrides reads it.
-
-    >>> hydra_text({"layers": [2, None], "name": "it's"})
-    "{layers: [2, null], name: 'it\\\\'s'}"
-    """
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {hydra_text(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(hydra_text, value)) + "]"
-    if isinstance(value, str):
-        return "'" + value.replace("'", "\\'") + "'"
-    return json.dumps(value)
 
 
 def data_files(config: Config) -> Iterator[tuple[str, Path]]:
@@ -244,6 +269,8 @@ def data_files(config: Config) -> Iterator[tuple[str, Path]]:
 
     if isinstance(config, RunConfig):
         yield from walk(config.as_tree()["data"], "data")
+        return
+    if isinstance(config, AverageConfig):
         return
     for name, source in data_sources(config).items():
         yield from walk(source.model_dump(mode="json"), f"sources.{name}")
@@ -294,15 +321,15 @@ def run_pipeline(
                 continue
             check_free(job)
             if same and old["state"] == "running":
-                say(f"{title}: goes on ({stage.kind} from {stage.start})")
+                say(f"{title}: goes on ({stage.kind} from {job.origin})")
             else:
                 move_aside(job.folder, place)
-                say(f"{title}: {stage.kind} from {stage.start}")
+                say(f"{title}: {stage.kind} from {job.origin}")
             started = time.perf_counter()
             record: Record = {
                 "kind": stage.kind,
-                "start": stage.start,
-                "examples": list(stage.examples),
+                "start": job.origin,
+                "examples": [*stage.examples, *stage.pairs],
                 "command": ["grpo", *job.command],
                 "inputs": inputs,
                 "state": "running",
@@ -341,9 +368,16 @@ def inputs_of(job: Job, records: Mapping[str, Record], place: Path) -> dict[str,
     tree = {key: value for key, value in settings.items() if key not in _FREE}
     text = json.dumps(tree, sort_keys=True).replace(json.dumps(str(place))[1:-1], "PIPELINE")
     inputs: dict[str, Any] = {"settings": hashlib.sha256(text.encode()).hexdigest()}
-    path = settings["model"] if job.stage.kind == "evaluate" else settings["model"]["path"]
-    if path is not None and job.stage.start not in job.depends_on:
-        inputs["model"] = sha256_of(Path(path))
+    if isinstance(job.config, AverageConfig):
+        inputs["models"] = [
+            sha256_of(Path(path).expanduser())
+            for name, path in zip(job.stage.models, job.config.models, strict=True)
+            if name not in job.depends_on
+        ]
+    else:
+        path = settings["model"] if job.stage.kind == "evaluate" else settings["model"]["path"]
+        if path is not None and job.stage.start not in job.depends_on:
+            inputs["model"] = sha256_of(Path(path))
     inputs["stages"] = {
         name: {
             "inputs": hashlib.sha256(
@@ -377,7 +411,11 @@ def sha256_of(path: Path) -> str | None:
 
 
 def _output_sha256(job: Job) -> str | None:
-    return sha256_of(job.output)
+    found = sha256_of(job.output)
+    if isinstance(job.config, SampleConfig) and job.config.rejection.pairs and found is not None:
+        pairs = sha256_of(job.folder / PAIRS)
+        return None if pairs is None else hashlib.sha256(f"{found} {pairs}".encode()).hexdigest()
+    return found
 
 
 @contextmanager
@@ -461,10 +499,15 @@ def run_command(job: Job) -> None:
     except BaseException as error:
         stop = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         os.kill(child.pid, stop)
-        child.wait()
-        raise
+        if child.wait() != EXIT_RETRY:
+            raise
+        raise Stopped(
+            name_of(error), "the pipeline was stopped; the same command goes on in its stage"
+        ) from None
     if code == EXIT_CONFIG:
         raise UserError(f"stage {job.stage.name} cannot run; what to mend stands above")
+    if code == EXIT_RETRY:
+        raise LostError(f"stage {job.stage.name} ended early; the reason stands above")
     if code == EXIT_UNHEALTHY:
         raise UnhealthyError(f"stage {job.stage.name}; the reason stands above")
     if code:
@@ -486,33 +529,36 @@ def result_of(job: Job) -> dict[str, Any]:
         return {"sets": sets}
     if job.stage.kind == "sample":
         keys = ("problems", "problems_kept", "kept", "kept_hinted", "mean_tokens")
-        return {key: told[key] for key in keys}
+        mixed = sum(told[way]["reasons"].get("mixed_language", 0) for way in ("plain", "hinted"))
+        return {**{key: told[key] for key in keys}, "mixed_language": mixed}
+    if job.stage.kind == "average":
+        return {key: told[key] for key in ("weights", "models_sha256", "weights_sha256")}
     return {key: told[key] for key in ("base", "final", "steps")}
 
 
 def table_of(name: str, records: Mapping[str, Record]) -> str:
     """What each stage gained, as a table in Markdown: sampled evaluations before -> after."""
-    head = ["stage", "kind", "start", "steps", "accuracy", "response length", "examples"]
-    rows = [head, ["---"] * len(head)]
+    measured: list[tuple[str, Record, list[Mapping[str, float]]]] = []
     for stage, record in records.items():
-        result, start = record["result"], record["start"]
-        for named, numbers in result.get("sets", {}).items():
-            cells = [f"{numbers[key]:.3g}" for key in _SHOWN]
-            rows.append([f"{stage}: {named}", record["kind"], start, "", *cells, ""])
-        if "sets" in result:
-            continue
-        base, final = (result.get(key, {}).get("sampled", {}) for key in ("base", "final"))
-        changes = [
-            " -> ".join(f"{one[key]:.3g}" for one in (base, final) if key in one) for key in _SHOWN
-        ]
-        examples = ", ".join(record["examples"])
+        result = record["result"]
+        sets = result.get("sets", {})
+        measured += [(f"{stage}: {named}", record, [one]) for named, one in sets.items()]
+        if not sets:
+            changes = [result[key]["sampled"] for key in ("base", "final") if key in result]
+            measured.append((stage, record, changes))
+    shown = [key for key in _SHOWN if any(key in one for *_, found in measured for one in found)]
+    head = ["stage", "kind", "start", "steps", *(key.replace("_", " ") for key in shown)]
+    rows = [[*head, "examples"], ["---"] * (len(head) + 1)]
+    for title, record, found in measured:
+        result, examples = record["result"], ", ".join(record["examples"])
         if record["kind"] == "sample":
             examples = (
                 f"kept {result['kept']}, of {result['problems_kept']} of {result['problems']} "
-                "problems"
+                f"problems; {result['mixed_language']} of mixed language"
             )
+        cells = [" -> ".join(f"{one[key]:.3g}" for one in found if key in one) for key in shown]
         steps = str(result.get("steps", ""))
-        rows.append([stage, record["kind"], start, steps, *changes, examples])
+        rows.append([title, record["kind"], record["start"], steps, *cells, examples])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"# {name}", "", *lines, ""])
 

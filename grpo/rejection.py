@@ -5,8 +5,9 @@
 Stage 3 of DeepSeek-R1 (arXiv:2501.12948, section 2.3.3): several responses to each problem, of
 which the right and readable ones are kept. Every response that is not kept is counted by its
 reason. With `rejection.hint_on_fail` a problem without a right response is sampled again with the
-answer as a hint (STaR, arXiv:2203.14465); `rejection.shortest` keeps the shortest right ones (Kimi
-k1.5, arXiv:2501.12599, long2short).
+answer as a hint (STaR, arXiv:2203.14465). `rejection.shortest` keeps the shortest right ones, and
+`rejection.pairs` sets the shortest one against longer ones (Kimi k1.5, arXiv:2501.12599,
+long2short).
 
 A seed decides every response, and a round is written when it is done. So a command that was
 interrupted makes the rest of the same file when it is started again.
@@ -30,12 +31,12 @@ from grpo.config.load import load_sample_config
 from grpo.config.sample import RejectionConfig, SampleConfig
 
 if TYPE_CHECKING:
+    from grpo.inputs import Inputs
     from grpo.rollout.scoring import GroupScorer
-    from grpo.run import Inputs
     from grpo.runtime.protocols import Rollouts
     from grpo.types import Prompt, ScoredGroup
 
-EXAMPLES, SUMMARY = "examples.jsonl", "summary.json"
+EXAMPLES, PAIRS, SUMMARY = "examples.jsonl", "pairs.jsonl", "summary.json"
 # Seeds of their own, apart from those of evaluations (-1) and of training steps.
 _SAMPLING_STEP, _HINTED_STEP = -2, -3
 # Settings that decide nothing of what is sampled and kept.
@@ -60,15 +61,18 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def run_sampling(recipe: str, config: SampleConfig) -> Path:
     """Sample as the recipe says. The folder that is returned has `examples.jsonl`, which `grpo sft`
-    reads, and `summary.json`.
+    reads, `pairs.jsonl` where pairs are wanted, and `summary.json`.
 
     Raises:
         UserError: a model, tokenizer, data set or cluster that cannot be used, a folder that holds
-            something else, or not one response that is kept.
+            something else, or not one response that is kept, or pair that is wanted.
     """
     started = time.perf_counter()
+    from grpo.common.command_line import say
     from grpo.common.files import write_atomically
-    from grpo.run import load_inputs, say, start_parts, versions
+    from grpo.common.provenance import versions
+    from grpo.inputs import load_inputs
+    from grpo.parts import start_parts
 
     folder = claim(recipe, config)
     if (folder / SUMMARY).exists():
@@ -102,9 +106,18 @@ def run_sampling(recipe: str, config: SampleConfig) -> Path:
             f"{folder}: no response was kept; the reasons are above. Sample a better model or more "
             "responses (batch.num_samples), set rejection.hint_on_fail=true, or loosen rejection"
         )
+    pairs = [pair for part in parts for pair in part["pairs"]]
+    if config.rejection.pairs and not pairs:
+        raise UserError(
+            f"{folder}: no problem has a right response and one to reject; the reasons are above. "
+            "Sample more responses (batch.num_samples), lower rejection.pair_length_ratio, or set "
+            "rejection.pairs=false"
+        )
     times = {"wall_seconds": round(time.perf_counter() - started, 1), "versions": versions()}
     # The summary comes last: where it is, everything is.
     write_atomically({folder / EXAMPLES: rows})
+    if config.rejection.pairs:
+        write_atomically({folder / PAIRS: pairs})
     write_atomically({folder / SUMMARY: summary | times})
     return folder
 
@@ -148,13 +161,14 @@ def with_hints(config: SampleConfig, inputs: Inputs) -> tuple[Inputs, dict[str, 
     """Inputs whose engines have room for hinted prompts too, and these prompts by problem id. A
     hinted prompt keeps its problem as it is, so it is graded as without the hint.
     """
+    from grpo.inputs import engine_context
     from grpo.learner.model_folder import check_model, embedding_rows, load_tokenizer
     from grpo.rollout.prompts import make_prompts, make_template
-    from grpo.run import engine_context
 
     folder, rules = Path(inputs.model_folder), config.rejection
     tokenizer = load_tokenizer(folder)
-    problems = [prompt.problem for prompt in inputs.prompts]
+    # What a reward model scores has no answer to hint at.
+    problems = [prompt.problem for prompt in inputs.prompts if prompt.problem.answer]
     questions = [
         # replaced one by one, because a question may hold braces
         replace(p, question=_filled(rules.hint, {"question": p.question, "answer": p.answer}))
@@ -194,12 +208,15 @@ def sample_round(
 
     Returns:
         The rows that are kept, and by `plain` and `hinted` how many problems and samples there were
-        and how many samples had which reason.
+        and how many samples had which reason. Where pairs are wanted, these too, and by
+        `pair_reasons` what became of each sample. They are made of samples without a hint.
     """
     from grpo.rollout.scoring import sample_groups
 
     rows: list[dict[str, Any]] = []
-    found: dict[str, Any] = {"rows": rows}
+    pairs: list[dict[str, Any]] = []
+    found: dict[str, Any] = {"rows": rows, "pairs": pairs}
+    pair_reasons: Counter[str] = Counter()
     asked = list(prompts)
     for name, step in (("plain", _SAMPLING_STEP), ("hinted", _HINTED_STEP)):
         reasons: Counter[str] = Counter()
@@ -211,11 +228,16 @@ def sample_round(
             kept, told_reasons = select(group, config.rejection)
             rows += [example(group, index, hinted=name == "hinted") for index in kept]
             reasons += told_reasons
+            if config.rejection.pairs and name == "plain":
+                paired, told_reasons = pair_up(group, config.rejection)
+                pairs += paired
+                pair_reasons += told_reasons
             problem = group.group.prompt.problem
             if problem.id in hinted and not any(map(is_right, group.scores)):
                 failed.append(hinted[problem.id])
         found[name] = {"problems": len(asked), "reasons": dict(reasons)}
         asked = failed
+    found["pair_reasons"] = dict(pair_reasons)
     return found
 
 
@@ -239,6 +261,15 @@ def summarise(rounds: Iterable[Mapping[str, Any]], num_problems: int) -> dict[st
             "samples": sum(reasons.values()),
             "reasons": dict(reasons.most_common()),
         }
+    pair_reasons: Counter[str] = Counter()
+    for part in parts:
+        pair_reasons.update(part["pair_reasons"])
+    pairs = [pair for part in parts for pair in part["pairs"]]
+    summary["pairs"] = {
+        "problems": len({pair["id"] for pair in pairs}),
+        "pairs": len(pairs),
+        "reasons": dict(pair_reasons.most_common()),
+    }
     return summary
 
 
@@ -253,6 +284,9 @@ def told(summary: Mapping[str, Any]) -> str:
         if reasons:
             listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
             lines.append(f"{name}: {summary[name]['samples']} samples: {listed}")
+    if reasons := summary["pairs"]["reasons"]:
+        listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        lines.append(f"{summary['pairs']['pairs']} pairs: {listed}")
     return "\n".join(lines)
 
 
@@ -290,9 +324,65 @@ def select(group: ScoredGroup, rules: RejectionConfig) -> tuple[list[int], Count
     return kept, +reasons
 
 
+def pair_up(
+    group: ScoredGroup, rules: RejectionConfig
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """The pairs of a group, and what became of each of its responses, by reason.
+
+    The chosen one is the shortest right response that no filter takes out. Rejected are wrong ones
+    that are longer (`wrong_longer`), and right ones of at least `pair_length_ratio` times its
+    length (`right_longer`). A truncated response is left out: as an example it would end in an end
+    token that the model never wrote.
+
+    Source: Kimi k1.5 (arXiv:2501.12599), section 2.4.
+    """
+    responses, scores = group.group.responses, group.scores
+    lengths = [len(response.token_ids) for response in responses]
+    passed = [i for i in range(len(scores)) if fault(group, i, rules) is None]
+    if not passed:
+        return [], Counter(no_chosen=len(scores))
+    chosen = min(passed, key=lambda i: (lengths[i], i))
+    rows: list[dict[str, Any]] = []
+    reasons: Counter[str] = Counter(chosen=1)
+    seen = {" ".join(responses[chosen].text.split())}
+    problem = group.group.prompt.problem
+    for index, (response, score) in enumerate(zip(responses, scores, strict=True)):
+        if index == chosen:
+            continue
+        text = " ".join(response.text.split())
+        if not score.graded:
+            reason = "not_graded"
+        elif response.truncated:
+            reason = "truncated"
+        elif text in seen:
+            reason = "duplicate"
+        elif is_right(score):
+            long = lengths[index] >= rules.pair_length_ratio * lengths[chosen]
+            reason = "right_longer" if long and lengths[index] > lengths[chosen] else "right_near"
+        else:
+            reason = "wrong_longer" if lengths[index] > lengths[chosen] else "wrong_shorter"
+        reasons[reason] += 1
+        if reason not in ("wrong_longer", "right_longer"):
+            continue
+        seen.add(text)
+        rows.append(
+            {
+                "prompt": [{"role": "user", "content": problem.question}],
+                "chosen": [{"role": "assistant", "content": responses[chosen].text}],
+                "rejected": [{"role": "assistant", "content": response.text}],
+                "id": problem.id,
+                "source": problem.source,
+                "reason": reason,
+                "chosen_tokens": lengths[chosen],
+                "rejected_tokens": lengths[index],
+            }
+        )
+    return rows, reasons
+
+
 def fault(group: ScoredGroup, index: int, rules: RejectionConfig) -> str | None:
     """Why a response cannot be kept; None where it can."""
-    from grpo.evaluation.metrics import rate
+    from grpo.evaluation.metrics import checker_of, rate
     from rewards import Sample
     from rewards.shaping.language import thought
 
@@ -301,7 +391,9 @@ def fault(group: ScoredGroup, index: int, rules: RejectionConfig) -> str | None:
         return "not_graded"
     if response.truncated:
         return "truncated"
-    if not is_right(score):
+    if checker_of(score) is None and not any(name in score.components for name in rules.min_scores):
+        return "not_judged"
+    if checker_of(score) is not None and not is_right(score):
         return "wrong"
     for name, least in rules.min_scores.items():
         # A component that does not score this row asks nothing of it.
@@ -332,11 +424,10 @@ def language_share(text: str, question: str) -> float:
 
     `rewards.shaping.language` says what a word is, and what is neutral.
     """
-    from rewards.shaping.language import count_words, question_language
+    from rewards.shaping.language import share_of_words
 
-    wanted = question_language(question)
-    counts = count_words(text, wanted)
-    return counts[wanted] / counts.total() if counts else 1.0
+    share = share_of_words(text, question)
+    return 1.0 if share is None else share
 
 
 def longest_paragraph(text: str) -> int:

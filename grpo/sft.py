@@ -4,8 +4,9 @@
 
 The learner is that of `grpo train`. Maximum likelihood is its REINFORCE objective with the
 advantage 1 on tokens that somebody else chose, so micro-batches, ranks and the order of a batch
-leave the gradient as it is. The folder `policy` of a run is what `grpo train model.path=...` starts
-from.
+leave the gradient as it is. With `dpo` the examples are pairs, and the advantage of a response is
+what its pair teaches (`grpo.algorithm.dpo`). The folder `policy` of a run is what `grpo train
+model.path=...` starts from.
 
 A recipe that cannot work is refused in under two seconds, before torch is imported.
 """
@@ -17,24 +18,30 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo.common.command_line import Parser, add_recipe, run
+from grpo.common.command_line import Parser, add_recipe, run, say
 from grpo.common.errors import UserError
+from grpo.common.provenance import git_hash, versions
+from grpo.common.signals import held, limit_grace
 from grpo.config.load import load_sft_config
 from grpo.config.sft import SftConfig
+from grpo.recovery import Resumable
 
 if TYPE_CHECKING:
     from data.examples import Encoder, Example
-    from grpo.checkpoint.folder import Checkpoints
+    from grpo.checkpoint.folder import Checkpoint
+    from grpo.inputs import Inputs, ModelInputs
     from grpo.rollout.scoring import GroupScorer
-    from grpo.run import Inputs, ModelInputs
     from grpo.runtime.protocols import Learner, Rollouts
     from grpo.state import Evaluations
-    from grpo.tracking import Run
     from grpo.types import StepSettings, TrainSample
+
+    # What one example of a batch is: a conversation, or the chosen and the rejected one of a pair.
+    Unit = tuple[TrainSample, ...]
 
 # What the learner says of an update that means something without engine, reward or ratio.
 LEARNER_METRICS = ("loss", "entropy", "grad_norm", "lr", "weight_max")
@@ -50,6 +57,14 @@ def _main(arguments: Sequence[str] | None) -> int:
     add_recipe(parser)
     args = parser.parse(arguments)
     config = load_sft_config(args.config_name, args.overrides, args.config_dir)
+    if config.supervise:
+        from grpo.supervise import supervise
+
+        return supervise("grpo.sft", args.config_name, args.overrides, args.config_dir, config)
+    if config.runtime == "torchrun":
+        from grpo.runtime.torchrun.launch import take_part
+
+        return take_part(config, lambda: run_sft(args.config_name, config))
     run_sft(args.config_name, config)
     return 0
 
@@ -64,7 +79,7 @@ def run_sft(recipe: str, config: SftConfig) -> Path:
     started = time.perf_counter()
     from grpo.checkpoint.folder import Checkpoints
     from grpo.checkpoint.resume import is_finished, starting_point
-    from grpo.run import accuracy_gain, git_hash, say, start_any, verdict, versions, whole
+    from grpo.run import accuracy_gain, verdict, whole
     from grpo.tracking.folder import run_folder
 
     start = starting_point(config, say)
@@ -76,43 +91,41 @@ def run_sft(recipe: str, config: SftConfig) -> Path:
         from grpo.tracking.record import cut_back
 
         tree, steps = config.as_tree(), num_steps(config, len(inputs.train))
-        state, bytes_then = SftState(), 0
+        state = SftState.read(start)
         if start is not None:
-            bytes_then = start.state["metrics_bytes"]
-            state = SftState(**{key: start.state[key] for key in SftState.__slots__})
             say(f"going on after step {state.step}, from {start.folder}")
-        cut_back(output_dir, state.step, bytes_then)
+        cut_back(output_dir, state.step, start.state["metrics_bytes"] if start else 0)
+        limit_grace(config.checkpoint.grace_seconds)
         with (
-            start_any(config, inputs.model, say) as (rollouts, learner),
             open_run(
                 output_dir, tree, config.tracking, recipe, steps, git_hash(), state.step
             ) as run,
+            ExitStack() as processes,
         ):
-            assert learner is not None
-            if start is not None:
-                learner.load_state(start.learner_folder)
-            parts = SftParts(
+            tuning = Tuning(
+                config=config,
                 inputs=inputs,
-                rollouts=rollouts,
-                learner=learner,
+                state=state,
                 scorer=None if config.rewards is None else config.rewards.scorer(),
-                run=run,
                 checkpoints=Checkpoints(output_dir),
+                run=run,
+                processes=processes,
             )
-            final = tune(config, state, parts)
+            final = tuning.to_the_end(start)
             run.status("saving the policy")
-            sha256 = learner.save(str(output_dir / "policy"), inputs.model.model_folder)
+            policy = str(output_dir / "policy")
+            sha256 = tuning.learner.save(policy, inputs.model.model_folder)
             summary: dict[str, Any] = {
-                "base": state.base,
+                "base": tuning.state.base,
                 "final": final,
-                "steps": state.step,
-                "trained_tokens": state.trained_tokens,
+                "steps": tuning.state.step,
+                "trained_tokens": tuning.state.trained_tokens,
                 "wall_seconds": round(time.perf_counter() - started, 1),
                 "weights_sha256": sha256,
                 "versions": versions(),
             }
             if "sampled" in final:
-                gain = accuracy_gain(state.base["sampled"], final["sampled"])
+                gain = accuracy_gain(tuning.state.base["sampled"], final["sampled"])
                 summary = {"verdict": verdict(gain), **summary}
             run.close(summary)
     return output_dir
@@ -126,7 +139,7 @@ class SftInputs:
     """What a run starts from: checked, and found before anything expensive is started."""
 
     model: ModelInputs | Inputs  # `Inputs`, with problems to sample, where there are any
-    train: list[TrainSample]
+    train: list[Unit]
     held_out: list[TrainSample]
 
 
@@ -137,7 +150,8 @@ def load_sft_inputs(config: SftConfig, status: Callable[[str], None]) -> SftInpu
         UserError: any of them cannot be used, or this machine, where nothing but it is asked for,
             is too small.
     """
-    from data.examples import Encoder, load_examples
+    from data.examples import Encoder, load_examples, load_pairs
+    from grpo.inputs import Inputs, ModelInputs, engine_context
     from grpo.learner.model_folder import (
         check_model,
         embedding_rows,
@@ -147,16 +161,19 @@ def load_sft_inputs(config: SftConfig, status: Callable[[str], None]) -> SftInpu
         pad_token_id,
     )
     from grpo.rollout.prompts import check_rewards, load_problems, make_prompts, make_template
-    from grpo.run import Inputs, ModelInputs, engine_context
     from grpo.types import SamplingSettings
 
     data = config.data
-    train = load_examples(data.train, "data.train", config.seed, "train")
+    train: Sequence[tuple[Example, ...]]
+    if config.dpo is None:
+        train = [(e,) for e in load_examples(data.train, "data.train", config.seed, "train")]
+    else:
+        train = load_pairs(data.train, "data.train")
     held_out: list[Example] = []
     if data.held_out_examples is not None:
         held_out = load_examples(data.held_out_examples, "data.held_out_examples", 0, "held_out")
     problems = [] if data.held_out is None else load_problems("held_out", data.held_out, 0)
-    seen = {example.question for example in train}
+    seen = {unit[0].question for unit in train}
     check_apart(seen, "data.held_out_examples", [(e.question, e.where) for e in held_out])
     questions = [(" ".join(p.question.casefold().split()), p.id) for p in problems]
     check_apart(seen, "data.held_out", questions)
@@ -176,6 +193,7 @@ def load_sft_inputs(config: SftConfig, status: Callable[[str], None]) -> SftInpu
         model_folder=str(folder),
         pad_token_id=pad_token_id(folder, tokenizer),
         end_token_ids=end_token_ids(folder, tokenizer),
+        keeps_reference=config.dpo is not None,
     )
     if problems:
         prompts = make_prompts(problems, template, tokenizer)
@@ -184,6 +202,7 @@ def load_sft_inputs(config: SftConfig, status: Callable[[str], None]) -> SftInpu
             model_folder=model.model_folder,
             pad_token_id=model.pad_token_id,
             end_token_ids=model.end_token_ids,
+            keeps_reference=model.keeps_reference,
             prompts=[],
             held_out=prompts,
             sampling=SamplingSettings(
@@ -202,7 +221,8 @@ def load_sft_inputs(config: SftConfig, status: Callable[[str], None]) -> SftInpu
     encoder = Encoder(
         tokenizer=tokenizer,
         template=data.template,
-        train_on=data.train_on,
+        # In a pair, earlier turns of the assistant belong to the prompt that both answers share.
+        train_on=data.train_on if config.dpo is None else "last_assistant",
         end_token_ids=model.end_token_ids,
         system_prompt=data.system_prompt,
         enable_thinking=data.enable_thinking,
@@ -214,15 +234,14 @@ def load_sft_inputs(config: SftConfig, status: Callable[[str], None]) -> SftInpu
             "or leave it null"
         )
 
-    def samples(examples: Sequence[Example], name: str) -> list[TrainSample]:
+    def samples(units: Sequence[tuple[Example, ...]], name: str) -> list[Unit]:
         return make_samples(
-            examples, encoder, name, longest, rows, status, drop=data.too_long == "drop"
+            units, encoder, name, longest, rows, status, drop=data.too_long == "drop"
         )
 
+    measured = samples([(e,) for e in held_out], "data.held_out_examples") if held_out else []
     return SftInputs(
-        model=model,
-        train=samples(train, "data.train"),
-        held_out=samples(held_out, "data.held_out_examples") if held_out else [],
+        model=model, train=samples(train, "data.train"), held_out=[unit[0] for unit in measured]
     )
 
 
@@ -246,7 +265,7 @@ def check_apart(trained: set[str], name: str, held_out: Sequence[tuple[str, str]
 
 
 def make_samples(
-    examples: Sequence[Example],
+    units: Sequence[tuple[Example, ...]],
     encoder: Encoder,
     name: str,
     longest: int,
@@ -254,17 +273,17 @@ def make_samples(
     status: Callable[[str], None],
     *,
     drop: bool,
-) -> list[TrainSample]:
-    """Token sequences of examples, all of them checked.
+) -> list[Unit]:
+    """Token sequences of examples or pairs, all of them checked.
 
     Args:
-        examples: conversations.
+        units: one conversation each, or the two of a pair.
         encoder: of the recipe.
         name: what messages call them.
-        longest: tokens that one may have.
+        longest: tokens that a conversation may have.
         rows: tokens that have an embedding.
         status: told how many are left out.
-        drop: leave longer ones out.
+        drop: leave longer ones out. A pair goes as a whole.
 
     Raises:
         UserError: examples that cannot be used, the first few by name, or too long ones that are
@@ -276,57 +295,53 @@ def make_samples(
     from data.sources.mappings import RowFault
     from grpo.types import TrainSample
 
-    samples, faults, long = [], [], []
-    for example in examples:
-        try:
-            encoded = encoder.encode(example)
-            if (highest := max(encoded.token_ids)) >= rows:
-                raise RowFault(
-                    "messages",
-                    f"has the token {highest}, and the embedding of the model has {rows} rows; "
-                    "resize it (resize_token_embeddings), or take the tokenizer of the model",
+    what = "pairs" if len(units[0]) > 1 else "examples"
+    found: list[Unit] = []
+    faults, long = [], []
+    for unit in units:
+        samples, said = [], ""
+        for example in unit:
+            try:
+                encoded = encoder.encode(example)
+                if (highest := max(encoded.token_ids)) >= rows:
+                    raise RowFault(
+                        "messages",
+                        f"has the token {highest}, and the embedding of the model has {rows} rows; "
+                        "resize it (resize_token_embeddings), or take the tokenizer of the model",
+                    )
+            except RowFault as fault:
+                faults.append(f"{example.where}: {fault}")
+                break
+            size = len(encoded.token_ids)
+            if size > longest:
+                said = f"{example.where}: {size} tokens, and data.max_tokens is {longest}"
+            samples.append(
+                TrainSample(
+                    token_ids_T=np.array(encoded.token_ids, np.int32),
+                    loss_mask_T=np.array(encoded.loss_mask, np.bool_),
+                    # Whoever wrote the text chose it with probability 1. So the gap to the policy,
+                    # in nats, is the negative log-likelihood.
+                    behaviour_logp_T=np.zeros(size, np.float32),
+                    weight_version_T=np.full(size, -1, np.int32),
                 )
-        except RowFault as fault:
-            faults.append(f"{example.where}: {fault}")
-            continue
-        size = len(encoded.token_ids)
-        if size > longest:
-            long.append(f"{example.where}: {size} tokens, and data.max_tokens is {longest}")
-            continue
-        samples.append(
-            TrainSample(
-                token_ids_T=np.array(encoded.token_ids, np.int32),
-                loss_mask_T=np.array(encoded.loss_mask, np.bool_),
-                # Whoever wrote the text chose it with probability 1. So the gap to the policy, in
-                # nats, is the negative log-likelihood.
-                behaviour_logp_T=np.zeros(size, np.float32),
-                weight_version_T=np.full(size, -1, np.int32),
             )
-        )
-    refuse(name, faults, len(examples))
+        else:
+            if said:
+                long.append(said)
+            else:
+                found.append(tuple(samples))
+    refuse(name, faults, len(units), what)
     if long and not drop:
         advice = "raise data.max_tokens, or leave them out with data.too_long=drop"
-        refuse(name, [f"{one}; {advice}" for one in long], len(examples))
-    if not samples:
-        raise UserError(f"{name}: all {len(long)} examples are too long; the first: {long[0]}")
+        refuse(name, [f"{one}; {advice}" for one in long], len(units), what)
+    if not found:
+        raise UserError(f"{name}: all {len(long)} {what} are too long; the first: {long[0]}")
     if long:
-        status(f"{name}: left out {len(long)} of {len(examples)} examples; the first: {long[0]}")
-    return samples
+        status(f"{name}: left out {len(long)} of {len(units)} {what}; the first: {long[0]}")
+    return found
 
 
 # --- the loop -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SftParts:
-    """What a run is made of, besides its recipe."""
-
-    inputs: SftInputs
-    rollouts: Rollouts | None  # None where there are no problems to sample
-    learner: Learner
-    scorer: GroupScorer | None
-    run: Run
-    checkpoints: Checkpoints
 
 
 @dataclass(slots=True)
@@ -338,9 +353,56 @@ class SftState:
     trained_tokens: int = 0
     base: Evaluations = field(default_factory=dict)  # by name: `held_out`, `sampled` and `greedy`
 
+    @classmethod
+    def read(cls, start: Checkpoint | None) -> SftState:
+        """The state of a checkpoint, or that of the beginning."""
+        return cls(**{key: start.state[key] for key in cls.__slots__}) if start else cls()
 
-def tune(config: SftConfig, state: SftState, parts: SftParts) -> Evaluations:
-    """Maximum likelihood on shuffled epochs, with evaluations before, between and after.
+
+@dataclass(kw_only=True)
+class Tuning(Resumable["Evaluations"]):
+    """A run of `grpo sft` at work."""
+
+    config: SftConfig
+    inputs: SftInputs
+    state: SftState
+    scorer: GroupScorer | None
+    rollouts: Rollouts | None = field(default=None, init=False)  # None: no problems to sample
+    learner: Learner = field(init=False)
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self.state.step
+
+    def attempt(self, start: Checkpoint | None) -> Evaluations:
+        """Start the processes and fine-tune to the end."""
+        from grpo.checkpoint.commits import Commits
+        from grpo.parts import start_any
+
+        run, config = self.run, self.config
+        started = start_any(config, self.inputs.model, run.status, notice=run.notice)
+        self.rollouts, learner = self.processes.enter_context(started)
+        assert learner is not None
+        self.learner = learner
+        if start is not None:
+            learner.load_state(start.learner_folder)
+        self.commits = Commits(self.checkpoints, learner.save_state, run.notice)
+        return tune(config, self.state, self)
+
+    def rewind(self) -> Checkpoint | None:
+        """Put state and record back to the newest checkpoint that is whole, or to the beginning."""
+        from grpo.tracking.record import cut_back
+
+        start = self.checkpoints.newest(self.run.notice)
+        self.state = SftState.read(start)
+        bytes_then = start.state["metrics_bytes"] if start else 0
+        cut_back(self.run.output_dir, self.state.step, bytes_then)
+        return start
+
+
+def tune(config: SftConfig, state: SftState, parts: Tuning) -> Evaluations:
+    """Maximum likelihood or DPO on shuffled epochs, with evaluations before, between and after.
 
     Returns:
         The last evaluations.
@@ -348,6 +410,7 @@ def tune(config: SftConfig, state: SftState, parts: SftParts) -> Evaluations:
     from grpo.trainer import count_bad_steps, is_due
 
     learner, train = parts.learner, parts.inputs.train
+    assert parts.commits is not None
     steps = num_steps(config, len(train))
     if parts.rollouts is not None:
         learner.connect(parts.rollouts)
@@ -356,40 +419,94 @@ def tune(config: SftConfig, state: SftState, parts: SftParts) -> Evaluations:
 
     while state.step < steps:
         start = time.perf_counter()
-        batch = [train[i] for i in batch_indices(config, len(train), state.step)]
-        settings = step_settings(config, state.step, steps)
-        learner.prepare(batch, settings)
-        stats = learner.optimise([1.0] * len(batch), settings)
-        nll = stats["logprob_gap_mean"]  # to a writer with probability 1
-        numbers = {key: stats[key] for key in LEARNER_METRICS} | {"nll": nll}
-        state.bad_steps = count_bad_steps(config, numbers, state.step + 1, state.bad_steps)
+        with held():  # Ctrl-C and SIGTERM wait for the commit
+            units = [train[i] for i in batch_indices(config, len(train), state.step)]
+            batch = [sample for unit in units for sample in unit]
+            settings = step_settings(config, state.step, steps)
+            if config.dpo is None:
+                numbers = learn_likelihood(learner, batch, settings)
+            else:
+                numbers = learn_pairs(learner, batch, settings, config.dpo.beta)
+            state.bad_steps = count_bad_steps(config, numbers, state.step + 1, state.bad_steps)
 
-        state.step += 1
-        counted = sum(sample.num_trained for sample in batch)
-        state.trained_tokens += counted
-        seconds = time.perf_counter() - start
-        examples_seen = min(state.step * config.batch.num_examples, _total(config, len(train)))
-        parts.run.log_step(
-            {
-                "step": state.step,
-                **numbers,
-                "perplexity": perplexity(nll),
-                "epoch": examples_seen / len(train),
-                "examples": len(batch),
-                "trained_tokens": counted,
-                "bad_steps": state.bad_steps,
-                "tokens_per_second": sum(sample.num_tokens for sample in batch) / seconds,
-                "seconds/learn": seconds,
-            }
-        )
-        if is_due(config.evaluation.every, state.step) and state.step < steps:
-            _evaluate(config, parts, state.step, whole=False)
-        if is_due(config.checkpoint.every, state.step) or state.step == steps:
+            state.step += 1
+            counted = sum(sample.num_trained for sample in batch)
+            state.trained_tokens += counted
+            seconds = time.perf_counter() - start
+            examples_seen = min(state.step * config.batch.num_examples, _total(config, len(train)))
+            parts.run.log_step(
+                {
+                    "step": state.step,
+                    **numbers,
+                    "perplexity": perplexity(numbers["nll"]),
+                    "epoch": examples_seen / len(train),
+                    "examples": len(units),
+                    "trained_tokens": counted,
+                    "bad_steps": state.bad_steps,
+                    "tokens_per_second": sum(sample.num_tokens for sample in batch) / seconds,
+                    "seconds/learn": seconds,
+                }
+            )
+            if is_due(config.evaluation.every, state.step) and state.step < steps:
+                _evaluate(config, parts, state.step, whole=False)
+            due = is_due(config.checkpoint.every, state.step) or state.step == steps
             tree = {**asdict(state), "steps": steps, "metrics_bytes": parts.run.position()}
-            parts.checkpoints.write(tree, learner.save_state)
-            parts.checkpoints.prune(parts.checkpoints.steps()[-config.checkpoint.keep :])
+            parts.commits.note(tree, due=due, keep=config.checkpoint.keep)
 
     return _evaluate(config, parts, state.step, whole=True)
+
+
+def learn_likelihood(
+    learner: Learner, batch: Sequence[TrainSample], settings: StepSettings
+) -> dict[str, float]:
+    """One update towards the examples of a batch."""
+    learner.prepare(batch, settings)
+    stats = learner.optimise([1.0] * len(batch), settings)
+    nll = stats["logprob_gap_mean"]  # to a writer with probability 1
+    return {key: stats[key] for key in LEARNER_METRICS} | {"nll": nll}
+
+
+def learn_pairs(
+    learner: Learner, batch: Sequence[TrainSample], settings: StepSettings, beta: float
+) -> dict[str, float]:
+    """One update of DPO.
+
+    Args:
+        learner: with a reference.
+        batch: 2P responses: the chosen and the rejected one of each pair, side by side.
+        settings: of the step. The learner divides the sum over tokens by the 2P responses alone,
+            so its aggregation constant is 1.
+        beta: of DPO.
+
+    Returns:
+        The learner's metrics with the loss of DPO, the implicit rewards beta (log policy - log
+        reference), and `nll` of the chosen responses.
+    """
+    import torch
+
+    from grpo.algorithm.dpo import dpo
+
+    measured = learner.prepare(batch, settings, measure=True)
+    assert measured is not None and settings.aggregation_constant == 1
+    # `kl` is log policy - log reference, summed over the tokens of a response.
+    ways_P2 = torch.tensor([one.kl for one in measured], dtype=torch.float64).view(-1, 2)
+    pairs = dpo(ways_P2[:, 0], ways_P2[:, 1], beta)
+    gradient_P2 = torch.stack([pairs.chosen_gradient_P, pairs.rejected_gradient_P], dim=1)
+    # The learner minimises -(1 / 2P) sum_y advantage(y) log pi(y).
+    advantages = (-len(batch) * gradient_P2).flatten().tolist()
+    stats = learner.optimise(advantages, settings)
+    tokens = [sample.num_trained for sample in batch[::2]]
+    # The writer's probability is 1, so the mismatch is the mean log-prob.
+    logp = sum(one.mismatch * size for one, size in zip(measured[::2], tokens, strict=True))
+    chosen, rejected = (beta * ways_P2.mean(0)).tolist()
+    return {key: stats[key] for key in LEARNER_METRICS} | {
+        "loss": float(pairs.loss),
+        "nll": -logp / sum(tokens),
+        "reward_margin": float(pairs.margin_P.mean()),
+        "pair_accuracy": float((pairs.margin_P > 0).double().mean()),
+        "chosen_reward": chosen,
+        "rejected_reward": rejected,
+    }
 
 
 def _total(config: SftConfig, num_examples: int) -> int:
@@ -460,7 +577,7 @@ def held_out_metrics(
     return {"nll": nll, "perplexity": perplexity(nll), "num_examples": len(samples)}
 
 
-def _evaluate(config: SftConfig, parts: SftParts, step: int, *, whole: bool) -> Evaluations:
+def _evaluate(config: SftConfig, parts: Tuning, step: int, *, whole: bool) -> Evaluations:
     """Likelihood of the held-out examples, and the held-out problems sampled and graded.
 
     Args:
@@ -479,7 +596,7 @@ def _evaluate(config: SftConfig, parts: SftParts, step: int, *, whole: bool) -> 
         return found
     from grpo.evaluation import metrics
     from grpo.evaluation.evaluate import evaluate
-    from grpo.run import Inputs
+    from grpo.inputs import Inputs
     from grpo.trainer import hand_over
 
     inputs = parts.inputs.model

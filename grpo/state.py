@@ -34,11 +34,15 @@ class TrainState:
     # A switch that the machine asked for and that has not been made. A run that was stopped at this
     # moment makes it when it goes on.
     pending: Switch | None = None
+    # What was sampled one step ahead: the stream before its draws, and the weights that sampled it.
+    # The samples themselves are in the journal.
+    ahead: dict[str, Any] | None = None
     generated_tokens: int = 0
     bad_steps: int = 0  # in a row, up to now
     # Coefficients that a controller moved; those of the recipe until then.
     coefficients: dict[str, float] = field(default_factory=dict)
     base: Evaluations = field(default_factory=dict)  # of the weights that the run started from
+    chain: str = ""  # hash of everything that the run has recorded; `grpo.tracking.chain`
     # Step and value of the best evaluation of this stage, by `checkpoint.best`.
     best: dict[str, Any] = field(default_factory=dict)
 
@@ -50,9 +54,11 @@ class TrainState:
             "stage": self.stage,
             "stages": self.stages.state_dict(),
             "pending": None if self.pending is None else asdict(self.pending),
+            "ahead": self.ahead,
             "generated_tokens": self.generated_tokens,
             "bad_steps": self.bad_steps,
             "coefficients": self.coefficients,
+            "chain": self.chain,
             "base": self.base,
             "best": self.best,
             "stream": self.stream.state_dict(),
@@ -68,8 +74,10 @@ class TrainState:
         self.stage, self.generated_tokens = int(state["stage"]), int(state["generated_tokens"])
         self.stages.load_state_dict(state["stages"])
         self.pending = None if state["pending"] is None else Switch(**state["pending"])
+        self.ahead = state["ahead"]
         self.bad_steps = int(state["bad_steps"])
         self.coefficients = dict(state["coefficients"])
+        self.chain = str(state.get("chain", ""))  # older checkpoints have none
         self.base, self.best = dict(state["base"]), dict(state["best"])
         self.stream.load_state_dict(state["stream"])
 

@@ -25,8 +25,16 @@ def _main(arguments: Sequence[str] | None) -> int:
     add_recipe(parser)
     args = parser.parse(arguments)
     config = load_config(args.config_name, args.overrides, args.config_dir)
+    if config.supervise:
+        from grpo.supervise import supervise
+
+        return supervise("grpo.train", args.config_name, args.overrides, args.config_dir, config)
     from grpo.run import run_training
 
+    if config.runtime == "torchrun":
+        from grpo.runtime.torchrun.launch import take_part
+
+        return take_part(config, lambda: run_training(args.config_name, config))
     run_training(args.config_name, config)
     return 0
 

@@ -3,6 +3,8 @@
 A step is a transaction: nothing of it counts before its record is written and its state is
 committed. Every sample carries the version of the weights that made it, and can be made again from
 its seed. What the verbs of the loop do in detail stands below it, in the order of the loop.
+
+The points at which tests break a run (`fault`) do nothing in any other run.
 """
 
 from __future__ import annotations
@@ -19,16 +21,19 @@ import torch
 from grpo.algorithm.advantages import ADVANTAGES, AdvantageInputs, discounted_token_scores
 from grpo.algorithm.controllers import adapted_entropy_coef, adapted_kl_coef
 from grpo.algorithm.learning_rate import learning_rate
+from grpo.batches import Batches
 from grpo.common.errors import UnhealthyError, UserError
+from grpo.common.faults import fault
+from grpo.common.signals import held
 from grpo.config.schema import RunConfig, TrainConfig
 from grpo.evaluation import metrics
 from grpo.evaluation.evaluate import evaluate
-from grpo.rollout.batch_rules import fill_batch
+from grpo.rollout.journal import Journal
 from grpo.rollout.scoring import GroupScorer
-from grpo.rollout.strategies import STRATEGIES
 from grpo.runtime.protocols import Learner, Rollouts
 from grpo.state import Evaluations, TrainState, best_value
 from grpo.tracking import Run
+from grpo.tracking.chain import Link, Quantity, digests_of
 from grpo.types import (
     Advantage,
     Measured,
@@ -51,6 +56,7 @@ class Parts:
     learner: Learner
     scorer: GroupScorer
     run: Run
+    journal: Journal  # of finished responses
     commit: Callable[[TrainState], None]  # of every finished step
 
 
@@ -63,72 +69,96 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> None:
         parts: of the run.
     """
     learner, rollouts, run = parts.learner, parts.rollouts, parts.run
-    sample = STRATEGIES[config.rollout.strategy]
     learner.connect(rollouts)
     hand_over(config, learner, state.weight_version, first=True)
     if not state.base:
         state.base = evaluate_policy(config, state, parts, whole=True)
         best_value(state.base, config.checkpoint.best)  # a misspelt one is told before any step
+        log_link(config, state, parts, {})
+        parts.commit(state)  # and so is a disk that takes no checkpoint
 
+    batches = Batches(
+        config, state, parts.sampling, rollouts, parts.scorer, parts.journal, run.notice
+    )
     while state.step < config.trainer.max_steps and state.pending is None:
         clock = _Clock()
         settings = step_settings(config, state.step, state.coefficients)
-        batch = fill_batch(
-            config.batch,
-            sample,
-            state.stream,
-            parts.sampling,
-            state.step + 1,
-            rollouts,
-            parts.scorer,
-        )
-        clock.add("sample", batch.sample_seconds)
-        clock.add("score", batch.score_seconds)
-
-        samples = make_samples(
-            batch.groups,
-            state.weight_version,
-            batch.counts_only,
-            mask_truncated=config.algorithm.mask_truncated,
-        )
-        measured = learner.prepare(samples, settings, measure=needs_log_probs(config))
-        advantages_PG = advantages_of(config, batch.groups, measured, settings.kl_coef)
-        advantages = token_advantages(config, advantages_PG, batch.groups, samples)
-        stats = learner.optimise(advantages, settings)
-        health = check_health(config, stats, state)
-        if is_due(config.algorithm.reference_refresh_every, state.step + 1):
-            learner.refresh_reference()
-        clock.lap("learn")
-        sampled_by, state.weight_version = state.weight_version, state.weight_version + 1
-        hand_over(config, learner, state.weight_version)
-        clock.lap("transfer")
-
-        state.step += 1
-        numbers = metrics.rollout_metrics(batch.sampled) | batch.numbers
-        state.generated_tokens += int(numbers["generated_tokens"])
-        rows = metrics.rollout_rows(state.step, batch.groups, advantages_PG)
-        run.log_rollouts(state.step, rows, metrics.rollout_arrays(batch.groups))
-        record = {
-            "step": state.step,
-            "stage": state.stage + 1,
-            **numbers,
-            **stats,
-            **health,
-            **state.coefficients,
-            "weight_version": sampled_by,
-            **clock.report(numbers),
-        }
-        run.log_step(record)
-        state.coefficients = next_coefficients(config, settings, stats)
+        fault("driver.sample", step=state.step + 1)
+        batch = batches.next(clock)
         state.stream.update(metrics.success_rates(batch.sampled))
-        if is_due(config.evaluation.every, state.step) and state.step < config.trainer.max_steps:
-            evaluations = evaluate_policy(config, state, parts, whole=False)
-            state.note_evaluation(evaluations, config.checkpoint.best)
-            record |= metrics.evaluation_keys(evaluations)
-        state.pending = state.stages.observe(state.step, record)
-        if state.pending is not None:
-            run.log_switch(state.pending)
-        parts.commit(state)
+
+        with held():  # Ctrl-C and SIGTERM wait for the commit
+            batches.begin_next()
+            samples = make_samples(
+                batch.groups,
+                state.weight_version,
+                batch.counts_only,
+                oldest=oldest_version(config, state.weight_version),
+                mask_truncated=config.algorithm.mask_truncated,
+            )
+            measured = learner.prepare(samples, settings, measure=needs_log_probs(config))
+            advantages_PG = advantages_of(config, batch.groups, measured, settings.kl_coef)
+            advantages = token_advantages(config, advantages_PG, batch.groups, samples)
+            fault("driver.learn", step=state.step + 1)
+            stats = learner.optimise(advantages, settings)
+            health = check_health(config, stats, state)
+            if is_due(config.algorithm.reference_refresh_every, state.step + 1):
+                learner.refresh_reference()
+            clock.lap("learn")
+            batches.wait(clock)
+            state.weight_version += 1
+            fault("driver.transfer", step=state.step + 1)
+            hand_over(config, learner, state.weight_version)
+            clock.lap("transfer")
+
+            state.step += 1
+            numbers = metrics.rollout_metrics(batch.sampled) | batch.numbers
+            state.generated_tokens += int(numbers["generated_tokens"])
+            rows = metrics.rollout_rows(state.step, batch.groups, advantages_PG)
+            arrays = metrics.rollout_arrays(batch.groups)
+            run.log_rollouts(state.step, rows, arrays)
+            fault("driver.record", step=state.step)
+            record = {
+                "step": state.step,
+                "stage": state.stage + 1,
+                **numbers,
+                **stats,
+                **health,
+                **state.coefficients,
+                "weight_version": int(samples[0].weight_version_T.max()),
+                **staleness(samples, state.weight_version - 1),
+                **clock.report(numbers),
+                "seconds/generate": batch.generate_seconds,
+            }
+            run.log_step(record)
+            log_link(config, state, parts, digests_of(rows, arrays, record))
+            state.coefficients = next_coefficients(config, settings, stats)
+            if (
+                is_due(config.evaluation.every, state.step)
+                and state.step < config.trainer.max_steps
+            ):
+                evaluations = evaluate_policy(config, state, parts, whole=False)
+                state.note_evaluation(evaluations, config.checkpoint.best)
+                record |= metrics.evaluation_keys(evaluations)
+            state.pending = state.stages.observe(state.step, record)
+            if state.pending is not None:
+                run.log_switch(state.pending)
+                batches.drop()
+            parts.commit(state)
+
+
+def log_link(
+    config: TrainConfig, state: TrainState, parts: Parts, digests: Mapping[Quantity, str]
+) -> None:
+    """Add the finished step, or the beginning of the run, to the hash chain of the record.
+
+    Weights are hashed as `tracking.hash_weights_every` says, and always at the beginning.
+    """
+    every = config.tracking.hash_weights_every
+    found = parts.learner.fingerprint(with_weights=not state.step or is_due(every, state.step))
+    link = Link.made(state.step, state.chain, digests, found.gradients, found.weights)
+    parts.run.log_link(link)
+    state.chain = link.chain
 
 
 def hand_over(config: RunConfig, learner: Learner, version: int, *, first: bool = False) -> None:
@@ -284,31 +314,54 @@ def make_samples(
     weight_version: int,
     counts_only: Sequence[bool] | None = None,
     *,
+    oldest: int | None = None,
     mask_truncated: bool = False,
 ) -> list[TrainSample]:
     """One training sample for each response, group by group.
 
     Args:
+        weight_version: of the weights that are trained now.
         counts_only: [P] groups that were dropped and still stand in denominators. None: none.
+        oldest: the oldest weights that may have made a token. None: those that are trained now.
         mask_truncated: responses that the length limit ended have no trained token.
 
     Raises:
-        ValueError: a token was made by other weights than those of this step.
+        ValueError: a token was made by other weights.
     """
+    oldest = weight_version if oldest is None else oldest
     samples = []
     for scored, counts in zip(groups, counts_only or [False] * len(groups), strict=True):
         for response in scored.group.responses:
             sample = TrainSample.from_turns([scored.group.prompt, response]).without_texts()
             versions = sample.weight_version_T[sample.loss_mask_T]
-            if (versions != weight_version).any():
+            if ((versions < oldest) | (versions > weight_version)).any():
                 raise ValueError(
-                    f"a sample of weights {sorted(set(versions.tolist()))} came in step of weights "
-                    f"{weight_version}; on-policy training cannot use it"
+                    f"a sample of weights {sorted(set(versions.tolist()))} came in the step of "
+                    f"weights {weight_version}, which can use those from {oldest} on"
                 )
             if mask_truncated and response.truncated:
                 sample = replace(sample, loss_mask_T=np.zeros_like(sample.loss_mask_T))
             samples.append(replace(sample, counts_only=counts))
     return samples
+
+
+def oldest_version(config: TrainConfig, weight_version: int) -> int:
+    """The oldest weights whose tokens a step may train on."""
+    if config.rollout.segment_tokens is not None:
+        return 0  # a response goes on for as many steps as it has segments
+    return weight_version - config.rollout.max_staleness
+
+
+def staleness(samples: Sequence[TrainSample], weight_version: int) -> dict[str, float]:
+    """How many updates behind the trained weights those that sampled were: mean over tokens, and
+    the largest.
+    """
+    ages = np.concatenate(
+        [weight_version - s.weight_version_T[s.weight_version_T >= 0] for s in samples]
+    )
+    if not ages.size:
+        return {"staleness": 0.0, "staleness_max": 0.0}
+    return {"staleness": float(ages.mean()), "staleness_max": float(ages.max())}
 
 
 def advantages_of(

@@ -43,6 +43,8 @@ class SamplingSettings:
     seed: int | None = None  # of the run; None leaves the engine's own randomness
     prompt_opens_think: bool = False
     ignore_eos: bool = False  # always max_tokens long; for measurements
+    segment_tokens: int | None = None  # of a response that one step generates; None: all
+    prompts_in_flight: int | None = None  # groups that partial rollouts work on at one time
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class SampleRequest:
     key: int  # the caller's index; responses arrive in any order
     prompt_token_ids: list[int]
     seed: int | None
+    begun: Response | None = None  # what there is of the response already; the rest is generated
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,18 @@ class Response:
     token_ids: list[int]
     text: str
     logprobs: list[float]  # the engine's, of the sampled tokens, at the sampling temperature
-    finish_reason: str  # "stop", "length", or "abort" for what was taken back unfinished
+    # "stop", "length", "segment" for what another step goes on with, or "abort" for what was taken
+    # back unfinished
+    finish_reason: str
     weight_version: int  # of the weights that made the last token
     seed: int | None
     version_spans: tuple[tuple[int, int, int], ...] = ()  # (start, stop, version) where it changed
+
+    @classmethod
+    def from_plain(cls, row: Mapping[str, Any]) -> Response:
+        """The response whose `asdict` JSON has held, which knows no tuples."""
+        spans = tuple((start, stop, version) for start, stop, version in row["version_spans"])
+        return cls(**{**row, "version_spans": spans})
 
     @property
     def truncated(self) -> bool:
@@ -91,6 +102,20 @@ class Group:
 
     prompt: Prompt
     responses: list[Response]
+
+
+@dataclass(slots=True, eq=False)
+class BegunGroup:
+    """A group that partial rollouts work on over several steps."""
+
+    prompt: Prompt
+    number: int  # of all groups that the run has begun
+    responses: list[Response | None]  # G of them; None: nothing yet
+
+    @property
+    def is_whole(self) -> bool:
+        """Is every response finished?"""
+        return all(r is not None and r.finish_reason != "segment" for r in self.responses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +296,16 @@ class WeightReport:
     hashes: dict[str, int]  # of the learner's tensors, by checkpoint name
     differing: list[str] = field(default_factory=list)
     unproven: list[str] = field(default_factory=list)  # what cannot be compared, and why
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fingerprint:
+    """What an update left behind, by layer. It does not depend on how ranks share the weights,
+    but for the rounding of the norms.
+    """
+
+    gradients: dict[str, float]  # L2 norm over the updates of the step, before clipping
+    weights: dict[str, int]  # content hash of the trained parameters, in [0, 2^64)
 
 
 def sample_seed(run_seed: int, step: int, problem_id: str, index: int) -> int:

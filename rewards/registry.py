@@ -122,6 +122,13 @@ def entry(name: str) -> Entry:
     return _REGISTRY[name]
 
 
+def owns_gold(name: str) -> bool:
+    """Is `name` a reward that decides whether a response is right? False where it is no registered
+    one, as the components are that a model of preferences scores.
+    """
+    return name in _REGISTRY and _REGISTRY[name].owns_gold
+
+
 def lookup(name: str) -> Callable[..., Any]:
     """The reward function called `name`.
 
@@ -147,17 +154,29 @@ def check_options(name: str, options: Mapping[str, Any]) -> list[str]:
     Parameters whose type pydantic does not know are the function's own business.
     """
     where = f"rewards.components.{name}"
-    errors = _option_errors(name, options, where)
+    function, accepted = lookup(name), entry(name).options
+    errors = _option_errors(function, accepted, options, where)
     by_data_source = options.get(PER_DATA_SOURCE)
     for data_source, own in by_data_source.items() if isinstance(by_data_source, Mapping) else ():
         if isinstance(own, Mapping):
-            errors += _option_errors(name, own, f"{where}.{PER_DATA_SOURCE}.{data_source}")
+            at = f"{where}.{PER_DATA_SOURCE}.{data_source}"
+            errors += _option_errors(function, accepted, own, at)
     return errors + [
         f"{where}.{key}: must be set"
         for key in entry(name).options
         if key not in options
         and parameters(name)[key].default is inspect.Parameter.empty
         and parameters(name)[key].kind is not inspect.Parameter.VAR_POSITIONAL
+    ]
+
+
+def check_arguments(kind: type, options: Mapping[str, Any], where: str) -> list[str]:
+    """As `check_options`, for options that become the fields of a data class."""
+    fields = inspect.signature(kind).parameters
+    return _option_errors(kind, tuple(fields), options, where) + [
+        f"{where}.{key}: must be set"
+        for key, field in fields.items()
+        if key not in options and field.default is inspect.Parameter.empty
     ]
 
 
@@ -177,13 +196,17 @@ _SPELT = {
 }
 
 
-def _option_errors(name: str, options: Mapping[str, Any], where: str) -> list[str]:
+def _option_errors(
+    function: Callable[..., Any],
+    accepted: Sequence[str],
+    options: Mapping[str, Any],
+    where: str,
+) -> list[str]:
     # Here, so that a worker starts without it.
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-    accepted = entry(name).options
     try:
-        types = typing.get_type_hints(lookup(name))
+        types = typing.get_type_hints(function)
     except NameError:  # an operator's function may name types that only their type checker imports
         types = {}
     errors = []

@@ -6,11 +6,14 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from grpo.common.names import hint, import_modules
 from rewards import registry, symbolic
 from rewards.execution.pool import Pool, Task, shared_pool
+from rewards.preference.process import ModelProcess
+from rewards.preference.reward import preference_rewards
+from rewards.preference.settings import PreferenceSettings, read_settings
 from rewards.types import (
     NeedsWorkerError,
     Reward,
@@ -25,10 +28,15 @@ _MIN_SAMPLES = 8
 _MAX_LOST_CALLS = 3  # calls in a row without any worker, before the run ends
 
 
+Kind = Literal["rule", "preference"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Component:
     """One named reward of a recipe.
 
+    kind: `rule` is the registered function of that name. `preference` is a model of preferences,
+        under a name of the recipe's choice.
     weight: its factor in the sum; 0 keeps it in the logs and available to other components only.
     options: keyword arguments of its function.
     requires: names of components that must score above 0, or this one counts 0 (accuracy only if
@@ -38,6 +46,28 @@ class Component:
     weight: float
     options: Mapping[str, Any] = field(default_factory=dict)
     requires: Sequence[str] = ()
+    kind: Kind = "rule"
+
+
+def _preference_rule(samples: Sequence[Sample]) -> list[Reward]:
+    raise AssertionError("a model of preferences is asked by its process")
+
+
+# What the scorer must know of a component that a model scores: it looks at its own texts alone.
+_PREFERENCE = registry.Entry(
+    function=_preference_rule,
+    bounded=True,
+    group=False,
+    owns_gold=False,
+    per_token=False,
+    check_gold=None,
+    wants_earlier=False,
+    options=(),
+)
+
+
+def _entry(name: str, component: Component) -> registry.Entry:
+    return _PREFERENCE if component.kind == "preference" else registry.entry(name)
 
 
 def _print(message: str) -> None:
@@ -49,6 +79,7 @@ class Scorer:
 
     Where several components decide what is right (accuracy and countdown, say), a row is scored by
     the one that its `Sample.reward` names. The others are absent from its sum and its `Score`.
+    Rows without a checker are scored by models of preferences; `docs/rewards.md` has the rules.
 
     Args:
         components: by name; those that look at others (`earlier`) are computed after the others,
@@ -101,11 +132,32 @@ class Scorer:
                 memory_bytes=memory_bytes,
                 modules=[*modules, *_modules_of(components), *self._preloaded],
             )
+        self._preferences: dict[str, PreferenceSettings] = {}
+        self._models: dict[PreferenceSettings, ModelProcess] = {}  # started when they are needed
+        for name, component in components.items():
+            if component.kind == "preference":
+                settings = read_settings(name, component.options)
+                assert isinstance(settings, PreferenceSettings)  # `_problems` has looked
+                self._preferences[name] = settings
+                where = f"rewards.components.{name}.model"
+                process = ModelProcess(where, settings.of_process(), modules)
+                self._models.setdefault(settings.of_process(), process)
 
     @property
     def needs_tokens(self) -> bool:
         """Does a component want `Sample.token_ids` and `Sample.token_texts`?"""
-        return any(registry.entry(name).per_token for name in self.components)
+        return any(_entry(name, part).per_token for name, part in self.components.items())
+
+    def start(self) -> None:
+        """Load the models of preferences now, so that a fault of theirs comes before anything else
+        is started. Without it they are loaded when they are first asked.
+
+        Raises:
+            RewardFailedError: a model that cannot be loaded.
+            WorkerStartError: its process died or did not answer in time.
+        """
+        for process in self._models.values():
+            process.start()
 
     def can_score(self, sample: Sample) -> str | None:
         """Why the recipe cannot score a row, with the fix; None where it can.
@@ -113,15 +165,15 @@ class Scorer:
         Only the row is looked at (`reward`, `gold`), not the response. A row that names `accuracy`
         has a plain gold, so another checker that can read it may score it alone.
         """
-        named = sample.reward
-        plain_row = named == "accuracy" and len(self._owners) == 1
-        if self._owners and named and named not in self.components and not plain_row:
-            if named not in registry.names():
-                known = hint(named, registry.names())
-                return f"names the reward {named!r}, which does not exist; {known}"
+        plain_row = sample.named == ("accuracy",) and len(self._owners) == 1
+        unknown = [name for name in sample.named if name not in self.components]
+        if unknown and (self._owners or self._preferences) and not plain_row:
+            name, known = unknown[0], {*registry.names(), *self.components}
+            if name not in known:
+                return f"names the reward {name!r}, which does not exist; {hint(name, known)}"
             return (
-                f"is scored by the reward {named!r}, which the recipe lacks; add "
-                f"rewards.components.{named}: {{weight: 1.0}} or leave such rows out"
+                f"is scored by the reward {name!r}, which the recipe lacks; add "
+                f"rewards.components.{name}: {{weight: 1.0}} or leave such rows out"
             )
         for name in self._owners:
             if not self._applies(name, sample):
@@ -131,7 +183,7 @@ class Scorer:
                     check(sample.gold)
                 except ValueError as error:
                     fix = f"; set its `reward` to one of {', '.join(self._owners)}"
-                    several = len(self._owners) > 1 and not named
+                    several = len(self._owners) > 1 and not sample.named
                     return f"{error}{fix if several else ''}"
             elif not sample.gold.strip():
                 return f"has an empty gold, for which the reward {name!r} can never pay"
@@ -163,9 +215,11 @@ class Scorer:
         ]
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers and the models."""
         if self.pool is not None:
             self.pool.close()
+        for process in self._models.values():
+            process.close()
 
     def __enter__(self) -> Scorer:
         return self
@@ -175,14 +229,32 @@ class Scorer:
 
     def _applies(self, name: str, sample: Sample) -> bool:
         """Is the component computed for this row?"""
-        if name not in self._owners or sample.reward in ("", name):
+        named, component = sample.named, self.components[name]
+        if name in named:
             return True
-        return sample.reward not in self.components and len(self._owners) == 1
+        if name in self._owners:
+            # without a name all of them, and the only checker of a recipe stands in for others
+            others = any(other in self.components for other in named)
+            return not named or (not others and len(self._owners) == 1)
+        has_checker = any(self._applies(owner, sample) for owner in self._owners)
+        if name in self._preferences:
+            rows = self._preferences[name].rows
+            return rows == "all" or (not has_checker and (rows == "unverifiable" or not named))
+        looks_at = _looks_at(name, component)
+        # What looks at right and wrong has nothing to look at where nothing decides that.
+        return (
+            looks_at is None
+            or has_checker
+            or (looks_at in self.components and self._applies(looks_at, sample))
+        )
 
     def _compute(
         self, name: str, groups: Sequence[Sequence[Sample]], rewards: list[list[dict[str, Reward]]]
     ) -> None:
         """Add the rewards of one component to `rewards`, in this process or in workers."""
+        if name in self._preferences:
+            self._ask(name, groups, rewards)
+            return
         entry = registry.entry(name)
         options = self.components[name].options
         looks_at = _looks_at(name, self.components[name])
@@ -218,6 +290,26 @@ class Scorer:
             for reward, one in zip(found, kept, strict=True):
                 one[name] = reward
         self._watch(name, [reward for found, _ in done for reward in found])
+
+    def _ask(
+        self, name: str, groups: Sequence[Sequence[Sample]], rewards: list[list[dict[str, Reward]]]
+    ) -> None:
+        """As `_compute`, for a component that a model of preferences scores."""
+        pairs = [
+            (sample, kept)
+            for group, group_rewards in zip(groups, rewards, strict=True)
+            for sample, kept in zip(group, group_rewards, strict=True)
+            if self._applies(name, sample)
+        ]
+        settings = self._preferences[name]
+        process = self._models[settings.of_process()]
+        found = preference_rewards([sample for sample, _ in pairs], settings, process)
+        for (_, kept), reward in zip(pairs, found, strict=True):
+            kept[name] = reward
+        if lost := [reward for reward in found if not reward.graded]:
+            error = lost[0].details["error"]
+            self._tell(name, f"the reward {name!r} gave no score: {error}; such responses count "
+                       "in no baseline")  # fmt: skip
 
     def _in_workers(self, tasks: Sequence[Task]) -> list[list[Reward]]:
         """The rewards of tasks; ungraded where no worker could be started.
@@ -281,7 +373,7 @@ class Scorer:
         tokens: list[float] | None = None
         for name, reward in ordered.items():
             weight = self.components[name].weight
-            if not registry.entry(name).per_token:
+            if not _entry(name, self.components[name]).per_token:
                 total += weight * reward.score
             elif reward.token_scores is not None:
                 tokens = tokens or [0.0] * len(reward.token_scores)
@@ -306,11 +398,21 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
     errors: list[str] = []
     owners = _owners(components)
     for name, component in components.items():
-        try:
-            errors += registry.check_options(name, component.options)
-        except ValueError as error:
-            errors.append(str(error))
-            continue
+        if component.kind == "preference":
+            settings = read_settings(name, component.options)
+            errors += settings if isinstance(settings, list) else []
+            if name in registry.names():
+                errors.append(
+                    f"rewards.components.{name}: this is the name of a rule, and kind=preference "
+                    "is a model; choose another name, such as helpful"
+                )
+        else:
+            try:
+                errors += registry.check_options(name, component.options)
+            except ValueError as error:
+                model = "; a reward model needs kind: preference"
+                errors.append(f"{error}{model if 'model' in component.options else ''}")
+                continue
         if name == "accuracy" and symbolic.asked_for(component.options):
             why = symbolic.missing()
             errors += [f"rewards.components.accuracy.symbolic=True: {why}"] if why else []
@@ -341,15 +443,18 @@ def _problems(components: Mapping[str, Component]) -> list[str]:
 
 def _owners(components: Mapping[str, Component]) -> list[str]:
     """The components that decide what is right, as listed; unknown names are left out."""
-    known = set(registry.names())
-    return [name for name in components if name in known and registry.entry(name).owns_gold]
+    return [
+        name
+        for name, component in components.items()
+        if component.kind == "rule" and registry.owns_gold(name)
+    ]
 
 
 def _looks_at(name: str, component: Component) -> str | None:
     """The component whose verdict this one takes for right or wrong; None where it has no option
     `correct`.
     """
-    entry = registry.entry(name)
+    entry = _entry(name, component)
     if not entry.wants_earlier or "correct" not in entry.options:
         return None
     if "correct" in component.options:
@@ -363,8 +468,8 @@ def _order(components: Mapping[str, Component]) -> list[str]:
 
     Who looks at others may look at all that do not, so these come first.
     """
-    order = [name for name in components if not registry.entry(name).wants_earlier]
-    waiting = [name for name in components if registry.entry(name).wants_earlier]
+    waiting = [name for name, part in components.items() if _entry(name, part).wants_earlier]
+    order = [name for name in components if name not in waiting]
     while ready := [name for name in waiting if _looks_at(name, components[name]) not in waiting]:
         order.append(ready[0])
         waiting.remove(ready[0])
@@ -373,7 +478,11 @@ def _order(components: Mapping[str, Component]) -> list[str]:
 
 def _modules_of(components: Mapping[str, Component]) -> list[str]:
     """Modules whose import registers the components' functions."""
-    modules = {registry.lookup(name).__module__ for name in components}
+    modules = {
+        registry.lookup(name).__module__
+        for name, component in components.items()
+        if component.kind == "rule"
+    }
     return sorted(
         module for module in modules if module != "__main__" and not module.startswith("rewards.")
     )

@@ -52,7 +52,8 @@ class Sample:
     gold: str
     question: str = ""
     data_source: str = ""  # name of the data set, for options that differ between them
-    reward: str = ""  # the component that decides whether this row is right; "": any
+    # The components that score this row: one or several names; "": every checker.
+    reward: str | Sequence[str] = ""
     # The prompt already ends in `<think>`, so the response must not repeat it.
     prompt_opens_think: bool = False
     truncated: bool = False  # finish_reason == "length", nothing else
@@ -60,6 +61,16 @@ class Sample:
     max_tokens: int = 0  # the limit under which it was sampled; 0 when unknown
     token_ids: Sequence[int] = ()  # of the response, as trained; only if `Scorer.needs_tokens`
     token_texts: Sequence[str] = ()  # the text of each of `token_ids`; only if `needs_tokens`
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The names in `reward`."""
+        return names_of(self.reward)
+
+
+def names_of(reward: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The components that a row's `reward` names; none where it names none."""
+    return ((reward,) if reward else ()) if isinstance(reward, str) else tuple(reward or ())
 
 
 @dataclass(frozen=True, slots=True)

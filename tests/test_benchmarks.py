@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import benchmarks
+from benchmarks import staged_vs_fixed
 from benchmarks.fixed_lengths import write_model
+from grpo.config import load_config
 
 SMALL_MODEL = Path(__file__).with_name("small_model")
 
@@ -48,3 +50,78 @@ def test_benchmarks_import_only_names_that_exist():
                 and importlib.util.find_spec(f"{place}.{name.name}") is None
             ]
     assert not missing
+
+
+CURVE = [(0.0, 0.2), (100.0, 0.4), (300.0, 0.8)]
+
+
+def test_a_curve_is_read_between_evaluations_and_not_beyond():
+    assert staged_vs_fixed.at(CURVE, 50) == pytest.approx(0.3)
+    assert staged_vs_fixed.at(CURVE, 150) == pytest.approx(0.5)
+    assert staged_vs_fixed.at(CURVE, 300) == pytest.approx(0.8)
+    with pytest.raises(ValueError, match="301 tokens: the curve goes from 0 to 300"):
+        staged_vs_fixed.at(CURVE, 301)
+
+
+def test_the_band_is_the_mean_and_the_ends_at_equal_tokens():
+    other = [(0.0, 0.2), (200.0, 0.2)]
+    assert staged_vs_fixed.band([CURVE, other], [0, 200]) == [
+        pytest.approx((0.2, 0.2, 0.2)),
+        pytest.approx((0.4, 0.2, 0.6)),
+    ]
+
+
+def test_the_mean_accuracy_of_a_run_weighs_tokens_and_not_evaluations():
+    # 100 tokens at 0.3 on average, then 100 at 0.5
+    assert staged_vs_fixed.area(CURVE, 200) == pytest.approx(0.4)
+    assert staged_vs_fixed.area(CURVE, 300) == pytest.approx((100 * 0.3 + 200 * 0.6) / 300)
+
+
+def test_seeds_are_paired_and_the_interval_is_students():
+    mean, interval = staged_vs_fixed.difference_over_seeds([5.0, 7.0, 9.0], [4.0, 5.0, 6.0])
+    # differences 1, 2, 3: deviation 1, and t = 4.303 with two degrees of freedom
+    half = 4.3027 / 3**0.5
+    assert mean == 2.0
+    assert interval == pytest.approx((2 - half, 2 + half), rel=1e-4)
+    assert staged_vs_fixed.difference_over_seeds([3.0], [1.0]) == (2.0, None)
+
+
+def test_the_fixed_run_has_the_last_stages_settings_until_it_has_as_many_tokens():
+    staged = load_config("tiny_staged", [])
+    overrides = staged_vs_fixed.fixed_overrides(staged, 1_000_000)
+    fixed = load_config("tiny_staged", overrides)
+    (stage,) = fixed.stages
+    assert stage.until == {"max_tokens": 1_000_000}
+    assert fixed.sampling.max_response_tokens == staged.stages[-1].max_response_tokens
+    # 512 responses a step of at least one token: the budget is spent before the steps are
+    assert fixed.trainer.max_steps * 512 >= 1_000_000
+    same = {"stages", "sampling", "trainer"}
+    assert fixed.model_dump(exclude=same) == staged.model_dump(exclude=same)
+    # a token weighs the same at every limit, in all stages and in the fixed run
+    weights = [stage.lr and stage.lr / stage.max_response_tokens for stage in staged.stages[:-1]]
+    assert weights == [pytest.approx(fixed.optimizer.lr / fixed.sampling.max_response_tokens)] * 2
+
+
+def test_a_runs_record_becomes_a_curve_over_tokens():
+    def evaluation(accuracy, worked):
+        return {"eval/sampled/accuracy": accuracy, "eval/sampled/worked_accuracy": worked}
+
+    rows = [
+        {"step": 0, **evaluation(0.2, 0.3)},
+        {"step": 1, "generated_tokens": 10, "seconds/sample": 1.0, "seconds/learn": 0.5},
+        {
+            **{"step": 2, "generated_tokens": 20, "seconds/sample": 2.0, **evaluation(0.4, 0.5)},
+            **{"switch/from": "short", "switch/to": "long", "switch/reason": "2 of 2 steps"},
+        },
+        {"step": 3, "generated_tokens": 30, **evaluation(0.6, 0.7), "switch/to": "end"},
+    ]
+    summary = {
+        **{"base": {"sampled": {"accuracy": 0.2}}, "final": {"sampled": {"accuracy": 0.6}}},
+        **{"steps": 3, "wall_seconds": 9.0},
+    }
+    arm = staged_vs_fixed.read_arm(rows, summary)
+    assert arm.tokens == 60
+    assert arm.curve == [(0, 0.2), (30, 0.4), (60, 0.6)]
+    assert (arm.seconds, arm.wall_seconds, arm.steps) == (3.5, 9.0, 3)
+    assert arm.switches == [(2, "2 of 2 steps")]  # the end of the run is none
+    assert arm.stage_ends == [{"accuracy": 0.4, "worked_accuracy": 0.5}]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from grpo.common.errors import RecipeError, UnhealthyError, UserError
+from grpo.common.errors import LostError, RecipeError, UnhealthyError, UserError
 from grpo.common.recipes import compose
 from grpo.config import RECIPES
+from grpo.config.pipeline import PipelineConfig
 from grpo.pipeline import (
     Job,
     hydra_text,
@@ -35,8 +36,8 @@ stages:
   - {name: measured, kind: evaluate, start: again, recipe: tiny}
 """
 EVALUATIONS = {
-    "base": {"sampled": {"accuracy": 0.25, "response_length": 10.0}},
-    "final": {"sampled": {"accuracy": 0.5, "response_length": 20.0}},
+    "base": {"sampled": {"accuracy": 0.25, "language_share": 0.75, "response_length": 10.0}},
+    "final": {"sampled": {"accuracy": 0.5, "language_share": 1.0, "response_length": 20.0}},
 }
 
 
@@ -53,6 +54,7 @@ class Pipeline:
         for name in ("tiny", "sft_tiny"):
             (folder / f"{name}.yaml").write_text((RECIPES / f"{name}.yaml").read_text())
         self.ran: list[str] = []
+        self.loaded: dict[tuple[str, ...], tuple[PipelineConfig, list[Job]]] = {}
         self.fails: dict[str, BaseException] = {}
 
     def perform(self, job: Job) -> None:
@@ -63,7 +65,9 @@ class Pipeline:
         if name in self.fails:
             raise self.fails.pop(name)
         kept = {"problems": 4, "problems_kept": 3, "kept": 3, "kept_hinted": 0, "mean_tokens": 9.0}
-        summary = {"steps": 5, **EVALUATIONS, **kept}
+        ways = {way: {"reasons": {"mixed_language": 2, "kept": 3}} for way in ("plain", "hinted")}
+        averaged = {"weights": [1.0], "models_sha256": ["a"], "weights_sha256": "b"}
+        summary = {"steps": 5, **EVALUATIONS, **kept, **ways, **averaged}
         (job.folder / "summary.json").write_text(json.dumps(summary))
         if job.output.name == "policy":
             job.output.mkdir(exist_ok=True)
@@ -73,13 +77,17 @@ class Pipeline:
             job.output.write_text(json.dumps({"sets": {"held_out": one}}))
         else:
             job.output.write_text("{}\n")
+            (job.folder / "pairs.jsonl").write_text("{}\n")
 
     def run(self, *overrides: str) -> list[str]:
         """Names of the stages that ran."""
         self.ran = []
         given = [f"output_dir={self.place}", *overrides]
-        config, jobs = load_pipeline("mine", given, self.folder)
-        run_pipeline("mine", config, jobs, self.perform)
+        # Composing six recipes is what costs, and the same text gives the same jobs.
+        key = (self.recipe.read_text(), *given)
+        if key not in self.loaded:
+            self.loaded[key] = load_pipeline("mine", given, self.folder)
+        run_pipeline("mine", *self.loaded[key], self.perform)
         return self.ran
 
     def record(self) -> dict:
@@ -109,9 +117,13 @@ def test_lineage_says_who_started_from_whom_with_the_hashes(pipeline):
 def test_the_table_has_what_each_stage_gained(pipeline, capsys):
     pipeline.run()
     table = (pipeline.place / "pipeline.md").read_text()
-    assert "| cold | sft | base | 5 | 0.25 -> 0.5 | 10 -> 20 |  |" in table
-    assert "| drawn | sample | rl |  |  |  | kept 3, of 3 of 4 problems |" in table
-    assert "| measured: held_out | evaluate | again |  | 0.75 | 20 |  |" in table
+    assert "| cold | sft | base | 5 | 0.25 -> 0.5 | 0.75 -> 1 | 10 -> 20 |  |" in table
+    assert (
+        "| drawn | sample | rl |  |  |  |  | kept 3, of 3 of 4 problems; 4 of mixed language |"
+        in table
+    )
+    assert "| measured: held_out | evaluate | again |  | 0.75 |  | 20 |  |" in table
+    assert "| format |" not in table  # which no stage has measured
     assert table in capsys.readouterr().out
 
 
@@ -191,6 +203,72 @@ def test_a_stage_without_its_output_is_no_finished_stage(pipeline):
     assert pipeline.record()["cold"]["state"] == "running"
 
 
+LONG2SHORT = """
+models: {{base: {{base: miniature}}, other: {{path: {other}}}}}
+stages:
+  - {{name: long, kind: rl, start: base, recipe: tiny}}
+  - {{name: drawn, kind: sample, start: long, recipe: tiny, overrides: [rejection.pairs=true]}}
+  - name: short
+    kind: sft
+    start: long
+    recipe: sft_tiny
+    pairs: [drawn]
+    overrides: ["dpo={{beta: 0.2}}"]
+  - {{name: mean, kind: average, models: [long, short, other], weights: [0.5, 0.25, 0.25]}}
+  - {{name: measured, kind: evaluate, start: mean, recipe: tiny}}
+"""
+
+
+@pytest.fixture
+def long2short(pipeline):
+    other = pipeline.folder / "other"
+    other.mkdir()
+    (other / "model.safetensors").write_text("weights")
+    pipeline.recipe.write_text(LONG2SHORT.format(other=other))
+    return pipeline
+
+
+def test_pairs_and_averages_are_stages_with_their_lineage(long2short):
+    assert long2short.run() == ["long", "drawn", "short", "mean", "measured"]
+    record, place = long2short.record(), long2short.place
+    assert f"data.train=['{place}/drawn/pairs.jsonl']" in record["short"]["command"]
+    assert record["short"]["examples"] == ["drawn"]
+    other = long2short.folder / "other"
+    models = f"models=['{place}/long/policy', '{place}/short/policy', '{other}']"
+    command = ["grpo", "average", models, "weights=[0.5, 0.25, 0.25]", f"output_dir='{place}/mean'"]
+    assert record["mean"]["command"] == command
+    assert record["mean"]["start"] == "long + short + other"
+    assert set(record["mean"]["inputs"]["stages"]) == {"long", "short"}
+    assert record["mean"]["inputs"]["models"] == [sha256_of(other)]
+    assert long2short.run() == []
+    # Other pairs of the same examples are another output.
+    (place / "drawn" / "pairs.jsonl").write_text('{"changed": 1}\n')
+    assert long2short.run() == ["drawn"]
+    (other / "model.safetensors").write_text("other weights")
+    assert long2short.run() == ["mean", "measured"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.1.overrides=[]", "stages.short.pairs: stage drawn makes no pairs; set rejection"),
+        ("stages.2.examples=[drawn]", "examples and pairs: a stage learns from one of them"),
+        ("stages.2.pairs=[long]", "stages.short.pairs: stage long is of kind rl"),
+        ("stages.1.pairs=[x]", "stages.drawn.pairs=['x']: only kind=sft learns from pairs"),
+        ("stages.2.weights=[1]", "stages.short.weights=[1.0]: only kind=average looks at it"),
+        ("stages.3.models=[long, shrt, other]", "stages.mean.models=shrt: neither a name of"),
+        ("stages.3.models=[long, short, base]", "stages.mean.models=base: models.base has no path"),
+        ("stages.3.weights=[1, 1, 1]", "weights=[1.0, 1.0, 1.0]: their sum is 3"),
+        ("stages.3.recipe=tiny", "stages.mean.recipe: kind=average does not look at it"),
+        ("stages.4.start=''", "stages.measured.start=: neither a name of models"),
+    ],
+)
+def test_a_mistake_of_pairs_and_averages_is_refused_with_its_name(long2short, override, message):
+    with pytest.raises(RecipeError) as caught:
+        load_pipeline("mine", [override], long2short.folder)
+    assert message in str(caught.value)
+
+
 def test_two_pipelines_never_work_in_one_folder(pipeline):
     with (
         locked(pipeline.place),
@@ -264,7 +342,7 @@ def test_a_folder_is_hashed_by_names_and_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [(78, UserError), (70, UnhealthyError), (1, RuntimeError)]
+    ("code", "error"), [(78, UserError), (76, UnhealthyError), (75, LostError), (70, RuntimeError)]
 )
 def test_the_exit_code_of_a_stage_becomes_that_of_the_pipeline(
     pipeline, monkeypatch, tmp_path, code, error

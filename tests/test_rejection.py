@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.examples import read_messages
+from data.examples import read_messages, read_pair
 from data.types import Problem
 from grpo.common.errors import RecipeError, UserError
 from grpo.config import load_sample_config
@@ -19,6 +19,7 @@ from grpo.rejection import (
     language_share,
     longest_paragraph,
     main,
+    pair_up,
     sample_round,
     select,
     summarise,
@@ -114,10 +115,59 @@ def test_the_shortest_right_response_is_kept_and_of_equal_ones_the_first():
     assert select(scored, RejectionConfig(shortest=True, max_per_problem=2))[0] == [1, 3]
 
 
+def test_the_shortest_right_response_is_paired_with_longer_wrong_and_much_longer_right_ones():
+    rows = [
+        response("right, and half as long again", tokens=12),  # 1.5 times 8
+        response("right, and a little longer", tokens=11),
+        response("the shortest right one", tokens=8),  # chosen
+        response("of the same length", tokens=8),
+        response("wrong and longer", answer="6", tokens=9),
+        response("wrong and as long", answer="6", tokens=8),
+        response("wrong  and longer", answer="6", tokens=10),  # but for blanks it is there already
+        response("cut off", answer="6", tokens=40, finish="length"),
+        response("not graded", tokens=30),
+        response(CHINESE, tokens=4),  # right and shorter, but a filter takes it out
+    ]
+    scored = group(*rows, right={0, 1, 2, 3, 9}, ungraded={8})
+    pairs, reasons = pair_up(scored, RejectionConfig(pairs=True))
+    found = [(p["reason"], p["chosen_tokens"], p["rejected_tokens"]) for p in pairs]
+    assert found == [("right_longer", 8, 12), ("wrong_longer", 8, 9)]
+    assert reasons == {
+        "chosen": 1,
+        "right_longer": 1,
+        "right_near": 3,
+        "wrong_longer": 1,
+        "wrong_shorter": 1,
+        "duplicate": 1,
+        "truncated": 1,
+        "not_graded": 1,
+    }
+    chosen, rejected = read_pair(json.loads(json.dumps(pairs[1])))
+    assert chosen[0] == rejected[0] and chosen[0].content == "What is the sum of 2 and 3?"
+    assert (chosen[1].content, rejected[1].content) == (rows[2].text, rows[4].text)
+    nearer = RejectionConfig(pairs=True, pair_length_ratio=1.25)
+    assert [p["rejected_tokens"] for p in pair_up(scored, nearer)[0]] == [12, 11, 9]
+
+
+def test_a_problem_without_a_right_response_makes_no_pair():
+    scored = group(response("a", tokens=3), response("b", tokens=9))
+    assert pair_up(scored, RejectionConfig(pairs=True)) == ([], {"no_chosen": 2})
+
+
 def test_a_component_that_does_not_score_a_row_asks_nothing_of_it():
     scored = group(response("a"), right={0})
     kept, _ = select(scored, RejectionConfig(min_scores={"countdown": 1.0}))
     assert kept == [0]
+
+
+def test_a_row_without_a_checker_is_judged_by_the_least_scores_alone():
+    scored = group(response(ENGLISH), response(ENGLISH.upper()))
+    for score, helpful in zip(scored.scores, (0.8, 0.2), strict=True):
+        score.components.clear()
+        score.components["helpful"] = Reward(helpful, "scored")
+    assert select(scored, RejectionConfig())[1] == {"not_judged": 2}
+    rules = RejectionConfig(min_scores={"helpful": 0.5})
+    assert select(scored, rules) == ([0], {"low_helpful": 1, "kept": 1})
 
 
 def test_language_share_counts_words_of_the_questions_language():
@@ -160,7 +210,7 @@ def test_a_problem_without_a_right_response_is_sampled_with_a_hint_that_is_not_k
         "tiny", ["batch.num_samples=2", "rejection.hint_on_fail=true", "runtime=in_process",
                  "rollout.num_engines=1", "learner.num_ranks=1"]
     )  # fmt: skip
-    from grpo.run import Inputs
+    from grpo.inputs import Inputs
     from grpo.types import SamplingSettings
 
     inputs = Inputs(
@@ -196,8 +246,20 @@ def test_a_problem_without_a_right_response_is_sampled_with_a_hint_that_is_not_k
     # each file row is a conversation that `grpo sft` reads
     assert read_messages(found["rows"][1])[1].content == said(10)
     # the second pass has seeds of its own
-    first, second = engines.requests
+    first, second = engines.requests[:2]
     assert not {r.seed for r in first} & {r.seed for r in second}
+    assert found["pairs"] == []  # nobody asked for any
+    paired = config.model_copy(
+        update={"rejection": config.rejection.model_copy(update={"pairs": True})}
+    )
+    with config.rewards.scorer() as scorer:
+        more = sample_round(paired, wider, inputs.prompts, hinted, engines, scorer)
+    # All responses have one token here. The hinted ones are in no pair.
+    assert more["pair_reasons"] == {"chosen": 1, "wrong_shorter": 1, "no_chosen": 2}
+    assert more["rows"] == found["rows"]
+    assert summarise([more, more], 4)["pairs"] == {
+        "problems": 0, "pairs": 0, "reasons": {"no_chosen": 4, "chosen": 2, "wrong_shorter": 2}
+    }  # fmt: skip
     summary = summarise([found, found], 4)
     assert summary["plain"] == {
         "problems": 4, "samples": 8, "reasons": {"wrong": 6, "kept": 2}

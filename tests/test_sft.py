@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.examples import Encoder, Example, ExampleSource, Message, load_examples
+from data.examples import Encoder, Example, ExampleSource, Message, load_examples, load_pairs
 from grpo.algorithm.aggregation import token_weights
 from grpo.algorithm.objectives import OBJECTIVES, Coefficients, LossInputs
 from grpo.common.errors import RecipeError, UserError
@@ -356,6 +356,55 @@ def test_a_bad_row_is_named_by_file_line_and_field(tmp_path, row, message):
     assert message in str(raised.value)
 
 
+def turn(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+PAIR = {
+    "prompt": [turn("user", "1+1?")],
+    "chosen": [turn("assistant", "2")],
+    "rejected": [turn("assistant", "3")],
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (GOOD, "prompt: missing: messages is an example and no pair; leave dpo out"),
+        ({**PAIR, "chosen": []}, "chosen: needs a list of turns"),
+        ({**PAIR, "rejected": [turn("user", "3")]}, "rejected: is one turn of the assistant"),
+        ({**PAIR, "chosen": PAIR["chosen"] * 2}, "chosen: is one turn of the assistant"),
+        ({**PAIR, "chosen": [turn("assistant", "2", train=True)]}, "train has no meaning"),
+        ({**PAIR, "rejected": PAIR["chosen"]}, "rejected: is the chosen answer again"),
+    ],
+)
+def test_a_row_that_is_no_pair_is_named_by_line_and_field(tmp_path, row, message):
+    file = write(tmp_path, PAIR, row)
+    with pytest.raises(UserError) as raised:
+        load_pairs(ExampleSource(files=(file,)), "data.train")
+    assert f"data.train: 1 of 2 pairs cannot be used:\n{file}, line 2: " in str(raised.value)
+    assert message in str(raised.value)
+
+
+def test_pairs_without_dpo_are_refused_with_the_setting(tmp_path):
+    with pytest.raises(UserError, match=r"a pair; learn from pairs with dpo=\{\}"):
+        load_examples(ExampleSource(files=(write(tmp_path, PAIR),)), "data.train", 0, "train")
+
+
+def test_both_answers_of_a_pair_are_trained_and_a_long_one_takes_the_other_with_it(
+    tokenizer, tmp_path
+):
+    long = {**PAIR, "rejected": [turn("assistant", "3333333333")]}
+    found = load_pairs(ExampleSource(files=(write(tmp_path, PAIR, long),)), "data.train")
+    made, said = encoder(tokenizer, "dialogue", "last_assistant"), []
+    units = make_samples(found, made, "data.train", 14, 10_000, said.append, drop=True)
+    assert said[0].startswith("data.train: left out 1 of 2 pairs; the first: ")
+    assert ", line 2, rejected: " in said[0]
+    (unit,) = units
+    texts = [tokenizer.decode(sample.token_ids_T[sample.loss_mask_T]) for sample in unit]
+    assert texts == ["2<|endoftext|>", "3<|endoftext|>"]
+
+
 def test_several_files_are_read_in_order(tmp_path):
     (tmp_path / "other").mkdir()
     files = (write(tmp_path, GOOD), write(tmp_path / "other", GOOD, GOOD))
@@ -369,7 +418,7 @@ def test_several_files_are_read_in_order(tmp_path):
 
 def test_long_examples_are_refused_or_dropped_and_counted(tokenizer):
     made, said = encoder(tokenizer, "dialogue"), []
-    examples = [example("u:1", "a:2"), example("u:1", "a:2222222222")]
+    examples = [(example("u:1", "a:2"),), (example("u:1", "a:2222222222"),)]
     limits = ("data.train", 12, 10_000, said.append)
     with pytest.raises(
         UserError, match=r"1 of 2 .*\n.*data.max_tokens is 12; raise .*too_long=drop"
@@ -407,6 +456,13 @@ def test_a_held_out_question_in_training_is_refused():
         (["data.template=dialogue", "data.system_prompt=x"], "only chat templates have one"),
         (["data.train_on=user"], "data.train_on: 'user' is not one of"),
         (["algorithm.objective=gspo"], "algorithm: unknown key"),
+        (["dpo={}"], "data.train.made_by=worked_arithmetic: it makes examples, and dpo learns"),
+        (["dpo={beta: 0}", "data.train=a.jsonl"], "dpo.beta=0: must be greater than 0"),
+        (["dpo={}", "data.train=a.jsonl", "data.train_on=all"], "dpo compares the two responses"),
+        (
+            ["dpo={}", "data.train=a.jsonl", "batch.aggregation=seq-mean-token-mean"],
+            "dpo sums over the tokens of a response",
+        ),
         (["data.too_long=cut"], "data.too_long: 'cut' is not one of refuse, drop"),
     ],
 )

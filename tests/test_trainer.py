@@ -19,6 +19,8 @@ from grpo.trainer import (
     make_samples,
     needs_log_probs,
     next_coefficients,
+    oldest_version,
+    staleness,
     step_settings,
     token_advantages,
 )
@@ -45,8 +47,22 @@ def test_samples_of_the_weights_of_this_step_are_taken_group_by_group():
 
 @pytest.mark.parametrize("strange", [response(2), response(4), response(3, ((0, 1, 2), (1, 2, 3)))])
 def test_one_token_of_other_weights_is_refused(strange: Response):
-    with pytest.raises(ValueError, match="on-policy training cannot use it"):
+    with pytest.raises(ValueError, match="which can use those from 3 on"):
         make_samples([group(response(3)), group(strange)], 3)
+
+
+def test_a_step_may_train_on_weights_as_old_as_the_recipe_allows():
+    off_policy = ["algorithm.mismatch.correction=truncate"]
+    config = load_config("tiny", [*off_policy, "rollout.max_staleness=1"])
+    groups = [group(response(2), response(3))]
+    samples = make_samples(groups, 3, oldest=oldest_version(config, 3))
+    assert staleness(samples, 3) == {"staleness": 0.5, "staleness_max": 1.0}
+    with pytest.raises(ValueError, match=r"\[1\] came in the step of weights 3"):
+        make_samples([group(response(1))], 3, oldest=oldest_version(config, 3))
+    partial = ["rollout.strategy=partial", "rollout.segment_tokens=8"]
+    config = load_config("tiny", [*off_policy, *partial])
+    mixed = response(3, ((0, 1, 0), (1, 2, 3)))
+    assert len(make_samples([group(mixed)], 3, oldest=oldest_version(config, 3))) == 1
 
 
 def test_token_scores_come_on_top_of_what_the_whole_response_earned():

@@ -35,6 +35,9 @@ class NormaliseAnswers(Stage):
         dropped: list[Dropped] = []
         changed = 0
         for problem in problems:
+            if not problem.answer:  # a model of preferences scores it
+                kept.append(problem)
+                continue
             answer = normalise(problem.answer)
             if not answer.strip("{}() "):
                 dropped.append(Dropped(problem=problem, stage=self.name, reason="empty_answer"))

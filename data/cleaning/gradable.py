@@ -16,6 +16,7 @@ from data.cleaning.parallel import map_ordered
 from data.types import Problem
 from rewards import accuracy_reward
 from rewards.maths import IN_PROCESS, is_set_of_numbers
+from rewards.types import names_of
 
 _ASKS_PROOF = re.compile(
     r"\b(?:prove|disprove)\b|\bshow\s+(?:\w+\s+){0,3}that\b|\b(?:give|write|provide)\s+an?\s+(?:\w+\s+)?proof\b"
@@ -146,7 +147,7 @@ class Gradable(Stage):
         """See `Stage.run`."""
         kept: list[Problem] = []
         dropped: list[Dropped] = []
-        tasks = [(p.question, p.answer, p.reward or "accuracy") for p in problems]
+        tasks = [(p.question, p.answer, names_of(p.reward or "accuracy")) for p in problems]
         for problem, reason in zip(
             problems, map_ordered(_reason, None, tasks, context.workers), strict=True
         ):
@@ -267,7 +268,8 @@ def _has_labels(answer: str) -> bool:
     return False
 
 
-def _reason(_: None, task: tuple[str, str, str]) -> str | None:
-    question, answer, reward = task
-    # a plan or a puzzle has a checker of its own, and its gold is no answer but the task
-    return why_not_gradable(question, answer) if reward == "accuracy" else None
+def _reason(_: None, task: tuple[str, str, tuple[str, ...]]) -> str | None:
+    question, answer, rewards = task
+    # A plan or a puzzle has a checker of its own, and its gold is no answer but the task. What a
+    # model of preferences scores has no gold.
+    return why_not_gradable(question, answer) if "accuracy" in rewards else None

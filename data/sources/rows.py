@@ -21,6 +21,8 @@ from data.sources.mappings import Fields, RowFault, RowMapping, column_names
 from data.sources.records import Record
 from data.types import Problem
 from grpo.common.errors import UserError
+from rewards import registry
+from rewards.types import names_of
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORKED = re.compile(r"####[^\n#]*\Z")  # how a worked solution of GSM8K ends
@@ -99,20 +101,27 @@ class Validator:
     def _problem(self, fields: Fields, record: Record, source: str, file: str) -> Problem:
         assert record.row is not None
         question = _text(fields.question, "question")
-        if self.need_answer and fields.answer is None:
+        reward = None if fields.reward is None else _names(fields.reward)
+        # A preference needs no gold. Its component has a name of the recipe's choice.
+        checked = not reward or any(map(registry.owns_gold, names_of(reward)))
+        absent = fields.answer is None or fields.answer == ""
+        if self.need_answer and checked and fields.answer is None:
             raise RowFault(
                 "answer",
                 f"is missing; the row has {column_names(record.row)}. Name the column: columns: "
-                "{answer: NAME} in a recipe, --answer-column NAME for data.prepare",
+                "{answer: NAME} in a recipe, --answer-column NAME for data.prepare. Rows that a "
+                "reward model scores name its component in the column reward",
             )
-        answer = _answer(fields.answer) if self.need_answer else str(fields.answer or "")
+        if self.need_answer and (checked or not absent):
+            answer = _answer(fields.answer)
+        else:
+            answer = str(fields.answer or "")
         if self.need_answer and _WORKED.search(answer):
             raise RowFault(
                 "answer",
                 "is a whole worked solution that ends in #### and the answer, as in GSM8K; "
                 "read it with mapping: gsm8k (--mapping gsm8k)",
             )
-        reward = None if fields.reward is None else _text(fields.reward, "reward")
         problem_id = f"{source}-{record.line:07d}" if fields.id is None else _identifier(fields.id)
         level = None if fields.level is None else _identifier(fields.level, "level")
         origin = _text(fields.source, "source") if fields.source is not None else source
@@ -155,6 +164,15 @@ def _text(value: Any, name: str) -> str:
     if not (stripped := value.strip()):
         raise RowFault(name, "is empty")
     return stripped
+
+
+def _names(value: Any) -> str | tuple[str, ...]:
+    """What a row's `reward` names: one component or a list of them."""
+    if not isinstance(value, list):
+        return _text(value, "reward")
+    if not value:
+        raise RowFault("reward", "is an empty list")
+    return tuple(_text(name, "reward") for name in value)
 
 
 def _answer(value: Any) -> str:

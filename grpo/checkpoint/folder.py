@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from grpo.common.errors import UserError
+from grpo.common.faults import fault
 from grpo.common.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"step_(\d{6,})")
 
 
@@ -83,15 +84,22 @@ class Checkpoints:
         try:
             shutil.rmtree(partial, ignore_errors=True)
             (partial / "learner").mkdir(parents=True)
+            fault("save.begun", step=state["step"])
             save_learner(str(partial / "learner"))
+            fault("save.learner", step=state["step"])
             write_atomically({partial / "state.json": dict(state)})
+            fault("save.state", step=state["step"])
             files = sorted(path for path in partial.rglob("*") if path.is_file())
             listed = {path.relative_to(partial).as_posix(): _described(path) for path in files}
             write_atomically({partial / "manifest.json": {"format": FORMAT, "files": listed}})
             for folder in (partial / "learner", partial):
                 flush(folder)
-            shutil.rmtree(final, ignore_errors=True)
+            fault("save.manifest", step=state["step"])
+            if final.exists():
+                self._set_aside(final)
+            fault("save.replaced", step=state["step"])
             partial.rename(final)
+            fault("save.renamed", step=state["step"])
             flush(self.folder)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
@@ -144,12 +152,18 @@ class Checkpoints:
                 shutil.copytree(source, partial)
                 partial.rename(final)
 
+    def _set_aside(self, path: Path) -> None:
+        """Give a checkpoint a name under which nothing looks for it."""
+        doomed = path.with_name(f".{path.name}.deleted")
+        shutil.rmtree(doomed, ignore_errors=True)  # of a run that was killed while it deleted
+        path.rename(doomed)
+
     def prune(self, keep: Collection[int]) -> None:
         """Delete all checkpoints but these, and what writes that failed have left."""
         for step in set(self.steps()) - set(keep):
             # Renamed first: a folder that is half deleted must not look like a checkpoint.
-            doomed = self.folder / f".step_{step:06d}.deleted"
-            self.path(step).rename(doomed)
+            self._set_aside(self.path(step))
+            fault("save.pruned", step=step)
         for path in self.folder.glob(".step_*"):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,12 @@ _FREE = (
     "tracking",
     "checkpoint.every",
     "checkpoint.keep",
+    "checkpoint.grace_seconds",
     "cluster",
     "health",
     "rollout.stall_timeout_seconds",
+    "rollout.hang_timeout_seconds",
+    "supervise",
 )
 
 
@@ -53,6 +58,15 @@ def starting_point(config: RunConfig, say: Callable[[str], None]) -> Checkpoint 
     if found is None:
         say(f"{run_dir} holds a run that ended before its first checkpoint: step 0 again")
     return found
+
+
+def settings_hash(config: RunConfig) -> str:
+    """A hash of all settings that decide what a step computes: equal for runs that can share
+    samples.
+    """
+    tree = leaves(redact(plain(config.as_tree())))
+    told = {key: value for key, value in tree.items() if not _under(key, _FREE)}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def is_finished(config: RunConfig, start: Checkpoint, steps: int) -> bool:
@@ -132,5 +146,5 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _under(key: str, blocks: list[str]) -> bool:
+def _under(key: str, blocks: Sequence[str]) -> bool:
     return any(key == block or key.startswith(f"{block}.") for block in blocks)

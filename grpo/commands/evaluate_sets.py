@@ -13,15 +13,18 @@ from typing import Any
 
 from data.sources import FileSource, load
 from data.types import Problem
+from grpo.common.command_line import say
 from grpo.common.errors import UserError
-from grpo.common.files import check_writable, json_line, write_atomically
+from grpo.common.files import check_writable, json_line, work_folder, write_atomically
+from grpo.common.provenance import git_hash, versions
 from grpo.config.evaluation import EvalConfig, data_sources, engine_config
 from grpo.evaluation.evaluate import EVALUATION_STEP
 from grpo.evaluation.progress import Progress
 from grpo.evaluation.report import pass_rate_rows, report
 from grpo.evaluation.samples import RESULT, Row, SampleFile, sample_rows
+from grpo.inputs import Inputs
+from grpo.parts import start_parts
 from grpo.rollout.scoring import sample_groups
-from grpo.run import Inputs, git_hash, say, start_parts, versions
 from grpo.types import Prompt, SamplingSettings, ScoredGroup
 from rewards import Scorer
 
@@ -47,7 +50,7 @@ def run_evaluation(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     """
     check_writable(
         [Path(config.pass_rates)] if config.pass_rates else [],
-        [Path(config.output_dir or "evals")],
+        [work_folder() / (config.output_dir or "evals")],
     )
     sets, inputs, template = load_sets(config)
     identity = {
@@ -205,10 +208,10 @@ def output_folder(config: EvalConfig, model: str, identity: Mapping[str, Any]) -
     finds what it has done, and another one begins anew.
     """
     if config.output_dir is not None:
-        return Path(config.output_dir).expanduser().absolute()
+        return work_folder() / Path(config.output_dir).expanduser()
     text = json.dumps(identity, sort_keys=True)
     name = Path(model).name
-    return Path("evals").absolute() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    return work_folder() / "evals" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def _sample(

@@ -31,10 +31,20 @@ VERBS = {
         "--config-name RECIPE [key=value ...]",
         "sample a model and keep right, readable responses as examples for grpo sft",
     ),
+    "average": Verb(
+        "grpo.commands.average",
+        "models=[FOLDER,FOLDER] output_dir=FOLDER [weights=[0.5,0.5]]",
+        "average the weights of model folders, such as of a long and a short one",
+    ),
     "pipeline": Verb(
         "grpo.pipeline",
         "--config-name RECIPE [key=value ...]",
         "run stages of fine-tuning, RL and sampling, each from what an earlier one made",
+    ),
+    "plan": Verb(
+        "grpo.commands.plan",
+        "--config-name RECIPE [--hardware NAME] [key=value ...]",
+        "memory of every actor, time of every phase, and which setting makes a recipe fit",
     ),
     "eval": Verb(
         "grpo.commands.evaluate",
@@ -58,14 +68,31 @@ VERBS = {
         "when the stages of a recipe would have switched on a recorded run",
     ),
     "plots": Verb("grpo.tracking.plots", "RUN_DIR", "draw the plots of a run"),
+    "verify": Verb(
+        "grpo.commands.verify",
+        "RUN [--steps K] [--at STEP ...]",
+        "check the hash chain of a run, and do some of its steps again, bit for bit",
+    ),
+    "replay": Verb(
+        "grpo.commands.replay",
+        "RUN STEP[.SAMPLE[.TOKEN]]",
+        "make a sample of a run again, with its part of loss and gradient",
+    ),
+    "diff": Verb("grpo.commands.diff", "RUN_A RUN_B", "the first quantity in which two runs part"),
+    "dry-run": Verb(
+        "grpo.commands.dry_run",
+        "--nodes N --gpus-per-node G --config-name RECIPE [key=value ...]",
+        "commands, environment and placement of a recipe on a cluster, without one",
+    ),
     "doctor": Verb(
         "grpo.commands.doctor",
         "[--self-test --config-name RECIPE [key=value ...]]",
         "what this machine has and lacks, or whether the stack of a recipe is exact",
     ),
 }
-_ENDS = """`grpo VERB --help` says more. Exit codes: 0 done; 1 an internal error; 70 the numbers of
-training went wrong; 78 something for you to mend; 130 and 143 stopped by Ctrl-C or SIGTERM."""
+_ENDS = """`grpo VERB --help` says more. Exit codes: 0 done; 70 a fault of this program; 75 stopped,
+and the same command goes on; 76 the numbers of training went wrong; 78 something for you to mend;
+130 and 143 stopped by Ctrl-C or SIGTERM with nothing to go on from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from grpo.common.command_line import say
 from grpo.config import TrainConfig
-from grpo.run import load_inputs, say, start_parts
+from grpo.inputs import load_inputs
+from grpo.parts import start_parts
 from grpo.runtime.protocols import Learner, Rollouts
 from grpo.types import TrainSample, WeightReport
 

@@ -5,12 +5,31 @@ with exit code 78.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from grpo.common.errors import UserError, exit_on_user_error
+from grpo.common.errors import (
+    EXIT_CONFIG,
+    EXIT_INTERNAL,
+    EXIT_RETRY,
+    EXIT_SIGINT,
+    EXIT_SIGTERM,
+    EXIT_UNHEALTHY,
+    LostError,
+    OutOfTime,
+    Stopped,
+    Terminated,
+    UnhealthyError,
+    UserError,
+)
+from grpo.common.signals import signals_raise
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,6 +67,20 @@ def file_path(text: str) -> Path:
         return Path(text)
 
 
+def say(text: str, *, everywhere: bool = False) -> None:
+    """A line about what is going on, before there is a run that could show it.
+
+    Processes that torchrun has started as copies of one another all come by here. The first one of
+    a machine speaks for them, unless a line is `everywhere` another one.
+    """
+    if everywhere or not _is_copy():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _is_copy() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
 def add_recipe(parser: Parser, *, required: bool = True) -> None:
     """The arguments that name a recipe: `config_name`, `config_dir` and `overrides`."""
     parser.add_argument(
@@ -65,5 +98,44 @@ def add_recipe(parser: Parser, *, required: bool = True) -> None:
 def run(
     command: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None
 ) -> int:
-    """Run a command and return its exit code, as `errors.exit_on_user_error` does."""
-    return exit_on_user_error(command, sys.argv[1:] if arguments is None else list(arguments))
+    """Run a command and return its exit code.
+
+    A `UserError` becomes a message on standard error and exit code 78. Ctrl-C and SIGTERM become
+    one line, and 75 where the same command goes on from there, otherwise the exit codes of a shell,
+    130 and 143. What nobody expected is shown with its traceback, and is exit code 70.
+    """
+    with signals_raise():
+        try:
+            return command(sys.argv[1:] if arguments is None else list(arguments))
+        except UserError as error:
+            say(f"grpo: {error}")
+            if (
+                _is_copy()
+            ):  # torchrun ends all as soon as one ends: let the one that speaks be first
+                with suppress(KeyboardInterrupt, Terminated):
+                    time.sleep(10)
+            return EXIT_CONFIG
+        except UnhealthyError as error:
+            say(f"grpo: the run was stopped: {error}")
+            return EXIT_UNHEALTHY
+        except LostError as error:
+            say(f"grpo: {error}. The same command goes on from what is on disk")
+            return EXIT_RETRY
+        except Stopped as stopped:
+            say(f"grpo: {stopped}")
+            return EXIT_RETRY
+        except KeyboardInterrupt:
+            say("grpo: stopped by Ctrl-C")
+            return EXIT_SIGINT
+        except (Terminated, OutOfTime):
+            say("grpo: stopped by SIGTERM")
+            return EXIT_SIGTERM
+        except SystemExit as error:
+            # the handler that Ray sets exits with the signal's number
+            if error.code != signal.SIGTERM:
+                raise
+            say("grpo: stopped by SIGTERM")
+            return EXIT_SIGTERM
+        except Exception:
+            traceback.print_exc()
+            return EXIT_INTERNAL

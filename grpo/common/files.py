@@ -27,6 +27,23 @@ Content = str | bytes | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 _LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
+def work_folder(here: Path | None = None) -> Path:
+    """Where relative output folders begin: GRPO_HOME, or else the current folder.
+
+    `ray job submit --working-dir .` runs a job in a copy of the folder, which Ray deletes after the
+    job. What a run leaves there would be lost. So there it is `grpo` in the home folder.
+
+    Args:
+        here: in place of the current folder.
+    """
+    if named := os.environ.get("GRPO_HOME"):
+        return Path(named).expanduser().absolute()
+    here = Path.cwd() if here is None else here
+    if any(part.startswith("_ray_pkg_") for part in here.parts):
+        return Path.home() / "grpo"
+    return here
+
+
 def plain(value: Any) -> Any:
     """`value` as the types that JSON and YAML share. Unknown types become their `str`: recording
     never fails.

@@ -407,3 +407,18 @@ def _has_tag(kind: type[BaseModel], tag: str) -> bool:
     return tag in getattr(kind, "tags", ()) or any(
         tag in map(str, typing.get_args(field.annotation)) for field in kind.model_fields.values()
     )
+
+
+def hydra_text(value: Any) -> str:
+    """A plain value as Hydra's grammar of overrides reads it.
+
+    >>> hydra_text({"layers": [2, None], "name": "it's"})
+    "{layers: [2, null], name: 'it\\\\'s'}"
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {hydra_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(hydra_text, value)) + "]"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "\\'") + "'"
+    return json.dumps(value)

@@ -16,6 +16,7 @@ from grpo.config.schema import (
     RewardsConfig,
     RunConfig,
     TrainConfig,
+    cpu_problems,
     gpu_problems,
     is_chat,
 )
@@ -29,6 +30,7 @@ def impossible(config: TrainConfig) -> list[str]:
     return [
         *check_names(config, config.data),
         *_batch(config),
+        *_off_policy(config),
         *_algorithm(config),
         *_model(config),
         *_template(config.data),
@@ -61,7 +63,7 @@ def impossible_sample(config: SampleConfig) -> list[str]:
         for name in rules.min_scores
         if name not in components
     ]
-    if not any(name in registry.names() and registry.entry(name).owns_gold for name in components):
+    if not any(map(registry.owns_gold, components)):
         problems.append(
             f"rewards.components={list(components)}: none says whether an answer is right; add "
             "one that does, such as accuracy: {weight: 1.0}"
@@ -90,6 +92,8 @@ def _sft(config: SftConfig) -> list[str]:
             f"learner.num_ranks={config.learner.num_ranks}: a step has only "
             f"batch.num_examples={config.batch.num_examples}; use fewer ranks or a larger batch"
         )
+    if config.dpo is not None:
+        problems += _dpo(config)
     if (config.data.held_out is None) != (config.rewards is None):
         problems.append(
             "data.held_out and rewards: held-out problems are graded by the rewards; set both, or "
@@ -105,6 +109,27 @@ def _sft(config: SftConfig) -> list[str]:
         problems.append(
             f"rollout.max_model_len={context} leaves no room for a prompt beside "
             f"evaluation.max_response_tokens={limit}; raise it or leave it null"
+        )
+    return problems
+
+
+def _dpo(config: SftConfig) -> list[str]:
+    """Settings of likelihood that pairs do not look at."""
+    problems = []
+    if (maker := config.data.train.made_by) is not None:
+        problems.append(
+            f"data.train.made_by={maker}: it makes examples, and dpo learns from pairs; name a "
+            "file such as pairs.jsonl of grpo sample with rejection.pairs=true, or set dpo=null"
+        )
+    if config.data.train_on == "all":
+        problems.append(
+            "data.train_on=all: dpo compares the two responses, and the prompt is the same; leave "
+            "it out"
+        )
+    if config.batch.aggregation != "token-mean":
+        problems.append(
+            f"batch.aggregation={config.batch.aggregation}: dpo sums over the tokens of a "
+            "response; leave it out"
         )
     return problems
 
@@ -135,6 +160,48 @@ def check_names(config: RunConfig, data: DataConfig | SftDataConfig) -> list[str
         for key, value, name, known in wanted
         if name not in known
     ]
+
+
+def _off_policy(config: TrainConfig) -> list[str]:
+    """Settings by which samples come from older weights than those that are trained."""
+    rollout, problems = config.rollout, []
+    partial = rollout.strategy == "partial"
+    uses = [
+        f"rollout.{key}={getattr(rollout, key)}"
+        for key in ("segment_tokens", "prompts_in_flight")
+        if getattr(rollout, key) is not None
+    ]
+    if rollout.max_staleness and config.runtime == "torchrun":
+        problems.append(
+            "rollout.max_staleness=1: under runtime=torchrun the ranks take part in every call of "
+            "the engines, and cannot learn meanwhile; use runtime=ray"
+        )
+    if uses and not partial:
+        problems.append(f"{', '.join(uses)}: only rollout.strategy=partial looks at that; set it")
+    if partial and rollout.segment_tokens is None:
+        problems.append(
+            "rollout.strategy=partial: needs rollout.segment_tokens, the tokens of a response that "
+            "one step generates"
+        )
+    if partial and config.batch.zero_variance == "resample":
+        problems.append(
+            "rollout.strategy=partial: batch.zero_variance=resample would wait for further groups; "
+            "use keep or drop"
+        )
+    if rollout.prompts_in_flight is not None and (
+        rollout.prompts_in_flight < config.batch.num_prompts
+    ):
+        problems.append(
+            f"rollout.prompts_in_flight={rollout.prompts_in_flight}: a step needs "
+            f"batch.num_prompts={config.batch.num_prompts} groups; raise it to that or more"
+        )
+    if (partial or rollout.max_staleness) and config.algorithm.mismatch.correction == "none":
+        source = "rollout.strategy=partial" if partial else "rollout.max_staleness=1"
+        problems.append(
+            f"{source}: samples come from older weights, and nothing corrects for that; set "
+            "algorithm.mismatch.correction=truncate"
+        )
+    return problems
 
 
 def _batch(config: TrainConfig) -> list[str]:
@@ -310,11 +377,20 @@ def _curriculum(config: TrainConfig) -> list[str]:
 
 
 def _machines(config: RunConfig) -> list[str]:
-    problems = gpu_problems(config) if config.trainer.device == "gpu" else []
+    problems = {"gpu": gpu_problems, "cpu": cpu_problems}.get(config.trainer.device, lambda _: [])(
+        config
+    )
     # Where the device is "auto", the learner asks again as soon as it is known.
     device = {"cpu": "cpu", "gpu": "cuda"}.get(config.trainer.device)
     problems += config.learner.problems(device, config.model.dtype)
+    if config.runtime == "torchrun" and config.supervise:
+        problems.append(
+            "supervise=true: every process of torchrun would start a run of its own; use "
+            "torchrun --max-restarts with a fixed output_dir"
+        )
     if config.runtime == "in_process":
+        if config.cluster.colocate and config.trainer.device != "cpu":
+            problems += cpu_problems(config)  # that runtime is for CPU only
         if config.trainer.device == "gpu":
             problems.append(
                 "trainer.device=gpu: runtime=in_process works on CPU only; use runtime=ray"

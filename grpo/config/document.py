@@ -16,6 +16,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from grpo.config.average import AverageConfig
 from grpo.config.evaluation import EvalConfig
 from grpo.config.pipeline import PipelineConfig
 from grpo.config.sample import RejectionConfig
@@ -57,6 +58,7 @@ def render(page: str) -> str:
     lines += ["", "# Recipes of `grpo sample`", "", told, *more]
     lines += ["", "# Recipes of `grpo pipeline`", *_section(PipelineConfig, "", seen)]
     lines += _section(EvalConfig, "grpo eval", seen, inside="")
+    lines += _section(AverageConfig, "grpo average", seen, inside="")
     return page.partition(MARK)[0] + MARK + "\n" + "\n".join(lines) + "\n"
 
 

@@ -193,7 +193,8 @@ def _from_recipe(name: str) -> dict[str, Any]:
         "max_response_tokens": evaluation["max_response_tokens"] or limit,
         "seed": tree.get("seed", 0),
         "rewards": tree.get("rewards", {}),
-        "runtime": tree.get("runtime", "ray"),
+        # A recipe for torchrun is evaluated without it.
+        "runtime": "in_process" if tree.get("runtime") == "in_process" else "ray",
         "device": (tree.get("trainer") or {}).get("device", "auto"),
         "rollout": {**(tree.get("rollout") or {}), "strategy": "plain"},
         "cluster": tree.get("cluster") or {},
@@ -240,7 +241,7 @@ def _conflicts(config: EvalConfig) -> list[str]:
     except ValueError as error:
         return [*problems, *str(error).splitlines()]
     assert scorer is not None
-    if not any(registry.entry(name).owns_gold for name in scorer.components):
+    if not any(map(registry.owns_gold, scorer.components)):
         problems.append(
             "rewards.components: none of them says whether an answer is right; add "
             "rewards.components.accuracy={weight: 1.0}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from grpo.common.errors import UserError
 from grpo.common.names import import_modules
 from grpo.common.recipes import compose, read
 from grpo.config.conflicts import impossible, impossible_sample, impossible_sft
@@ -52,6 +54,34 @@ def load_sample_config(
     """
     tree, missing = _composed(name, overrides, folder)
     return read(SampleConfig, tree, name, impossible_sample, missing)
+
+
+def load_run_config(run_dir: Path) -> tuple[str, TrainConfig]:
+    """The recipe that a run was made by, from the `config.yaml` and `run.json` of its folder.
+
+    Returns:
+        The name of the recipe, and its settings.
+
+    Raises:
+        UserError: the folder holds no run of `grpo train`.
+        RecipeError: this version does not read its settings.
+    """
+    import yaml  # here, because a recipe that is refused must not wait for it
+
+    try:
+        tree = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+        state = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+        name = str(state["recipe"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{run_dir}: holds no run of grpo train ({type(error).__name__}: {error}); name the "
+            "folder that has its config.yaml"
+        ) from None
+    if not isinstance(tree, dict) or "rollout" not in tree:
+        raise UserError(f"{run_dir}: its config.yaml is not that of a run of grpo train")
+    missing = _import("modules", tree.get("modules"))
+    missing += _import("rewards.modules", tree.get("rewards", {}).get("modules"))
+    return name, read(TrainConfig, tree, name, impossible, missing)
 
 
 def _composed(

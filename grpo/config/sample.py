@@ -20,6 +20,12 @@ class RejectionConfig(Settings):
     shortest: bool = False
     """Keeps the shortest right responses, as Kimi k1.5's long2short does. False keeps the first
     ones that were sampled."""
+    pairs: bool = False
+    """Writes `pairs.jsonl` too, for `grpo sft` with `dpo`, as Kimi k1.5's long2short does: the
+    shortest right response that is not filtered out against longer ones."""
+    pair_length_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.5
+    """A right response is rejected in a pair from this many times the length of the chosen one
+    on. A wrong one is when it is longer."""
     min_scores: dict[str, Number] = Field(default={})
     """Components of the rewards and the least score of each, such as `{format: 1}`. Right answers
     are asked for anyhow."""

@@ -121,7 +121,8 @@ class RewardsConfig(Settings):
     """Named rewards and their weights."""
 
     components: Annotated[dict[str, Any], Field(examples=[{"accuracy": {"weight": 1.0}}])]
-    """`NAME: {weight: W, requires: [OTHER], ...}`. All other keys are options of the reward."""
+    """`NAME: {weight: W, requires: [OTHER], ...}`. All other keys are options of the reward. With
+    `kind: preference` a reward model gives it."""
     modules: tuple[Text, ...] = ()
     """Your own importable modules that register further rewards."""
     num_workers: Annotated[Index, Unit("processes")] = 0
@@ -150,8 +151,14 @@ class RewardsConfig(Settings):
             ):
                 problems.append(f"{where}.requires={requires}: expected a list of components")
                 continue
-            options = {k: v for k, v in settings.items() if k not in ("weight", "requires")}
-            components[name] = Component(weight=float(weight), options=options, requires=requires)
+            kind = settings.get("kind", "rule")
+            if kind not in ("rule", "preference"):
+                problems.append(f"{where}.kind={kind}: must be rule or preference")
+                continue
+            options = {k: v for k, v in settings.items() if k not in ("weight", "requires", "kind")}
+            components[name] = Component(
+                weight=float(weight), options=options, requires=requires, kind=kind
+            )
         if problems:
             raise ValueError("\n".join(problems))
         return components
@@ -304,6 +311,15 @@ class RolloutConfig(Settings):
 
     strategy: Text = "plain"
     """The registered way to make groups of responses."""
+    max_staleness: Annotated[int, Field(ge=0, le=1), Unit("updates")] = 0
+    """1 samples the next batch while the learner works on this one, so a step takes the longer of
+    the two and not their sum. Needs `algorithm.mismatch.correction`. 0 is strictly on-policy."""
+    segment_tokens: Annotated[int | None, Field(ge=1), Unit("tokens")] = None
+    """`strategy: partial` only. A step generates at most so many tokens of a response. An
+    unfinished one goes on in the next step, under the new weights."""
+    prompts_in_flight: Annotated[int | None, Field(ge=1), Unit("prompts")] = None
+    """`strategy: partial` only. Groups that are worked on at one time. Null: twice
+    `batch.num_prompts`."""
     num_engines: Annotated[Count, Unit("engines")] = 1
     """Engines that sample side by side."""
     cpus_per_engine: Annotated[Positive, Unit("CPUs")] = 1.0
@@ -318,12 +334,18 @@ class RolloutConfig(Settings):
     """Prompt and response together. Null: the longest prompt and the longest response."""
     kv_cache_gib: Annotated[Positive, Unit("GiB")] = 1.0
     """Memory of the KV cache of an engine. CPU only."""
-    gpu_memory_share: PositiveShare = 0.9
-    """Share of a GPU's memory for weights and KV cache of an engine."""
+    gpu_memory_share: PositiveShare | None = None
+    """Share of a GPU's memory for weights and KV cache of an engine. Null: 0.9, and 0.5 where
+    `cluster.colocate` leaves the rest to a learner rank."""
+    max_batched_tokens: Tokens = 16_384
+    """Tokens that an engine computes in one step, those of new prompts included. More fill the GPU
+    better, and take memory from the KV cache. GPU only."""
     enforce_eager: bool | None = None
     """True runs without CUDA graphs. Null: eager on CPU, graphs on GPU."""
     stall_timeout_seconds: Seconds = 600
-    """The run ends when no response was finished for so long."""
+    """An engine that has finished no response for so long is replaced, and then the run ends."""
+    hang_timeout_seconds: Seconds = 120
+    """An engine that has not answered at all for so long is killed and replaced."""
 
     def is_eager(self, device: Literal["cpu", "cuda"] | str) -> bool:
         """`enforce_eager`, resolved for the device: `cpu` or `cuda`."""
@@ -409,8 +431,12 @@ class ClusterConfig(Settings):
 
     address: Text | None = None
     """The address of a running Ray cluster."""
-    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
-    """How Ray spreads actors over nodes."""
+    colocate: bool = False
+    """Engines and learner ranks on the same GPUs, in turn: engines sleep while the ranks learn.
+    Each GPU has one rank and one worker of an engine. GPU only."""
+    placement: Literal["PACK", "SPREAD"] = "PACK"
+    """Engines node after node, or one a node in turn. Learner ranks are always on as few nodes as
+    hold them, and engines on other nodes where there are such."""
     start_timeout_seconds: Seconds = 600
     """All actors must be ready after this time."""
     transfer_timeout_seconds: Seconds = 300
@@ -434,6 +460,10 @@ class RunHealthConfig(Settings):
     every tensor on both sides, after the hand-over. The first hand-over is always proven. A
     difference ends the run. It costs about ten passes over the weights in integer arithmetic on
     rank 0 and on each engine, which samples nothing meanwhile, and no copy of the model. 0: off."""
+    max_restarts: Index = 3
+    """A learner rank that dies or hangs costs the steps since the last checkpoint: all processes
+    are started again, and finished samples are not made twice. So many times in a row in one step,
+    then the run ends with exit code 75."""
 
 
 class HealthConfig(RunHealthConfig):
@@ -459,6 +489,9 @@ class RunCheckpointConfig(Settings):
     keep: Annotated[int, Field(ge=2), Unit("checkpoints")] = 2
     """The newest ones that are kept. The best of the stage, and those that a later stage names,
     stay as well."""
+    grace_seconds: Seconds = 25
+    """After the first Ctrl-C or SIGTERM: time to finish the update and to save. Clusters that take
+    machines back usually leave 30 seconds. A second signal ends the run at once."""
 
 
 class CheckpointConfig(RunCheckpointConfig):
@@ -496,6 +529,8 @@ class TrackingConfig(Settings):
     """Draw plots at the end of the run."""
     rollout_tokens: bool = True
     """Record token ids, log-probs and weight versions beside the texts of rollouts/."""
+    hash_weights_every: Index = 1
+    """Steps between content hashes of the weights in chain.jsonl. 0: only at the beginning."""
 
 
 class RunConfig(Settings):
@@ -504,8 +539,9 @@ class RunConfig(Settings):
     modules: tuple[Text, ...] = ()
     """Importable modules that register generators, model builders, probes, objectives, strategies
     and triggers. They are imported before the recipe is checked."""
-    runtime: Literal["ray", "in_process"] = "ray"
-    """`in_process` runs one engine and one rank in this process, without Ray."""
+    runtime: Literal["ray", "in_process", "torchrun"] = "ray"
+    """`in_process` runs one engine and one rank in this process, without Ray. With `torchrun` each
+    process that torchrun starts is a rank with an engine of its own."""
     seed: Index = 0
     """Decides data order and samples. The held-out problems do not depend on it."""
     output_dir: PathText | None = None
@@ -514,6 +550,9 @@ class RunConfig(Settings):
     """`auto` goes on from the newest checkpoint where `output_dir` has a run of this recipe.
     `fresh` begins anew there and moves the old run aside. Or the folder of a run or checkpoint to
     branch off from."""
+    supervise: bool = False
+    """Starts the run again, with growing pauses, when it ends by a crash or by a signal to it
+    alone. Gives up when the same step fails three times."""
     allow_config_change: tuple[Text, ...] = ()
     """Settings, or blocks of settings, that may differ from those of the run that goes on. The
     steps that follow are then not those that would have followed."""
@@ -584,6 +623,11 @@ def is_chat(template: str) -> bool:
     return template == "chat" or template.startswith(CHAT_PREFIX)
 
 
+def memory_share(config: RunConfig) -> float:
+    """`rollout.gpu_memory_share`, resolved: an engine that has its GPU to itself takes more."""
+    return config.rollout.gpu_memory_share or (0.5 if config.cluster.colocate else 0.9)
+
+
 def gpu_problems(config: RunConfig) -> list[str]:
     """What cannot work on GPUs. With `trainer.device=auto` it is known only when the cluster is."""
     engine, rank, problems = config.rollout.gpus_per_engine, config.learner.gpus_per_rank, []
@@ -602,4 +646,21 @@ def gpu_problems(config: RunConfig) -> list[str]:
             f"learner.gpus_per_rank={rank}: NCCL takes one rank a GPU; use 1, and "
             "learner.num_ranks for more GPUs"
         )
+    workers = int(config.rollout.num_engines * engine)
+    if config.cluster.colocate and not problems and workers != config.learner.num_ranks:
+        problems.append(
+            f"cluster.colocate=true: each GPU has one rank and one worker of an engine, and "
+            f"rollout.num_engines={config.rollout.num_engines} x rollout.gpus_per_engine="
+            f"{engine:g} is not learner.num_ranks={config.learner.num_ranks}; make them equal"
+        )
     return problems
+
+
+def cpu_problems(config: RunConfig) -> list[str]:
+    """What cannot work without GPUs."""
+    if not config.cluster.colocate:
+        return []
+    return [
+        "cluster.colocate=true: engines give their memory back by vLLM's sleep mode and take "
+        "weights by CUDA IPC, and neither exists on CPU; leave it out there"
+    ]

@@ -18,6 +18,7 @@ from grpo.config.schema import (
     Count,
     DeviceConfig,
     OptimizerConfig,
+    Positive,
     RewardsConfig,
     RunConfig,
     Share,
@@ -30,7 +31,7 @@ class SftDataConfig(Settings):
     """Examples, the template that makes token sequences of them, and which tokens are trained."""
 
     train: Annotated[ExampleSource, Field(examples=["examples.jsonl"])]
-    """The examples that are trained on."""
+    """The examples that are trained on; with `dpo`, files of pairs."""
     held_out_examples: ExampleSource | None = None
     """Examples whose likelihood measures progress. None of them may be trained on."""
     held_out: Source | None = None
@@ -57,10 +58,11 @@ class SftBatchConfig(Settings):
     """The batch of one step, over all ranks."""
 
     num_examples: Annotated[Count, Unit("examples")] = 64
-    """Examples of one step. The last step of an epoch takes the rest from the next one."""
+    """Examples of one step, or pairs with `dpo`. The last step of an epoch takes the rest from the
+    next one."""
     aggregation: Literal["token-mean", "seq-mean-token-mean"] = "token-mean"
     """How token losses become one number: the mean over all trained tokens of the batch, or over
-    those of an example and then over examples."""
+    those of an example and then over examples. DPO sums over the tokens of a response."""
 
 
 class SftTrainerConfig(DeviceConfig):
@@ -79,6 +81,15 @@ class SftOptimizerConfig(OptimizerConfig):
     """The warm-up as a share of all steps, in place of `warmup_steps`."""
 
 
+class DpoConfig(Settings):
+    """Preferences in place of likelihood: DPO (Rafailov et al., arXiv:2305.18290, equation 7). The
+    reference is the model that the run starts from.
+    """
+
+    beta: Positive = 0.1
+    """How strongly the reference holds the policy: the weight of log policy - log reference."""
+
+
 class SftConfig(RunConfig):
     """A whole recipe of `grpo sft`."""
 
@@ -90,12 +101,18 @@ class SftConfig(RunConfig):
     """Examples, held-out problems and template."""
     batch: SftBatchConfig = SftBatchConfig()
     """The batch of one step."""
+    dpo: DpoConfig | None = None
+    """Learns from pairs by DPO: the rows of `data.train` are pairs, such as the `pairs.jsonl` of
+    `grpo sample`. Null learns from examples by maximum likelihood."""
     rewards: RewardsConfig | None = None
     """Named rewards and their weights, which grade the held-out problems."""
 
     @property
     def algorithm(self) -> AlgorithmConfig:
         """The learner's loss. Maximum likelihood is REINFORCE with the advantage 1 on tokens that
-        somebody else chose.
+        somebody else chose. DPO is REINFORCE with a weight of each response (`grpo.algorithm.dpo`),
+        summed over its tokens.
         """
+        if self.dpo is not None:
+            return AlgorithmConfig(objective="reinforce", aggregation="seq-sum-constant")
         return AlgorithmConfig(objective="reinforce", aggregation=self.batch.aggregation)

@@ -227,6 +227,11 @@ def effective_config(config: TrainConfig, index: int) -> TrainConfig:
     return effective
 
 
+def stage_recipes(config: TrainConfig) -> list[TrainConfig]:
+    """The recipe as each stage has it; the recipe itself where it has no stages."""
+    return [effective_config(config, i) for i in range(len(config.stages))] or [config]
+
+
 def _effective(config: TrainConfig, stage: StageConfig) -> tuple[TrainConfig | None, list[str]]:
     """The recipe of a stage and what the schema says about it."""
     tree = config.as_tree() | {"stages": []}
@@ -308,9 +313,9 @@ def check_stages(
     for index, (stage, planned) in enumerate(zip(config.stages, plan, strict=True)):
         effective, found = _effective(config, stage)
         if effective is not None:
-            if config.runtime == "in_process":
+            if config.runtime != "ray":
                 found += [
-                    f"{key}: runtime=in_process starts engine and learner once; use runtime=ray"
+                    f"{key}: runtime={config.runtime} starts its processes once; use runtime=ray"
                     for key in needs_new_processes(config, effective)
                 ]
             found += [problem for problem in impossible(effective) if problem not in elsewhere]

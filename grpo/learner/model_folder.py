@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo.common.errors import UserError
+from grpo.common.files import work_folder
 from grpo.common.names import Registry
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # that cannot be.
 Builder = Callable[[Mapping[str, Any], Path], Path]
 BUILDERS: Registry[Builder] = Registry("model builder")
+# The same options -> config.json of the folder, for those who plan before anything is built.
+SHAPES: Registry[Callable[[Mapping[str, Any]], dict[str, Any]]] = Registry("shape of a base model")
 
 # Engine and learner were compared on each of these; a new one needs its test beside them.
 MODEL_TYPES = ("gemma3_text", "llama", "mistral", "qwen2", "qwen3")
@@ -31,9 +34,10 @@ _PROBE = "1 + 1"
 
 
 def cache_dir() -> Path:
-    """Where built base models are kept: GRPO_CACHE, or `.cache` beside the code."""
-    named = os.environ.get("GRPO_CACHE")
-    return Path(named).expanduser() if named else Path(__file__).resolve().parents[2] / ".cache"
+    """Where built base models are kept: GRPO_CACHE, or `.cache` in GRPO_HOME or beside the code."""
+    if named := os.environ.get("GRPO_CACHE"):
+        return Path(named).expanduser()
+    return work_folder(Path(__file__).resolve().parents[2]) / ".cache"
 
 
 def model_folder(model: ModelConfig, status: Callable[[str], None]) -> Path:

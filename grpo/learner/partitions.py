@@ -22,6 +22,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from grpo.weights.hashes import MASK, View, content_hash, salted
+from grpo.weights.wire import layer_of
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STATES = ("weight", *MOMENTS)
 
@@ -126,6 +129,77 @@ def load(
                 weight = archive.read(piece.name, "weight", 0, piece.whole)
                 piece.param.data.view(-1).copy_(weight)
         return int(archive.steps) if with_moments else 0
+
+
+def layer_hashes(pieces: Sequence[Piece], rank: int) -> dict[str, int]:
+    """Content hash of the weights that this rank holds, by layer, in [0, 2^64).
+
+    Those of all ranks add up to the hash of the whole layer, modulo 2^64, in whatever way the
+    weights are shared.
+
+    Args:
+        pieces: of `trained`.
+        rank: of this process. Without ZeRO all ranks hold everything, and the first one counts.
+    """
+    found: dict[str, int] = {}
+    for piece in pieces:
+        layer, total = layer_of(piece.name), 0
+        if piece.size and not (rank and piece.flat is piece.param):
+            held = piece.held({}, "weight")
+            assert held is not None
+            total = int(content_hash(held, View(piece.start, (piece.size,), (1,)), exact=True))
+        found[layer] = (found.get(layer, 0) + salted(piece.name, total)) & MASK
+    return found
+
+
+def saved_layer_hashes(files: Sequence[Path]) -> dict[str, int]:
+    """`layer_hashes` of all ranks together, of the weights that `save` wrote.
+
+    Args:
+        files: of all ranks.
+    """
+    found: dict[str, int] = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name, (start, _) in json.loads(file.metadata()["places"]).items():
+                weight = file.get_tensor(f"{name} weight")
+                view = View(start, (weight.numel(),), (1,))
+                total = salted(name, int(content_hash(weight, view, exact=True)))
+                found[layer_of(name)] = (found.get(layer_of(name), 0) + total) & MASK
+    return found
+
+
+def layer_squares(pieces: Sequence[Piece], rank: int) -> dict[str, float]:
+    """Sum of squares of the gradient that this rank holds, by layer, in float64.
+
+    Only between the last backward and the optimizer's step. Those of all ranks add up to the
+    square of the layer's norm.
+
+    Args:
+        pieces: of `trained`.
+        rank: of this process. Without ZeRO all ranks hold everything, and the first one counts.
+    """
+    found: dict[str, Tensor] = {}
+    for piece in pieces:
+        layer = layer_of(piece.name)
+        total = found.setdefault(layer, torch.zeros((), dtype=torch.float64))
+        if not piece.size or (rank and piece.flat is piece.param):
+            continue
+        p = piece.param
+        if hasattr(p, "ds_tensor"):
+            from deepspeed.utils import safe_get_local_grad
+
+            grad = safe_get_local_grad(p).view(-1)[: piece.size]
+        elif (mapping := getattr(p, "_hp_mapping", None)) is not None:
+            grad = mapping.get_lp_grad_fragment(p._index_in_param_group).view(-1)
+            if grad.numel() == p.numel():  # kept whole, and only this rank's window counts
+                grad = grad.narrow(0, piece.start, piece.size)
+        elif p.grad is not None:
+            grad = p.grad
+        else:
+            continue  # nothing has reached it
+        found[layer] = total + grad.detach().double().square().sum().cpu()
+    return {layer: float(total) for layer, total in found.items()}
 
 
 class _Archive:

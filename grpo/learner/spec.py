@@ -32,6 +32,7 @@ class LearnerSpec:
     learner: LearnerConfig
     transfer_timeout_seconds: int
     transfer_buffer_bytes: int = 256 * 2**20  # GPU only
+    colocated: bool = False  # engines are on the same GPUs
 
     def __post_init__(self) -> None:
         if problems := self.learner.problems(self.device, self.dtype):
@@ -44,12 +45,19 @@ class LearnerSpec:
 
     def environment(self) -> dict[str, str]:
         """Variables that must be set before the rank's process starts."""
+        return self.environment_of(self.device, self.learner, colocated=self.colocated)
+
+    @staticmethod
+    def environment_of(device: str, learner: LearnerConfig, *, colocated: bool) -> dict[str, str]:
+        """The same, of what decides it."""
         common = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        if self.device != "cpu":
-            # Batches differ in shape, so blocks of the allocator must be able to grow.
-            return {**common, "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+        if device != "cpu":
+            # Batches differ in shape, so blocks of the allocator must be able to grow. Not beside
+            # engines: such blocks are no plain allocation that CUDA IPC could hand to a process.
+            grow = {} if colocated else {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+            return {**common, **grow}
         return {
             **common,
             "DS_ACCELERATOR": "cpu",
-            "OMP_NUM_THREADS": str(self.learner.threads_per_rank),
+            "OMP_NUM_THREADS": str(learner.threads_per_rank),
         }

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import gc
 import math
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from grpo.algorithm.importance import Correction, effective_sample_share
 from grpo.algorithm.kl import k3
 from grpo.algorithm.objectives import OBJECTIVES, Coefficients, Loss, LossInputs, PolicyTerm
 from grpo.algorithm.objectives.base import masked_max, masked_mean
+from grpo.common.faults import fault
 from grpo.common.names import import_modules
 from grpo.learner import lora, partitions, zero
 from grpo.learner.export import save_pretrained
@@ -34,8 +34,16 @@ from grpo.learner.packing import (
     values_of,
 )
 from grpo.learner.spec import LearnerSpec
-from grpo.types import Advantage, Measured, StepSettings, TrainSample, WeightReport
-from grpo.weights.hashes import HashedSource, compare
+from grpo.types import (
+    Advantage,
+    Fingerprint,
+    Measured,
+    StepSettings,
+    TrainSample,
+    WeightReport,
+)
+from grpo.weights.gloo import meeting_point
+from grpo.weights.hashes import MASK, HashedSource, compare
 from grpo.weights.sender import GlooSender, NcclSender, WeightSender
 from grpo.weights.wire import EngineClient, announcement
 
@@ -65,17 +73,30 @@ class LearnerWorker:
         self.device = torch.device(spec.device)
         self.sender: WeightSender | None = None
         self.num_updates = 0  # optimizer steps so far
+        self._store: dist.TCPStore | None = None  # where the ranks met; rank 0 hosts it
         self._prepared: list[_Update] = []
+        self._squares: dict[str, float] = {}  # of this rank's gradient by layer, last `optimise`
         self._reference_moved = False  # is it another model than that of the folder?
 
-    def rendezvous(self) -> tuple[str, int]:
-        """An address of this machine and a port that is free now: where rank 0 lets the others
-        meet.
+    def rendezvous(self, address: str, port: int = 0) -> int:
+        """Open the store through which the ranks find each other. For rank 0.
+
+        Args:
+            address: of this machine, as the other ranks see it.
+            port: 0 lets the system choose one.
+
+        Returns:
+            The port. It is bound from now on, so that nothing else can take it.
         """
-        return free_address()
+        self._store = meeting_point(address, port, zero.TIMEOUT.seconds, host=True)
+        return int(self._store.port)
 
     def start(self, address: str, port: int) -> None:
-        """Join the other ranks, load the model in parts, and set up the optimizer."""
+        """Join the other ranks, load the model in parts, and set up the optimizer.
+
+        Args:
+            address, port: what `rendezvous` has opened. Rank 0 opens it here if it has not.
+        """
         spec, rank = self.spec, self.rank
         torch.set_num_threads(spec.learner.threads_per_rank)
         torch.manual_seed(
@@ -84,7 +105,9 @@ class LearnerWorker:
         import_modules(spec.modules)
         self.objective = OBJECTIVES[spec.objective]
         backend = "gloo" if spec.device == "cpu" else "nccl"
-        zero.init_distributed(rank, spec.world_size, address, port, backend)
+        if rank == 0 and self._store is None and not dist.is_initialized():
+            port = self.rendezvous(address, port)
+        zero.init_distributed(rank, spec.world_size, address, port, backend, self._store)
         settings = zero.ZeroSettings(
             folder=Path(spec.model_folder),
             dtype=getattr(torch, spec.dtype),
@@ -123,6 +146,8 @@ class LearnerWorker:
             measure: also return KL, entropy and mismatch of every sample, for rewards, advantages
                 and masks that need log-probs. It costs a forward pass.
         """
+        if self.sender is not None:
+            self.sender.make_room()
         size = len(samples) // settings.num_updates
         self._prepared = []
         everyone: list[Measured] = []
@@ -168,6 +193,7 @@ class LearnerWorker:
             settings: learning rate, clips and coefficients of this step.
         """
         assert self._prepared, "prepare() comes first"
+        self._squares = {}
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr
         metrics = _Metrics(self.device)
@@ -213,6 +239,7 @@ class LearnerWorker:
                 plan = [[[]] * self.spec.world_size]
             for i, ranks in enumerate(plan):
                 mb = self._collate(update.samples, ranks, update.weights)
+                fault("learner.forward", rank=self.rank)
                 with torch.set_grad_enabled(learn):
                     logp_N, entropy_N = self.engine(
                         mb.input_ids_BT, mb.predicts_BT, mb.targets_N, settings.temperature
@@ -242,9 +269,34 @@ class LearnerWorker:
                     if i < len(plan) - 1:
                         self.engine.step()
         if teaching:
+            pieces = partitions.trained(self.engine, self.optimizer, self.rank)
+            for layer, square in partitions.layer_squares(pieces, self.rank).items():
+                self._squares[layer] = self._squares.get(layer, 0.0) + square
+            fault("learner.step", rank=self.rank)
             grad_norm = zero.step(self.engine)
             metrics.add_update(grad_norm)
             self.num_updates += math.isfinite(grad_norm)
+
+    def fingerprint(self, with_weights: bool = True) -> Fingerprint:
+        """What the last `optimise` left behind: norms of its gradient, and hashes of the weights.
+
+        Each rank looks at what it holds, and nothing is gathered but one number a layer.
+
+        Args:
+            with_weights: False leaves the hashes out. They are some passes of integer arithmetic
+                over the weights.
+        """
+        pieces = partitions.trained(self.engine, self.optimizer, self.rank)
+        hashes = partitions.layer_hashes(pieces, self.rank) if with_weights else {}
+        everyone: list[Any] = [None] * self.spec.world_size
+        dist.all_gather_object(everyone, (self._squares, hashes))
+        return Fingerprint(
+            gradients={
+                layer: math.sqrt(sum(squares[layer] for squares, _ in everyone))
+                for layer in self._squares
+            },
+            weights={layer: sum(own[layer] for _, own in everyone) & MASK for layer in hashes},
+        )
 
     def _coefficients(self, settings: StepSettings) -> Coefficients:
         """What the objective is told in this step."""
@@ -311,22 +363,39 @@ class LearnerWorker:
 
     # --- weights out ------------------------------------------------------------------------------
 
-    def connect(self, client: EngineClient, address: str, port: int, num_workers: int) -> None:
-        """Open the channel to all engine workers; rank 0 sends, the others take part in the
+    def connect(
+        self,
+        client: EngineClient,
+        address: str,
+        num_workers: int,
+        *,
+        sends: bool | None = None,
+    ) -> None:
+        """Open the channel to all engine workers; the ranks that do not send take part in the
         gathers.
 
         Called again, it closes the old channel first. So engines may come and go during a run.
+
+        Args:
+            client: the engines' control calls.
+            address: where the engines meet this rank.
+            num_workers: of the engines that `client` calls.
+            sends: this rank has engines of its own to send to. None: rank 0 sends to all.
         """
         self.disconnect()
         self.client = client
         timeout = self.spec.transfer_timeout_seconds
         sender: WeightSender
         if self.spec.device == "cpu":
-            sender = GlooSender(client, address, port, num_workers, timeout)
+            sender = GlooSender(client, address, num_workers, timeout)
+        elif self.spec.colocated:
+            from grpo.weights.ipc import IpcSender  # loads vLLM
+
+            sender = IpcSender(client, self.spec.transfer_buffer_bytes)
         else:
             size = self.spec.transfer_buffer_bytes
-            sender = NcclSender(client, address, port, num_workers, timeout, size)
-        sender.open(self.weights, self.rank)
+            sender = NcclSender(client, address, num_workers, timeout, size)
+        sender.open(self.weights, self.rank == 0 if sends is None else sends)
         self.sender = sender
 
     def disconnect(self) -> None:
@@ -348,6 +417,7 @@ class LearnerWorker:
         """
         assert self.sender is not None, "connect() comes first"
         comparing = check and self.rank == 0
+        fault("learner.transfer", rank=self.rank)
         self.weights.active = comparing
         self.sender.send(self.weights, version)
         self.weights.active = False
@@ -385,14 +455,26 @@ class LearnerWorker:
     def save_state(self, folder: str) -> None:
         """Write what decides the future: weights and moments that this rank holds, and those of the
         reference where it is not the model that training began from.
+
+        Raises:
+            OSError: the disk of a rank does not take them. All ranks raise it.
         """
-        name = f"{self.rank:03d}.safetensors"
-        pieces = partitions.trained(self.engine, self.optimizer, self.rank)
-        partitions.save(pieces, self.optimizer, Path(folder) / f"rank_{name}", self.rank)
-        if self._reference_moved:
-            pieces = partitions.frozen(self._reference_module(), self.rank)
-            partitions.save(pieces, None, Path(folder) / f"reference_{name}", self.rank)
-        dist.barrier()  # whoever hears of the end of this call finds the files of all ranks
+        fault("learner.save", rank=self.rank)
+        name, trouble = f"{self.rank:03d}.safetensors", ""
+        try:
+            pieces = partitions.trained(self.engine, self.optimizer, self.rank)
+            partitions.save(pieces, self.optimizer, Path(folder) / f"rank_{name}", self.rank)
+            if self._reference_moved:
+                pieces = partitions.frozen(self._reference_module(), self.rank)
+                partitions.save(pieces, None, Path(folder) / f"reference_{name}", self.rank)
+        except OSError as error:
+            trouble = f"rank {self.rank}: {error.strerror or error}"
+        # Whoever hears of the end of this call finds the files of all ranks, or hears that there
+        # are none. A rank that leaves the others here would be missed in their next collective.
+        everyone: list[Any] = [None] * self.spec.world_size
+        dist.all_gather_object(everyone, trouble)
+        if any(everyone):
+            raise OSError("; ".join(filter(None, everyone)))
 
     def load_state(self, folder: str, *, with_moments: bool = True) -> None:
         """Go on where `save_state` stood, whatever number of ranks wrote it.
@@ -484,23 +566,3 @@ class _Metrics:
             **means,
             **dict(zip(most, largest.tolist(), strict=True)),
         }
-
-
-def free_address() -> tuple[str, int]:
-    """This machine's address as others of the cluster see it, and a free port."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return own_address(), probe.getsockname()[1]
-
-
-def own_address() -> str:
-    """The address of the interface that leads out of this machine.
-
-    The name of a machine may stand for 127.0.1.1, which no other machine can reach.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # reserved for documentation; UDP, so nothing is sent
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"

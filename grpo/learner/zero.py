@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from grpo.config.schema import LoraSettings, OptimizerConfig
 from grpo.learner import lora
 from grpo.learner.policy import Policy, load_model
+from grpo.weights.gloo import meeting_point
 from grpo.weights.wire import ParamMeta, layer_of, settle
+
+TIMEOUT = timedelta(minutes=10)  # of a collective of the ranks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +73,17 @@ class ZeroSettings:
         }
 
 
-def init_distributed(rank: int, world_size: int, address: str, port: int, backend: str) -> None:
+def init_distributed(
+    rank: int, world_size: int, address: str, port: int, backend: str, store: dist.TCPStore | None
+) -> None:
     """Join the learner's process group; `address:port` is rank 0's.
+
+    Args:
+        rank: of this process.
+        world_size: number of ranks.
+        address, port: where rank 0 hosts the store through which the ranks find each other.
+        backend: "gloo" or "nccl".
+        store: that store, on rank 0. The others connect to it.
 
     DeepSpeed's shared-memory collectives serve inference only. Listing no compatible op keeps it
     from compiling them at start-up, which takes a minute and a compiler, and ZeRO-3 never calls
@@ -80,6 +93,13 @@ def init_distributed(rank: int, world_size: int, address: str, port: int, backen
     os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
     if backend == "gloo":
         os.environ["DS_ACCELERATOR"] = "cpu"
+    if not dist.is_initialized():
+        # Ours and not the one that torch would host: its port is bound from the moment it is known.
+        if store is None:
+            store = meeting_point(address, port, TIMEOUT.seconds, host=False)
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT
+        )
     import deepspeed
     import deepspeed.ops
 
@@ -89,7 +109,7 @@ def init_distributed(rank: int, world_size: int, address: str, port: int, backen
         dist_backend=backend,
         rank=rank,
         world_size=world_size,
-        timeout=timedelta(minutes=10),
+        timeout=TIMEOUT,
         verbose=False,
     )
 

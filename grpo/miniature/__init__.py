@@ -4,6 +4,6 @@ answers.
 Nothing in the core imports it. A recipe makes its parts known with `modules: [grpo.miniature]`.
 """
 
-from grpo.miniature import answer_style, base_model, generator
+from grpo.miniature import answer_style, base_model, bilingual_parts, generator, shape
 
-__all__ = ["answer_style", "base_model", "generator"]
+__all__ = ["answer_style", "base_model", "bilingual_parts", "generator", "shape"]

@@ -1,4 +1,6 @@
-"""How the answers of the miniature were reached: worked out step by step, or just stated."""
+"""How the answers of the miniature were reached: worked out step by step, carefully or in haste, or
+just stated.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,25 @@ def answer_style(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         if values:  # without such answers there is no accuracy, which is not the same as 0
             metrics[f"{style}_accuracy"] = fmean(values)
     return metrics
+
+
+@PROBES.register("careful_work")
+def careful_work(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """How the worked responses work: the share of them with one operation a line, and the accuracy
+    within these and within the hasty rest.
+    """
+    correct: dict[str, list[float]] = {"careful": [], "hasty": []}
+    for group in groups:
+        for response, score in zip(group.group.responses, group.scores, strict=True):
+            worked = arithmetic.solution_style(response.text) == "worked"
+            if worked and "accuracy" in score.components:
+                work = "hasty" if arithmetic.is_hasty(response.text) else "careful"
+                correct[work].append(rate(score, "accuracy"))
+    total = sum(map(len, correct.values()))
+    metrics = {"careful_share": len(correct["careful"]) / total} if total else {}
+    return metrics | {
+        f"{work}_accuracy": fmean(values) for work, values in correct.items() if values
+    }
 
 
 def growth(base: Mapping[str, float], final: Mapping[str, float]) -> dict[str, float]:

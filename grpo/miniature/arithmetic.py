@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -34,6 +34,7 @@ HELD_OUT_SHARE = 0.1  # of all expressions
 TEMPLATE = TEMPLATES["dialogue"]
 
 _STEP = re.compile(r"\d+[-+*]\d+=\d+")
+_SEVERAL = re.compile(r"\d[-+*]\d+[-+*]\d+")
 _THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _APPLY: dict[str, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b,
@@ -142,16 +143,33 @@ def as_problem(expression: Expression) -> Problem:
     )
 
 
-def worked_response(expression: Expression) -> str:
+def worked_response(
+    expression: Expression, *, hasty: bool = False, slips: Iterable[int] = ()
+) -> str:
     """A response that thinks one operation at a time, each on a line of its own.
 
     What follows the tag, a line break here and a space in `bare_response`, makes "work it out" one
     decision, the same for every question. A policy needs far fewer samples to learn that than a
     choice that hangs on the numbers.
+
+    Args:
+        expression: the question.
+        hasty: the whole sum that is left after the product stands on one line.
+        slips: what is added to the result of each line, and carried on; 0 where there are fewer.
     """
-    steps = expression.steps()
-    thought = "".join(f"{_equation(step)}\n" for step in steps)
-    return f"<think>\n{thought}</think><answer>{steps[-1][-1]}</answer>"
+    rest, thought, off = expression, "", iter(slips)
+    while rest.operators:
+        numbers, operators = rest.numbers, rest.operators
+        product = "*" in operators
+        i = operators.index("*") if product else 0
+        stop = len(operators) if hasty and not product else i + 1
+        line = Expression(numbers[i : stop + 1], operators[i:stop])
+        result = max(0, line.steps()[-1][-1] + next(off, 0))
+        thought += f"{line.text}={result}\n"
+        rest = Expression(
+            (*numbers[:i], result, *numbers[stop + 1 :]), (*operators[:i], *operators[stop:])
+        )
+    return f"<think>\n{thought}</think><answer>{rest.numbers[0]}</answer>"
 
 
 def bare_response(expression: Expression, slip: int = 0) -> str:
@@ -177,6 +195,12 @@ def solution_style(response: str) -> Style:
     return "worked" if _STEP.search(thought[1]) else "bare"
 
 
+def is_hasty(response: str) -> bool:
+    """Does a worked response have a line with several operations?"""
+    thought = _THOUGHT.search(response)
+    return thought is not None and _SEVERAL.search(thought[1]) is not None
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -184,13 +208,19 @@ class CorpusSpec(Settings):
     """The mix of the pre-training text, as shares of its documents; the rest are arithmetic facts.
 
     Like text that people write, answers without work are often wrong: `slips` is the share of
-    those that are off.
+    those that are off. With `hasty` and `step_slips` the work is of mixed quality as well, so that
+    there is something to learn within worked answers.
     """
 
     worked: Share = 0.26
     bare: Share = 0.32
     untagged: Share = 0.15
     slips: Share = 0.6
+    hasty: Share = 0.0
+    """Share of the worked answers that put the whole sum on one line. It is off as often as an
+    answer without work."""
+    step_slips: Share = 0.0
+    """Share of all other lines of worked answers whose result is off by 1 or 2, and carried on."""
     facts_per_line: Annotated[int, Field(ge=1)] = 4
 
     @model_validator(mode="after")
@@ -205,6 +235,7 @@ def corpus(spec: ArithmeticSpec, mix: CorpusSpec, *, seed: int) -> Iterator[str]
     facts.
     """
     rng = random.Random(f"corpus-{seed}")
+    work = random.Random(f"work-{seed}")  # how the work is done draws on its own
     problems = expressions(spec, "train", rng)
     sources = _valid_expressions(
         spec, rng
@@ -219,8 +250,15 @@ def corpus(spec: ArithmeticSpec, mix: CorpusSpec, *, seed: int) -> Iterator[str]
             continue
         expression = next(problems)
         slip = rng.choice((-1, 1)) * rng.randint(1, 9) if rng.random() < mix.slips else 0
+        hasty = work.random() < mix.hasty
+        shares_off = [mix.step_slips] * len(expression.operators)
+        if hasty:
+            shares_off[1:] = [mix.slips]
+        line_slips = [
+            work.choice((-2, -1, 1, 2)) if work.random() < share else 0 for share in shares_off
+        ]
         responses = {
-            "worked": worked_response(expression),
+            "worked": worked_response(expression, hasty=hasty, slips=line_slips),
             "bare": bare_response(expression, slip),
             "untagged": untagged_response(expression, slip),
         }

@@ -75,6 +75,16 @@ class BaseModelSpec(Settings):
             raise ValueError(f"vocab_size={self.vocab_size} must be a multiple of 64")
         return self
 
+    def documents(self) -> Iterator[str]:
+        """The text that it learns, without end. A spec with another text overrides it, and
+        `code`.
+        """
+        return corpus(self.problems, self.corpus, seed=self.seed)
+
+    def code(self) -> tuple[Path, ...]:
+        """The files that make the text."""
+        return (Path(arithmetic.__file__),)
+
 
 @BUILDERS.register("miniature")
 def build(options: Mapping[str, Any], cache_dir: Path) -> Path:
@@ -91,7 +101,7 @@ def build(options: Mapping[str, Any], cache_dir: Path) -> Path:
 
 def cache_key(spec: BaseModelSpec) -> str:
     """A hash of all that decides the weights: the spec and the code that reads it."""
-    files = (Path(__file__), Path(__file__).with_name("muon.py"), Path(arithmetic.__file__))
+    files = (Path(__file__), Path(__file__).with_name("muon.py"), *spec.code())
     code = [file.read_text(encoding="utf-8") for file in files]
     return hashlib.sha256(
         json.dumps([spec.model_dump(), arithmetic.TEMPLATE.text, *code], sort_keys=True).encode()
@@ -141,7 +151,7 @@ def train_tokenizer(spec: BaseModelSpec) -> PreTrainedTokenizerBase:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    text = itertools.islice(corpus(spec.problems, spec.corpus, seed=spec.seed), 1000)
+    text = itertools.islice(spec.documents(), 1000)
     bpe.train_from_iterator((_TAG.sub("", document) for document in text), trainer)
     learned = json.loads(bpe.to_str())["model"]
     merges: list[Any] = [tuple(merge) for merge in learned["merges"]]
@@ -232,7 +242,7 @@ def _optimizers(model: PreTrainedModel, spec: BaseModelSpec) -> list[torch.optim
 
 def _batches(spec: BaseModelSpec, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[list[int]]]:
     eos = tokenizer.eos_token_id
-    documents = corpus(spec.problems, spec.corpus, seed=spec.seed)
+    documents = spec.documents()
     while True:
         texts = list(itertools.islice(documents, spec.documents_per_step))
         yield [[*ids, eos] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]

@@ -30,6 +30,7 @@ class Batch:
     refills: int = 0  # rounds of sampling after the first
     sample_seconds: float = 0.0
     score_seconds: float = 0.0
+    generate_seconds: float = 0.0  # of both, from the first request to the last score
 
     @property
     def numbers(self) -> dict[str, float]:

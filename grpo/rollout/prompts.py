@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from data.curricula import make_curriculum
@@ -16,8 +17,9 @@ from data.types import Problem
 from grpo.common.errors import UserError
 from grpo.config.schema import DataConfig, TrainConfig
 from grpo.config.sft import SftDataConfig
-from grpo.types import Prompt
+from grpo.types import BegunGroup, Prompt, Response
 from rewards import Sample, Scorer
+from rewards.types import names_of
 
 _PROBE = "What is 3 + 4?"
 _GOLDS_CHECKED = 200  # enough to see that a column is the wrong one, and done in a second
@@ -76,13 +78,17 @@ def check_rewards(
         UserError: names the first row and what to change.
     """
     for number, problem in enumerate(problems, start=1):
-        if problem.reward is not None and problem.reward not in scorer.components:
-            count = sum(other.reward == problem.reward for other in problems)
+        lacking = [one for one in names_of(problem.reward) if one not in scorer.components]
+        if lacking:
+            count = sum(lacking[0] in names_of(other.reward) for other in problems)
+            options = "weight: 1.0"
+            if not problem.answer:  # no rule can check it
+                options += ", kind: preference, model: FOLDER"
             raise UserError(
                 f"{name}: problem {number} ({problem.id!r}) is scored by the reward "
-                f"{problem.reward!r}, as {count} of {len(problems)} are, and the recipe has only "
-                f"{', '.join(scorer.components)}; add rewards.components.{problem.reward}="
-                "{weight: 1.0}, or take these problems out"
+                f"{lacking[0]!r}, as {count} of {len(problems)} are, and the recipe has only "
+                f"{', '.join(scorer.components)}; add rewards.components.{lacking[0]}="
+                f"{{{options}}}, or take these problems out"
             )
     told = [problem for problem in problems if _HASHES.search(problem.question)]
     if 2 * len(told) > len(problems):
@@ -93,7 +99,7 @@ def check_rewards(
         )
     if "accuracy" not in scorer.components:
         return
-    graded = [problem for problem in problems if problem.reward in (None, "accuracy")]
+    graded = [p for p in problems if p.reward is None or "accuracy" in names_of(p.reward)]
     # spread over the set, because sources stand one after the other
     graded = graded[:: max(1, len(graded) // _GOLDS_CHECKED)][:_GOLDS_CHECKED]
     if not graded:
@@ -110,7 +116,9 @@ def check_rewards(
         )
         for problem in graded
     ]
-    scores = scorer.score_groups([[answer] for answer in answers])
+    # Alone, because a gold is nothing to ask a reward model about.
+    accuracy = replace(scorer.components["accuracy"], requires=())
+    scores = Scorer({"accuracy": accuracy}).score_groups([[answer] for answer in answers])
     right = [score.components["accuracy"].score > 0 for score in itertools.chain(*scores)]
     if not any(right):
         first = graded[0]
@@ -209,6 +217,8 @@ class PromptStream:
 
     def __init__(self, config: TrainConfig, prompts: Sequence[Prompt]) -> None:
         self.prompts = {prompt.problem.id: prompt for prompt in prompts}
+        self.begun: list[BegunGroup] = []  # by partial rollouts, in the order of their draws
+        self.num_begun = 0
         problems = [prompt.problem for prompt in prompts]
         train, kind = config.data.train, config.data.curriculum.kind
         if isinstance(train, MixSource) and kind == "uniform":
@@ -240,7 +250,18 @@ class PromptStream:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, as plain values."""
-        return {"curriculum": self.curriculum.state_dict()}
+        return {
+            "curriculum": self.curriculum.state_dict(),
+            "num_begun": self.num_begun,
+            "begun": [
+                {
+                    "problem": group.prompt.problem.id,
+                    "number": group.number,
+                    "responses": [None if r is None else asdict(r) for r in group.responses],
+                }
+                for group in self.begun
+            ],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` stood: the next prompts are those that would have followed.
@@ -249,3 +270,12 @@ class PromptStream:
             ValueError: the saved state is of another set of problems.
         """
         self.curriculum.load_state_dict(state["curriculum"])
+        self.num_begun = int(state["num_begun"])
+        self.begun = [
+            BegunGroup(
+                self.prompts[row["problem"]],
+                row["number"],
+                [None if r is None else Response.from_plain(r) for r in row["responses"]],
+            )
+            for row in state["begun"]
+        ]

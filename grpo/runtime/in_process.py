@@ -20,6 +20,7 @@ from grpo.learner.spec import LearnerSpec
 from grpo.rollout.vllm.engine import EngineSpec
 from grpo.types import (
     Advantage,
+    Fingerprint,
     Measured,
     Response,
     SampleRequest,
@@ -125,19 +126,18 @@ class LocalLearner:
     """One learner rank, which is the whole learner."""
 
     def __init__(self, spec: LearnerSpec) -> None:
-        from grpo.learner.worker import LearnerWorker, free_address
+        from grpo.learner.worker import LearnerWorker
 
         assert spec.world_size == 1, "an in-process learner is one rank"
         os.environ.update(spec.environment())
         self.spec = spec
         self.rank = LearnerWorker(spec, 0)
-        self._free_address = free_address
-        self.rank.start("127.0.0.1", free_address()[1])
+        self.rank.start("127.0.0.1", 0)
 
     def connect(self, rollouts: LocalRollouts) -> None:
         """Open the weight channel; an open one is closed first."""
         client = rollouts.client(self.spec.transfer_timeout_seconds)
-        self.rank.connect(client, "127.0.0.1", self._free_address()[1], rollouts.num_workers)
+        self.rank.connect(client, "127.0.0.1", rollouts.num_workers)
 
     def push_weights(self, version: int, *, check: bool = False) -> WeightReport | None:
         """Hand the current weights to the engine."""
@@ -152,6 +152,10 @@ class LocalLearner:
     def optimise(self, advantages: Sequence[Advantage], settings: StepSettings) -> dict[str, float]:
         """Train on the prepared batch."""
         return self.rank.optimise(advantages, settings)
+
+    def fingerprint(self, *, with_weights: bool = True) -> Fingerprint:
+        """Gradient norms of the last `optimise` and hashes of the weights, by layer."""
+        return self.rank.fingerprint(with_weights)
 
     def logprobs(self, samples: Sequence[TrainSample], temperature: float) -> list[list[float]]:
         """Log-probs of the trained tokens of some samples."""

@@ -1,5 +1,5 @@
-"""What the loop knows of the machines: two protocols. `runtime.ray` and `runtime.in_process`
-implement them.
+"""What the loop knows of the machines: two protocols. `runtime.ray`, `runtime.torchrun` and
+`runtime.in_process` implement them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from grpo.types import (
     Advantage,
+    Fingerprint,
     Measured,
     Response,
     SampleRequest,
@@ -73,6 +74,9 @@ class Learner(Protocol):
 
     def optimise(self, advantages: Sequence[Advantage], settings: StepSettings) -> dict[str, float]:
         """Train on the prepared batch; metrics by name."""
+
+    def fingerprint(self, *, with_weights: bool = True) -> Fingerprint:
+        """Gradient norms of the last `optimise` and hashes of the weights, by layer."""
 
     def logprobs(self, samples: Sequence[TrainSample], temperature: float) -> list[list[float]]:
         """Log-probs of the trained tokens of some samples."""

@@ -109,6 +109,30 @@ METRICS = (
     ),
     _metric("perplexity", "policy/perplexity", "", "`grpo sft`: exp(nll)"),
     _metric(
+        "reward_margin",
+        "policy/reward_margin",
+        "reward",
+        "`grpo sft` with `dpo`: mean of chosen minus rejected reward, before the update",
+    ),
+    _metric(
+        "pair_accuracy",
+        "policy/pair_accuracy",
+        "share",
+        "`grpo sft` with `dpo`: pairs whose chosen response has the larger reward",
+    ),
+    _metric(
+        "chosen_reward",
+        "policy/chosen_reward",
+        "reward",
+        "`grpo sft` with `dpo`: mean beta (log policy - log reference) of chosen responses",
+    ),
+    _metric(
+        "rejected_reward",
+        "policy/rejected_reward",
+        "reward",
+        "`grpo sft` with `dpo`: the same of rejected responses",
+    ),
+    _metric(
         "epoch", "health/epoch", "epochs", "`grpo sft`: times that the examples have been seen"
     ),
     _metric("examples", "health/examples", "examples", "`grpo sft`: examples of the step"),
@@ -166,6 +190,13 @@ METRICS = (
         "version of the weights that made the samples",
     ),
     _metric(
+        "staleness",
+        "health/staleness",
+        "updates",
+        "how many updates older than the trained weights those were that sampled; mean over tokens",
+    ),
+    _metric("staleness_max", "health/staleness_max", "updates", "the same, of the oldest token"),
+    _metric(
         "generated_tokens",
         "speed/generated_tokens",
         "tokens",
@@ -177,7 +208,13 @@ METRICS = (
         "tokens / s",
         "response tokens over the step's duration; `grpo sft`: all tokens of the examples",
     ),
-    _metric("seconds/sample", "speed/seconds_sample", "s", "time in which engines generated"),
+    _metric("seconds/sample", "speed/seconds_sample", "s", "time that the loop waited for samples"),
+    _metric(
+        "seconds/generate",
+        "speed/seconds_generate",
+        "s",
+        "from the first request of the batch to its last score, hidden behind learning or not",
+    ),
     _metric("seconds/score", "speed/seconds_score", "s", "time for rewards"),
     _metric("seconds/learn", "speed/seconds_learn", "s", "time of advantages and the update"),
     _metric(

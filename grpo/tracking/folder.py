@@ -20,8 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from grpo.common.errors import Terminated, UserError
-from grpo.common.files import check_writable, write_atomically
+from grpo.common.errors import Stopped, Terminated, UserError
+from grpo.common.files import check_writable, work_folder, write_atomically
 from grpo.tracking.record import read_metrics
 from grpo.tracking.redact import redact_text
 
@@ -55,9 +55,14 @@ def run_folder(
     release(folder, "finished")
 
 
+def claimed() -> list[Path]:
+    """The folders that this process has claimed and not yet released."""
+    return list(_held)
+
+
 def run_path(output_dir: str | Path) -> Path:
-    """What `output_dir` means here, as an absolute path."""
-    return Path(output_dir).expanduser().absolute()
+    """What `output_dir` means here, as an absolute path: `grpo.common.files.work_folder`."""
+    return work_folder() / Path(output_dir).expanduser()
 
 
 def claim(output_dir: str | Path | None, recipe: str, resume: str | None = None) -> Path:
@@ -81,7 +86,7 @@ def claim(output_dir: str | Path | None, recipe: str, resume: str | None = None)
         if resume == "fresh":
             _move_aside(folder)
     else:
-        folder = _new_folder(Path("runs").absolute() / recipe)
+        folder = new_run_folder(recipe)
         _lock(folder, folder)
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     try:
@@ -101,11 +106,11 @@ def release(folder: Path, state: State, reason: str | None = None) -> None:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
             return
-        last_step = 0
+        last = 0
     else:
-        last_step = _last_step(folder)
+        last = last_step(folder)
     told = read_state(folder)
-    told |= {"state": state, "reason": reason, "last_step": last_step}
+    told |= {"state": state, "reason": reason, "last_step": last}
     told["ended"] = datetime.now().astimezone().isoformat(timespec="seconds")
     try:
         _write_state(folder, **told)
@@ -115,7 +120,7 @@ def release(folder: Path, state: State, reason: str | None = None) -> None:
     if state != "finished":
         ended = f"was {state}" if state == "interrupted" else state
         print(
-            f"grpo: the run {ended} after step {last_step} ({reason}); its record is in {folder}",
+            f"grpo: the run {ended} after step {last} ({reason}); its record is in {folder}",
             file=sys.stderr,
         )
 
@@ -132,6 +137,8 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def _how_it_ended(error: BaseException) -> tuple[State, str]:
+    if isinstance(error, Stopped):
+        return "interrupted", error.by
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "Ctrl-C"
     if isinstance(error, Terminated) or (
@@ -142,8 +149,9 @@ def _how_it_ended(error: BaseException) -> tuple[State, str]:
     return "failed", text[:500]
 
 
-def _new_folder(parent: Path) -> Path:
-    """A folder that nobody else made: `mkdir` is what decides between two runs of one second."""
+def new_run_folder(recipe: str) -> Path:
+    """runs/RECIPE/TIME, made now: `mkdir` is what decides between two runs of one second."""
+    parent = run_path("runs") / recipe
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     _make(parent, parent)
     for number in range(1, 1000):
@@ -227,7 +235,7 @@ def _lock(folder: Path, named: str | Path, *, going_on: bool = False) -> None:
 def _occupied(folder: Path) -> str:
     told = read_state(folder)
     if told:
-        last = f" after step {_last_step(folder)}" if has_record(folder) else ""
+        last = f" after step {last_step(folder)}" if has_record(folder) else ""
         return f"already holds a run ({told['state']}{last})"
     return "not empty"
 
@@ -266,7 +274,8 @@ def has_record(folder: Path) -> bool:
     return (folder / "metrics.jsonl").exists() or any((folder / "rollouts").glob("*"))
 
 
-def _last_step(folder: Path) -> int:
+def last_step(folder: Path) -> int:
+    """The last step that a folder has a record of; 0 without any."""
     try:
         rows = read_metrics(folder)
     except (FileNotFoundError, ValueError):

@@ -8,6 +8,7 @@ array is kept flat, beside the offsets at which the samples begin, because sampl
 from __future__ import annotations
 
 import io
+import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from grpo.common.files import read_jsonl, write_atomically
 
+CHAIN = "chain.jsonl"  # links of `grpo.tracking.chain`, a row a step
 OFFSETS = ".offsets"  # behind the name of an array: where each sample begins in it
 
 Arrays = Mapping[str, Sequence[Any]]  # by name, one sequence of numbers a row
@@ -47,6 +49,14 @@ def cut_back(run_dir: Path, step: int, metrics_bytes: int) -> None:
         metrics.unlink(missing_ok=True)
     elif metrics.exists():
         os.truncate(metrics, min(metrics_bytes, metrics.stat().st_size))
+    if (chain := run_dir / CHAIN).exists():
+        rows, kept = chain.read_bytes().splitlines(keepends=True), 0
+        for row in rows:
+            # A row that a crash has cut off belongs to a step that was never committed.
+            if not row.endswith(b"\n") or json.loads(row)["step"] > step:
+                break
+            kept += len(row)
+        os.truncate(chain, kept)
     for path in (run_dir / "rollouts").glob("step_*"):
         if int(path.stem.removeprefix("step_")) > step:
             path.unlink()

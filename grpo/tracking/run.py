@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,7 @@ from grpo.common.files import append_line, plain, write_atomically, write_yaml
 from grpo.config.schema import TrackingConfig
 from grpo.stages import Switch
 from grpo.tracking.catalogue import evaluation_size, in_order, panel_values
+from grpo.tracking.chain import Link, append
 from grpo.tracking.record import Arrays, write_rollouts
 from grpo.tracking.redact import redact, redact_text
 from grpo.tracking.terminal.display import Display, open_display
@@ -91,6 +92,7 @@ class Run:
         self._display = display
         self._trackers = trackers
         self._open = True
+        self._gaps = 0  # parts of the record that the disk did not take
         self._warned: set[str] = set()  # metrics that have been NaN or infinite
         self._sizes: dict[str, str] = {}  # of the first evaluation of each name
 
@@ -112,7 +114,7 @@ class Run:
         recorded under their own names.
         """
         row = in_order(metrics)
-        append_line(self.output_dir / "metrics.jsonl", row)
+        self._record(lambda: append_line(self.output_dir / "metrics.jsonl", row))
         for tracker in self._trackers:
             tracker.log(int(row["step"] or 0), panel_values(row))
         self._warn(int(row["step"] or 0), row)
@@ -122,7 +124,7 @@ class Run:
         """Record that a stage has ended, as a row of its own with the keys `switch/...`."""
         told = {"from": switch.source, "to": switch.target or "end", "reason": switch.reason}
         row = {"step": switch.step, "switch": 1, **{f"switch/{k}": v for k, v in told.items()}}
-        append_line(self.output_dir / "metrics.jsonl", row)
+        self._record(lambda: append_line(self.output_dir / "metrics.jsonl", row))
         for tracker in self._trackers:
             tracker.log(switch.step, panel_values({"step": switch.step, "switch": 1}))
         self._display.notice(f"stage: {switch}")
@@ -132,7 +134,11 @@ class Run:
     ) -> None:
         """Record every sample of a step, whole; see `record.write_rollouts`."""
         kept = arrays if self._settings.rollout_tokens else None
-        write_rollouts(self.output_dir, step, rows, kept)
+        self._record(lambda: write_rollouts(self.output_dir, step, rows, kept))
+
+    def log_link(self, link: Link) -> None:
+        """Record the link of a step in chain.jsonl."""
+        self._record(lambda: append(self.output_dir, link))
 
     def log_evaluation(
         self,
@@ -159,7 +165,7 @@ class Run:
         sizes = {"num_problems": num_problems, "num_samples": num_samples}
         metrics = {**{k: v for k, v in sizes.items() if v is not None}, **metrics}
         row = {"step": step, **{f"eval/{name}/{key}": value for key, value in metrics.items()}}
-        append_line(self.output_dir / "metrics.jsonl", row)
+        self._record(lambda: append_line(self.output_dir / "metrics.jsonl", row))
         size = evaluation_size(metrics)
         first = self._sizes.setdefault(name, size)
         curve = name if size == first else f"{name}_{size}"
@@ -171,6 +177,18 @@ class Run:
         self._warn(step, row)
         self._display.evaluation(step, name, metrics)
 
+    def _record(self, write: Callable[[], object]) -> None:
+        """Write a part of the record. A full disk makes a gap in it and does not end training."""
+        try:
+            write()
+        except UserError as error:
+            self._gaps += 1
+            if self._gaps in (1, 10, 100, 1000):
+                self._display.notice(
+                    f"warning: {error}. Training goes on; writes of the record that failed so far: "
+                    f"{self._gaps}"
+                )
+
     def _warn(self, step: int, row: Mapping[str, Any]) -> None:
         """One line for each metric that is not finite, the first time that it is not."""
         for key, value in row.items():
@@ -180,6 +198,8 @@ class Run:
 
     def close(self, summary: dict[str, Any]) -> None:
         """Write summary.json, finish trackers and plots, show base -> final and where to look."""
+        if self._gaps:
+            summary = {**summary, "failed_record_writes": self._gaps}
         write_atomically({self.output_dir / "summary.json": redact(plain(summary))})
         self._display.status("finishing plots and trackers")
         if self._settings.plots:

@@ -13,7 +13,15 @@ BACKEND = "grpo_gloo"  # the name under which the receiving end is registered wi
 
 
 def meeting_point(address: str, port: int, seconds: int, *, host: bool) -> dist.TCPStore:
-    """The store through which the members find each other; the sender hosts it."""
+    """The store through which the members find each other; the sender hosts it.
+
+    Args:
+        address: of the host.
+        port: of the host. Where it hosts, 0 lets the system choose, and `.port` of the store says
+            what it has chosen. Chosen and bound at once, it cannot be taken in between.
+        seconds: longest wait of a member.
+        host: host the store, rather than connect to it.
+    """
     return dist.TCPStore(
         address, port, is_master=host, timeout=timedelta(seconds=seconds), wait_for_workers=False
     )

@@ -14,6 +14,7 @@ subnormals.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,10 +70,15 @@ class View:
 
 
 @torch.no_grad()
-def content_hash(values: Tensor, view: View | None = None) -> Tensor:
+def content_hash(values: Tensor, view: View | None = None, *, exact: bool = False) -> Tensor:
     """[] int64 hash of `values`, which are the elements `view` of a tensor, or all of one.
 
     Hashes of parts of a tensor that do not overlap add up to the hash of their union, modulo 2^64.
+
+    Args:
+        values: in any float type.
+        view: where they lie in their tensor.
+        exact: tell -0 from 0, and subnormal numbers from both, as a record of the bits has to.
     """
     view = view or View.whole(values.shape)
     assert tuple(values.shape) == view.shape
@@ -80,7 +86,8 @@ def content_hash(values: Tensor, view: View | None = None) -> Tensor:
     if values.dim() > 1 and values[0].numel() > CHUNK:
         for i, row in enumerate(values):
             start = view.start + i * view.strides[0]
-            total += content_hash(row, View(start, view.shape[1:], view.strides[1:]))
+            own = View(start, view.shape[1:], view.strides[1:])
+            total += content_hash(row, own, exact=exact)
         return total
     rows = values.reshape(1) if values.dim() == 0 else values
     strides = view.strides or (1,)
@@ -93,11 +100,20 @@ def content_hash(values: Tensor, view: View | None = None) -> Tensor:
             along = torch.arange(offset, offset + size, device=values.device) * stride
             index += along.view([-1 if d == dim else 1 for d in range(part.dim())])
         number = part.float()
-        # As a kernel sees it: no negative zero and nothing subnormal.
-        number = torch.where(number.abs() < torch.finfo(torch.float32).tiny, 0.0, number)
+        if not exact:  # as a kernel sees it: no negative zero and nothing subnormal
+            number = torch.where(number.abs() < torch.finfo(torch.float32).tiny, 0.0, number)
         bits = number.contiguous().view(torch.int32).long() & 0xFFFFFFFF
         total += _mix((index << 32) | bits).sum()
     return total
+
+
+def salted(name: str, total: int) -> int:
+    """The hash of a tensor made one of its name too, so that those of a layer may be added up.
+
+    It is linear in `total`: hashes of parts still add up, modulo 2^64.
+    """
+    salt = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") | 1
+    return total * salt & MASK
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -1,17 +1,20 @@
-"""Registers our weight-transfer engine with vLLM, in every process of an engine (entry point
+"""Registers our weight-transfer engines with vLLM, in every process of an engine (entry point
 vllm.general_plugins).
 """
 
 from __future__ import annotations
 
-from grpo.weights.gloo import BACKEND
+from grpo.weights import gloo, wire
 
 
 def register() -> None:
     """Called by vLLM when it loads its plugins; more than once is fine."""
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
-    if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(
-            BACKEND, "grpo.weights.receiver", "GlooWeightTransferEngine"
-        )
+    ours = {
+        gloo.BACKEND: ("grpo.weights.receiver", "GlooWeightTransferEngine"),
+        wire.IPC_BACKEND: ("grpo.weights.ipc", "IpcReceiver"),
+    }
+    for backend, (module, name) in ours.items():
+        if backend not in WeightTransferEngineFactory._registry:
+            WeightTransferEngineFactory.register_engine(backend, module, name)

@@ -7,6 +7,7 @@ has every wait of the gloo group.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -31,12 +32,15 @@ from grpo.weights.wire import (
 
 
 class WeightSender(Protocol):
-    """One end of the channel on every learner rank; only rank 0 sends, the others take part in the
+    """One end of the channel on every learner rank; some ranks send, the others take part in the
     gathers.
     """
 
-    def open(self, weights: WeightSource, rank: int) -> None:
-        """Meet all engine workers."""
+    def open(self, weights: WeightSource, sends: bool) -> None:
+        """Meet all engine workers, if this rank sends."""
+
+    def make_room(self) -> None:
+        """The ranks are about to learn. Engines that share their GPUs let go of the memory."""
 
     def send(self, weights: WeightSource, version: int) -> None:
         """Replace the weights of all engines, which report `version` from then on."""
@@ -60,30 +64,30 @@ class GlooSender:
     """Broadcasts whole layers over gloo.
 
     Args:
-        client: the engines' control calls; used on rank 0.
-        address, port: of the sender, reachable from all engines.
+        client: the engines' control calls; used where this rank sends.
+        address: of the sender, reachable from all engines.
         num_workers: engine workers over all engines.
         timeout_seconds: longest wait for a member.
     """
 
     def __init__(
-        self, client: EngineClient, address: str, port: int, num_workers: int, timeout_seconds: int
+        self, client: EngineClient, address: str, num_workers: int, timeout_seconds: int
     ) -> None:
-        self.client, self.address, self.port = client, address, port
+        self.client, self.address = client, address
         self.world_size, self.timeout_seconds = num_workers + 1, timeout_seconds
         self.group: dist.ProcessGroup | None = None
         self.metadata: list[ParamMeta] = []
 
-    def open(self, weights: WeightSource, rank: int) -> None:
+    def open(self, weights: WeightSource, sends: bool) -> None:
         """Meet all engine workers."""
         self.metadata = weights.metadata()
-        if rank != 0:
+        if not sends:
             return
         seconds = self.timeout_seconds
-        store = gloo.meeting_point(self.address, self.port, seconds, host=True)
+        store = gloo.meeting_point(self.address, 0, seconds, host=True)
         init_info = {
             "address": self.address,
-            "port": self.port,
+            "port": store.port,
             "rank_offset": 1,
             "world_size": self.world_size,
             "timeout_seconds": seconds,
@@ -92,6 +96,9 @@ class GlooSender:
             met = thread.submit(self.client.init_weight_transfer_engine, init_info)
             self.group = gloo.join(store, 0, self.world_size, seconds)
             met.result()
+
+    def make_room(self) -> None:
+        """Nothing: the engines have memory of their own."""
 
     def send(self, weights: WeightSource, version: int) -> None:
         """Gather and broadcast, layer by layer."""
@@ -125,8 +132,8 @@ class NcclSender:
     communicator is aborted. That ends its kernels and calls.
 
     Args:
-        client: the engines' control calls; used on rank 0.
-        address, port: of the sender, reachable from all engines.
+        client: the engines' control calls; used where this rank sends.
+        address: of the sender, reachable from all engines.
         num_workers: engine workers over all engines.
         timeout_seconds: longest wait for a member, and for a whole transfer.
         buffer_bytes: a message is closed by the tensor that makes it larger than this.
@@ -136,33 +143,34 @@ class NcclSender:
         self,
         client: EngineClient,
         address: str,
-        port: int,
         num_workers: int,
         timeout_seconds: int,
         buffer_bytes: int,
     ) -> None:
-        self.client, self.address, self.port = client, address, port
+        self.client, self.address = client, address
         self.world_size, self.timeout_seconds = num_workers + 1, timeout_seconds
         self.buffer_bytes = buffer_bytes
         self.group: Any = None  # vLLM's PyNcclCommunicator
-        self.sends = False  # rank 0 only
+        self.sends = False
         self.metadata: list[ParamMeta] = []
 
-    def open(self, weights: WeightSource, rank: int) -> None:
+    def open(self, weights: WeightSource, sends: bool) -> None:
         """Meet all engine workers in one NCCL communicator."""
         self.metadata = weights.metadata()
-        self.sends = rank == 0
+        self.sends = sends
         if not self.sends:
             return
-        from vllm.distributed.weight_transfer.nccl_common import trainer_init
+        from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
+        from vllm.distributed.utils import StatelessProcessGroup
+        from vllm.utils.nccl import unpinned_nccl_env
 
-        place = {
-            "master_address": self.address,
-            "master_port": self.port,
-            "world_size": self.world_size,
-        }
+        # vLLM's own `trainer_init`, but for the socket: this port is bound before it is announced.
+        listening = socket.create_server(("", 0))
+        port = listening.getsockname()[1]
         init_info = {
-            **place,
+            "master_address": self.address,
+            "master_port": port,
+            "world_size": self.world_size,
             "rank_offset": 1,
             "packed": True,
             "packed_buffer_size_bytes": self.buffer_bytes,
@@ -172,7 +180,11 @@ class NcclSender:
 
         def meet() -> Any:
             torch.accelerator.set_device_index(device)  # the current device belongs to a thread
-            return trainer_init(place)
+            group = StatelessProcessGroup.create(
+                self.address, port, rank=0, world_size=self.world_size, listen_socket=listening
+            )
+            with unpinned_nccl_env():
+                return PyNcclCommunicator(group, device=device)
 
         # Both block until all have met.
         engines = in_background(lambda: self.client.init_weight_transfer_engine(init_info))
@@ -187,6 +199,9 @@ class NcclSender:
                 f"opening the weight channel: not all engines came in {self.timeout_seconds} s"
             )
         self.group = own.result()
+
+    def make_room(self) -> None:
+        """Nothing: the engines have GPUs of their own."""
 
     def send(self, weights: WeightSource, version: int) -> None:
         """Gather and broadcast, message by message.

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+IPC_BACKEND = "grpo_ipc"  # the name under which `weights.ipc` is registered with vLLM
+
 
 class ParamMeta(NamedTuple):
     """What the receiver of a weight must know before it arrives; the shape is that of the whole
@@ -68,6 +70,12 @@ class EngineClient(Protocol):
     def resume(self) -> None:
         """Go on sampling."""
 
+    def sleep(self) -> None:
+        """Throw weights and KV cache away, and let go of their GPU memory. Nothing is in flight."""
+
+    def wake(self, part: str) -> None:
+        """Take the memory of a part again: "weights" or "kv_cache". With both, go on sampling."""
+
     def set_weight_version(self, version: str) -> None:
         """Everything has arrived: forget the KV cache of the old weights, report `version` from now
         on.
@@ -103,6 +111,14 @@ class EngineCalls(ABC):
     def resume(self) -> None:
         """Go on sampling."""
         self.call("resume")
+
+    def sleep(self) -> None:
+        """Let go of the GPU memory of weights and KV cache."""
+        self.call("sleep")
+
+    def wake(self, part: str) -> None:
+        """Take the memory of a part again."""
+        self.call("wake", part)
 
     def set_weight_version(self, version: str) -> None:
         """Forget the KV cache of the old weights, report `version` with every token from now on."""

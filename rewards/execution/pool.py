@@ -23,7 +23,7 @@ from typing import IO, Any
 from rewards.execution.worker import HEADER, MAX_MESSAGE, as_row, read_message, write_message
 from rewards.types import InfrastructureError, Reward, Sample, WorkerStartError
 
-__all__ = ["Pool", "Task", "shared_pool"]
+__all__ = ["Pool", "Task", "shared_pool", "worker_environment"]
 
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _START_SECONDS = 60.0  # a slow disk is not a broken worker
@@ -51,7 +51,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
-            env=_environment(),
+            env=worker_environment(),
             start_new_session=True,  # so that whatever it starts is killed with it
         )
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -318,7 +318,7 @@ def _decoded(body: bytes) -> dict[str, Any] | None:
     return message if isinstance(message, dict) else None
 
 
-def _environment() -> dict[str, str]:
+def worker_environment(threads: int = 1) -> dict[str, str]:
     """What a worker inherits: where to find modules, nothing else that could hold a secret."""
     kept = (
         "PATH",
@@ -333,7 +333,7 @@ def _environment() -> dict[str, str]:
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     paths = [_PACKAGE_ROOT, *(path for path in sys.path if path)]
     environment |= {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONHASHSEED": "0"}
-    return environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return environment | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
 _shared: dict[tuple[str, ...], Pool] = {}

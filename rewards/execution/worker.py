@@ -44,11 +44,11 @@ def read_message(stream: IO[bytes]) -> dict[str, Any] | None:
 
 def main() -> None:
     """Serve requests until the parent closes the stream."""
-    requests, replies = _private_streams()
+    requests, replies = private_streams()
     setup = read_message(requests)
     if setup is None:
         return
-    _die_with_parent()
+    die_with_parent()
     _limit(int(setup["memory_bytes"]))
     from grpo.common.names import import_modules
 
@@ -62,7 +62,7 @@ def main() -> None:
             return  # memory ran out: a fresh process grades the next answer
 
 
-def _private_streams() -> tuple[BinaryIO, BinaryIO]:
+def private_streams() -> tuple[BinaryIO, BinaryIO]:
     """Streams of our own, so that a reward that prints does not break the protocol."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -71,7 +71,8 @@ def _private_streams() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """The kernel kills this process when the one that started it ends, however it ends."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -25,8 +25,11 @@ from typing import Literal
 from rewards.registry import register
 from rewards.types import Reward, Sample
 
+# A character of a name. Scripts without blanks are left out: the 3 of 共有3个 makes no name of it.
+_OF_NAME = r"[^\W぀-ヿ㐀-䶿一-鿿฀-๿]"
 _NEUTRAL = re.compile(
-    r"`[^`\n]{1,500}`|\$[^$\n]{1,2000}\$|\\[A-Za-z]+|https?://\S+|</?[a-z_]{1,20}>|\b\w*[\d_]\w*\b",
+    r"`[^`\n]{1,500}`|\$[^$\n]{1,2000}\$|\\[A-Za-z]+|https?://\S+|</?[a-z_]{1,20}>"
+    rf"|(?<!{_OF_NAME}){_OF_NAME}*[\d_]{_OF_NAME}*",
 )
 _NEUTRAL_BLOCKS = (
     ("```", "```"),
@@ -146,6 +149,13 @@ def thought(sample: Sample) -> str:
     before, closed, _ = sample.response.rpartition("</think>")
     text = before if closed else sample.response
     return text.partition("<think>")[2] if "<think>" in text else text
+
+
+def share_of_words(text: str, question: str) -> float | None:
+    """Share of a text's words that are in the language of the question; None without words."""
+    wanted = question_language(question)
+    counts = count_words(text, wanted)
+    return counts[wanted] / counts.total() if counts else None
 
 
 def question_language(question: str) -> str:

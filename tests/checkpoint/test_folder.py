@@ -87,6 +87,17 @@ def test_what_a_killed_write_left_is_no_checkpoint_and_goes_with_the_next_prunin
 def test_a_later_format_is_refused(tmp_path):
     checkpoints = written(tmp_path, 20)
     manifest = checkpoints.path(20) / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 2}))
-    with pytest.raises(DamagedError, match="format 2"):
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
+    with pytest.raises(DamagedError, match="format 99"):
         checkpoints.read(20)
+
+
+def test_what_a_killed_run_was_deleting_is_in_nobodys_way(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for _ in range(2):
+        for step in (1, 2, 3):
+            checkpoints.write({"step": step}, lambda folder: None)
+        (tmp_path / "checkpoints" / ".step_000001.deleted" / "learner").mkdir(parents=True)
+        checkpoints.prune({2, 3})
+        assert checkpoints.steps() == [2, 3]
+        assert not list((tmp_path / "checkpoints").glob(".*"))

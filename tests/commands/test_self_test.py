@@ -58,7 +58,7 @@ def test_engines_at_another_temperature_do_not_agree():
     assert [check.what for check in checks if not check.ok] == ["engine and learner agree"]
 
 
-@pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 70)])
+@pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 76)])
 def test_the_exit_code_says_whether_anything_moved(monkeypatch, capsys, ok, code):
     from grpo.commands import self_test
 

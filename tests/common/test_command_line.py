@@ -37,6 +37,23 @@ def test_an_error_of_the_user_is_one_message_and_78(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "grpo: steps=0: must be at least 1\n"
 
 
+def test_of_the_copies_that_torchrun_starts_the_first_one_of_a_machine_speaks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def command(arguments: object) -> int:
+        raise UserError("steps=0: must be at least 1")
+
+    waits: list[float] = []
+    monkeypatch.setattr("grpo.common.command_line.time.sleep", waits.append)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    told = {}
+    for local_rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+        assert run(command, []) == 78
+        told[local_rank] = (capsys.readouterr().err.count("steps=0"), len(waits))
+    assert told == {"0": (1, 0), "1": (0, 1)}
+
+
 def test_ctrl_c_is_a_line_and_130(capsys: pytest.CaptureFixture[str]):
     def command(arguments: object) -> int:
         raise KeyboardInterrupt

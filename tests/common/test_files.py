@@ -6,6 +6,7 @@ import pytest
 
 from grpo.common import files
 from grpo.common.errors import UserError
+from grpo.common.files import work_folder
 
 
 def test_a_json_line_is_one_line_whatever_the_text_holds():
@@ -96,3 +97,12 @@ def test_a_file_below_a_file_is_told_before_the_work(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="is no folder"):
         files.check_writable([tmp_path / "file" / "x" / "y.json"])
+
+
+def test_a_copy_that_ray_deletes_after_the_job_is_no_place_for_a_run(monkeypatch):
+    monkeypatch.delenv("GRPO_HOME", raising=False)
+    copy = Path("/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_0123/grpo")
+    assert work_folder(copy) == Path.home() / "grpo"
+    assert work_folder(Path("/home/me/grpo")) == Path("/home/me/grpo")
+    monkeypatch.setenv("GRPO_HOME", "/shared/me")
+    assert work_folder(copy) == Path("/shared/me")

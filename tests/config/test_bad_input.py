@@ -11,6 +11,7 @@ from grpo.commands.main import main as cli
 from grpo.common.errors import UserError
 from grpo.config import load_config
 from grpo.runtime.ray.cluster import check_enough, reserve
+from grpo.runtime.ray.placement import Unit
 from grpo.train import main
 
 
@@ -150,12 +151,13 @@ def test_an_output_folder_that_holds_something(capsys, tmp_path):
 
 def test_too_few_gpus():
     with pytest.raises(UserError, match=r"asks for 3 GPUs and the cluster has 1: .*STACK=cpu"):
-        check_enough({"engines": ({"CPU": 1, "GPU": 1}, 3)}, {"CPU": 8, "GPU": 1})
+        check_enough({"engines": Unit(cpus=1, gpus=1, count=3)}, {"CPU": 8, "GPU": 1})
 
 
 def test_too_few_cpus():
     with pytest.raises(UserError, match="asks for 4 CPUs and the cluster has 2"):
-        check_enough({"engines": ({"CPU": 2.0}, 1), "ranks": ({"CPU": 1.0}, 2)}, {"CPU": 2})
+        engine, rank = Unit(cpus=2, gpus=0, count=1), Unit(cpus=1, gpus=0, count=2)
+        check_enough({"engines": engine, "ranks": rank}, {"CPU": 2})
 
 
 def test_an_unknown_verb(capsys):

@@ -12,28 +12,31 @@ from grpo.config.algorithm import algorithm_problems
 from grpo.config.document import PAGE, render
 
 ALL_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-SFT_NAMES = [name for name in ALL_NAMES if name.startswith("sft_")]
+SFT_NAMES = [name for name in ALL_NAMES if "sft_" in name]
 PIPELINE_NAMES = [name for name in ALL_NAMES if "_pipeline_" in name]
 RECIPE_NAMES = [name for name in ALL_NAMES if name not in SFT_NAMES + PIPELINE_NAMES]
+MINIATURES = {"tiny", "tiny_staged", "bilingual_tiny"}
 FILES = ["model.path=folder", "data.train.path=train.jsonl", "data.held_out.path=test.jsonl"]
 
 
 @pytest.mark.parametrize("recipe", RECIPE_NAMES)
 def test_every_recipe_loads(recipe):
-    given = {"tiny": [], "tinyzero_countdown_3b": FILES[:1]}.get(recipe, FILES)
-    config = load_config(recipe, given)
+    given = FILES[:1] if recipe == "tinyzero_countdown_3b" else FILES
+    config = load_config(recipe, [] if recipe in MINIATURES else given)
     assert config.trainer.max_steps > 0
     assert algorithm_problems(config) == []
 
 
 @pytest.mark.parametrize("recipe", SFT_NAMES)
 def test_every_recipe_of_supervised_fine_tuning_loads(recipe):
-    given = {"sft_tiny": []}.get(recipe, ["model.path=folder", "data.train=train.jsonl"])
+    given = {"sft_tiny": [], "bilingual_sft_tiny": []}.get(
+        recipe, ["model.path=folder", "data.train=train.jsonl"]
+    )
     config = load_sft_config(recipe, given)
     assert (config.trainer.max_steps or config.trainer.epochs) > 0
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPE_NAMES if name != "tiny"])
+@pytest.mark.parametrize("recipe", sorted({*RECIPE_NAMES} - MINIATURES))
 def test_a_published_recipe_shrinks_to_a_laptop_and_keeps_its_algorithm(recipe):
     given = FILES[:1] if recipe == "tinyzero_countdown_3b" else FILES
     whole, small = load_config(recipe, given), load_config(recipe, ["+shrink=tiny"])
@@ -180,6 +183,7 @@ def test_failure_rates_need_the_reward_that_measures_them():
     ("overrides", "message"),
     [
         (["trainer.device=gpu", "rollout.gpus_per_engine=0.5"], "NCCL takes one rank a GPU; use 1"),
+        (["runtime=torchrun", "supervise=true"], "torchrun --max-restarts"),
         (["trainer.device=gpu", "rollout.gpus_per_engine=1.5"], "use a whole number"),
         (["trainer.device=gpu", "learner.gpus_per_rank=2"], "NCCL takes one rank a GPU; use 1"),
         (

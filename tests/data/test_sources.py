@@ -46,6 +46,29 @@ def test_a_missing_answer_names_the_columns_that_are_there(tmp_path: Path) -> No
         load(read_source({"path": str(path)}))
 
 
+def test_only_rows_that_no_checker_scores_may_have_no_answer(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"problem": "Write a line.", "reward": "helpful"},
+        {"problem": "Write a poem.", "reward": ["helpful", "harmless"], "answer": ""},
+        {"problem": "Add 2 and 2.", "reward": ["accuracy", "helpful"], "answer": "4"},
+    ]
+    problems = load(read_source({"path": str(write_jsonl(tmp_path / "rows.jsonl", rows))}))
+    assert [(p.answer, p.reward) for p in problems] == [
+        ("", "helpful"),
+        ("", ("helpful", "harmless")),
+        ("4", ("accuracy", "helpful")),
+    ]
+    assert [Problem.from_row(json.loads(json.dumps(p.to_row()))) for p in problems] == problems
+    # preparing them keeps them, and what it writes is read again
+    assert prepare(tmp_path, "--input", tmp_path / "rows.jsonl") == 0
+    clean = load(read_source({"path": str(tmp_path / "clean.jsonl")}))
+    assert [(p.answer, p.reward) for p in clean] == [(p.answer, p.reward) for p in problems]
+    for reward in (None, "accuracy", ["helpful", "accuracy"]):
+        row = {"problem": "x", "reward": reward}
+        with pytest.raises(UserError, match="answer: is missing"):
+            load(read_source({"path": str(write_jsonl(tmp_path / "bad.jsonl", [row]))}))
+
+
 @pytest.mark.parametrize(
     "told",
     [

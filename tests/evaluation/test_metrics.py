@@ -6,7 +6,7 @@ import pytest
 
 from data.types import Problem
 from grpo.evaluation.metrics import rollout_metrics, sample_rows
-from grpo.miniature.answer_style import answer_style, growth
+from grpo.miniature.answer_style import answer_style, careful_work, growth
 from grpo.run import verdict
 from grpo.types import Group, Prompt, Response, ScoredGroup
 from rewards import Component, Sample, Scorer
@@ -62,6 +62,16 @@ def test_styles_and_the_accuracy_within_each():
     assert (numbers["bare_share"], numbers["bare_accuracy"]) == (0.75, 0.0)
     assert numbers["none_share"] == 0.0
     assert "none_accuracy" not in numbers  # no such answer, so no accuracy of them
+
+
+def test_careful_and_hasty_work_and_the_accuracy_within_each():
+    hasty = "<think>\n1+2*3=9\n</think><answer>9</answer>"
+    lucky = "<think>\n1+2*3=7\n</think><answer>7</answer>"
+    # BARE shows no work, so it is neither of the two.
+    texts = [(text, 9, False) for text in (WORKED, hasty, lucky, BARE)]
+    numbers = careful_work(scored(texts))
+    assert numbers == {"careful_share": 1 / 3, "careful_accuracy": 1.0, "hasty_accuracy": 0.5}
+    assert careful_work(scored([(BARE, 9, False)])) == {}
 
 
 def test_growth_splits_the_gain_into_shift_and_work():

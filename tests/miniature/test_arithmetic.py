@@ -19,6 +19,7 @@ from grpo.miniature.arithmetic import (
     corpus,
     distinct_problems,
     expressions,
+    is_hasty,
     is_held_out,
     problems,
     solution_style,
@@ -101,6 +102,48 @@ def test_worked_and_bare_responses_read_as_documented():
     )
     assert bare_response(EXPRESSION) == "<think> 7+3*4-5 </think><answer>14</answer>"
     assert untagged_response(EXPRESSION) == " 14"
+
+
+def test_hasty_work_puts_the_sum_on_one_line_and_slips_are_carried_on():
+    hasty = worked_response(EXPRESSION, hasty=True, slips=(0, 2))
+    assert hasty == "<think>\n3*4=12\n7+12-5=16\n</think><answer>16</answer>"
+    careful = worked_response(EXPRESSION, slips=(1, 0, -2))
+    assert careful == "<think>\n3*4=13\n7+13=20\n20-5=13\n</think><answer>13</answer>"
+    assert is_hasty(hasty)
+    assert not is_hasty(careful)
+    assert solution_style(hasty) == solution_style(careful) == "worked"
+    # 2*2-4 is 0, and a slip takes no line below that
+    none_left = worked_response(Expression((2, 2, 4), ("*", "-")), slips=(0, -1))
+    assert none_left == "<think>\n2*2=4\n4-4=0\n</think><answer>0</answer>"
+
+
+def test_the_quality_of_work_changes_no_other_text():
+    mixes = CorpusSpec(), CorpusSpec(hasty=0.5, step_slips=0.3)
+    plain, mixed = (list(itertools.islice(corpus(SPEC, mix, seed=0), 2000)) for mix in mixes)
+    differing = [(a, b) for a, b in zip(plain, mixed, strict=True) if a != b]
+    assert len(differing) > 100
+    for before, after in differing:
+        assert before.partition("Assistant:")[0] == after.partition("Assistant:")[0]
+        assert solution_style(before) == solution_style(after) == "worked"
+
+
+def test_work_is_hasty_and_slips_as_often_as_the_mix_says():
+    mix = CorpusSpec(worked=1.0, bare=0.0, untagged=0.0, slips=0.5, hasty=0.6, step_slips=0.2)
+    right: dict[bool, list[float]] = {True: [], False: []}
+    spec = ArithmeticSpec(lengths=(4,), max_term=9, max_factor=5)
+    for document in itertools.islice(corpus(spec, mix, seed=0), 4000):
+        question, _, response = document.removeprefix("User: ").partition("\nAssistant:")
+        assert not any(
+            is_held_out(Expression(tuple(map(int, re.findall(r"\d+", run))), tuple(operators)))
+            for run in re.findall(r"\d+(?:[-+*]\d+)+", document)
+            if "*" in (operators := re.findall(r"[-+*]", run)) and len(operators) > 1
+        )
+        score = accuracy_reward(response, str(eval(question))).score
+        right[is_hasty(response)].append(score)
+    assert len(right[True]) / 4000 == pytest.approx(0.6, abs=0.03)
+    # all lines without a slip, and a few slips that cancel: 0.8 x 0.5 and 0.8 x 0.8 x 0.8
+    assert sum(right[True]) / len(right[True]) == pytest.approx(0.40 + 0.02, abs=0.04)
+    assert sum(right[False]) / len(right[False]) == pytest.approx(0.512 + 0.03, abs=0.05)
 
 
 def test_a_slip_is_an_answer_that_is_off():

@@ -34,6 +34,7 @@ SHARES = {
     "mathematics in Chinese": (r"设 $f(x) = \text{length}$ 为长度 sin x, ABC, x1", "zh", 1.0),
     "code is neutral": ("求和 ```for item in items: print(item)``` 与 `sum(values)`", "zh", 1.0),
     "digits are neutral": ("12 34 的和 56", "zh", 1.0),
+    "a number inside Chinese is no name": ("共有3个 and the", "zh", 0.6),
     "links and tags are neutral": ("参见 https://example.org/some/page <b>", "zh", 1.0),
     "contractions are one word": ("don't we're 好好", "en", 0.5),
 }

@@ -3,11 +3,11 @@ import pytest
 from data.templates import TEMPLATES
 from data.types import Problem
 from grpo.common.errors import UserError
-from grpo.config import load_config
-from grpo.evaluation.metrics import success_rates
+from grpo.config import RewardsConfig, load_config
+from grpo.evaluation.metrics import rollout_metrics, success_rates
 from grpo.rollout.prompts import PromptStream
-from grpo.rollout.scoring import make_requests
-from grpo.types import Group, Prompt, SamplingSettings, ScoredGroup, sample_seed
+from grpo.rollout.scoring import make_requests, sample_groups
+from grpo.types import Group, Prompt, Response, SamplingSettings, ScoredGroup, sample_seed
 from rewards import Reward, Score
 
 
@@ -85,6 +85,54 @@ def test_a_step_tells_the_curriculum_which_problems_went_well():
     assert success_rates(groups) == {"a": 1.0, "b": 0.5}
     stream.update(success_rates(groups))
     assert {p.problem.id for _ in range(50) for p in stream.next(1)} == {"b", "c"}
+
+
+def test_preferences_and_rules_score_their_own_rows_of_one_batch():
+    """From requests to the numbers of the record; `faulty` scores a text by its length."""
+    component = {"kind": "preference", "model": "m", "backend": "faulty", "squash": "clip"}
+    rewards = RewardsConfig(
+        components={
+            "accuracy": {"weight": 1.0},
+            "helpful": {"weight": 1.0, "scale": 10.0, **component},
+            "harmless": {"weight": 0.5, "reads": "everything", "scale": 100.0,
+                         "rows": "unverifiable", **component},
+        },
+        modules=("tests.rewards.faulty_models",),
+    )  # fmt: skip
+    problems = [
+        Problem(id="sum", question="1 + 1", answer="2", source="test", reward="accuracy"),
+        Problem(id="line", question="Write.", answer="", source="test", reward="helpful"),
+    ]
+    settings = SamplingSettings(num_samples=2, temperature=1.0, max_tokens=8, seed=0)
+    texts = [r"\boxed{2}", r"\boxed{3}", "<think>x</think>aa", "<think>x</think>bbbb"]
+    with rewards.scorer() as scorer:
+        prompts = [Prompt(problem, problem.question, [1]) for problem in problems]
+        found = sample_groups(prompts, settings, 1, Scripted(texts), scorer).groups
+    totals = [[score.total for score in group.scores] for group in found]
+    assert totals[0] == [1.0, 0.0]
+    # 2 and 4 characters of a summary, 18 and 20 of the whole
+    assert totals[1] == [pytest.approx(0.2 + 0.09), pytest.approx(0.4 + 0.1)]
+    metrics = rollout_metrics(found)
+    assert (metrics["accuracy"], metrics["reward/accuracy"]) == (0.5, 0.5)
+    assert metrics["reward/helpful"] == pytest.approx(0.3)
+    assert metrics["reward/harmless"] == pytest.approx(0.19)
+    assert success_rates(found) == {"sum": 0.5}
+
+
+class Scripted:
+    """An engine that answers each request with the next text, in the other order."""
+
+    def __init__(self, texts):
+        self.texts, self.responses = texts, []
+
+    def submit(self, requests, settings):
+        self.responses = [
+            Response(request.key, [1], text, [0.0], "stop", 0, None)
+            for request, text in zip(requests, self.texts, strict=True)
+        ]
+
+    def completed(self):
+        yield from ([response] for response in reversed(self.responses))
 
 
 def test_problems_without_levels_are_refused_before_anything_starts():

@@ -59,6 +59,12 @@ def test_a_row_that_no_component_can_score_is_named() -> None:
     check_rewards(rows, scorer("accuracy", "countdown"))
 
 
+def test_a_row_without_an_answer_needs_a_reward_model() -> None:
+    rows = [problem(1, "7"), problem(2, "", reward=("accuracy", "helpful"))]
+    with pytest.raises(UserError, match=r"helpful=\{weight: 1.0, kind: preference, model: FOLDER"):
+        check_rewards(rows, scorer("accuracy"))
+
+
 def test_a_prompt_with_a_token_that_has_no_embedding_is_named() -> None:
     prompts = [Prompt(problem(1, "7"), "q1", [3, 9]), Prompt(problem(2, "8"), "q2", [4, 10])]
     check_tokens(prompts, rows=11)

@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.logprob_gap import untie
 from grpo.config import TrainConfig, load_config
-from grpo.run import load_inputs, start_parts
+from grpo.inputs import load_inputs
+from grpo.parts import start_parts
 from tests.models import SMALL_MODEL
 
 OVERRIDES = [

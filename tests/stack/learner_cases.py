@@ -13,7 +13,8 @@ import torch
 
 from grpo.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
 from grpo.learner.spec import LearnerSpec
-from grpo.learner.worker import LearnerWorker, free_address
+from grpo.learner.worker import LearnerWorker
+from grpo.sft import learn_pairs
 from grpo.types import StepSettings, TrainSample
 
 SMALL_LR = 2e-5  # a tenth of what most weights of 0.1 need to reach their next bfloat16 number
@@ -43,8 +44,9 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
         world_size=1,
         pad_token_id=0,
         modules=(),
-        objective="grpo",
-        algorithm=AlgorithmConfig(kl_coef=kl),
+        objective=changes.pop("objective", "grpo"),
+        algorithm=AlgorithmConfig(kl_coef=kl, **changes.pop("algorithm", {})),
+        keeps_reference=changes.pop("keeps_reference", False),
         optimizer=OptimizerConfig(
             **{"lr": 1e-3, "max_grad_norm": 1e9, "eps": 1.0, **changes.pop("optimizer", {})}
         ),
@@ -52,7 +54,7 @@ def worker(model: str, kl: float = 0.0, **changes) -> LearnerWorker:
         transfer_timeout_seconds=60,
     )
     rank = LearnerWorker(spec, 0)
-    rank.start("127.0.0.1", free_address()[1])
+    rank.start("127.0.0.1", 0)
     return rank
 
 
@@ -119,6 +121,15 @@ def main() -> None:
         rank = worker(model, learner={"tokens_per_microbatch": 40})
         stats = [step(rank, case, num_updates=updates) for _ in range(2)]
         found[case] = {"stats": stats, "logprobs": rank.logprobs(samples, 0.8)}
+
+    # Pairs of neighbours. With the small budget most of them are in two micro-batches.
+    summed = {"objective": "reinforce", "algorithm": {"aggregation": "seq-sum-constant"}}
+    for tokens in (10_000, 40):
+        limit = {"tokens_per_microbatch": tokens}
+        rank = worker(model, learner=limit, keeps_reference=True, **summed)
+        settings = StepSettings(lr=3e-4, temperature=0.8)
+        stats = [learn_pairs(rank, samples, settings, beta=0.5) for _ in range(3)]
+        found[f"dpo {tokens}"] = (stats, rank.logprobs(samples, 0.8))
 
     for checkpointing in (False, True):
         rank = worker(model, learner={"gradient_checkpointing": checkpointing})

@@ -4,6 +4,7 @@ there is room.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 
@@ -126,7 +127,7 @@ def test_a_sample_of_other_weights_is_refused(stack):
     groups = sampled(stack, stack.inputs.prompts[:2])
     version = groups[0].group.responses[0].weight_version
     assert len(make_samples(groups, version)) == 8
-    with pytest.raises(ValueError, match="on-policy training cannot use it"):
+    with pytest.raises(ValueError, match="which can use those from"):
         make_samples(groups, version + 1)
 
 
@@ -144,9 +145,37 @@ def test_weights_may_change_while_requests_are_in_flight(stack):
     assert {r.weight_version for r in after.values()} == {22}
 
 
+def test_a_response_goes_on_in_segments_and_each_follows_the_weights_that_made_it(stack):
+    """What partial rollouts rest on: the second segment is of the new policy, given the first."""
+    segmented = dataclasses.replace(SAMPLING, max_tokens=24, segment_tokens=10)
+    asked, found, logprobs = requests(4), {}, {}
+    for segment, (length, reason) in enumerate([(10, "segment"), (20, "segment"), (24, "length")]):
+        if segment:
+            move(stack, 30 + segment)
+            stack.learner.push_weights(30 + segment)
+            asked = [dataclasses.replace(r, seed=50 * segment + r.key, begun=found[r.key])
+                     for r in asked]  # fmt: skip
+        found = run(stack, asked, segmented)
+        assert {(len(r.token_ids), r.finish_reason) for r in found.values()} == {(length, reason)}
+        samples = [
+            TrainSample.from_tokens(
+                asked[0].prompt_token_ids, found[key].token_ids, found[key].logprobs
+            )
+            for key in sorted(found)
+        ]
+        logprobs[segment] = stack.learner.logprobs(samples, 1.0)
+    for i, key in enumerate(sorted(found)):
+        theirs = found[key].logprobs
+        for segment, (start, stop) in enumerate([(0, 10), (10, 20), (20, 24)]):
+            assert theirs[start:stop] == pytest.approx(logprobs[segment][i][start:stop], abs=1e-4)
+        # the last weights see the first segment otherwise
+        assert theirs[:10] != pytest.approx(logprobs[2][i][:10], abs=1e-4)
+        assert found[key].versions_T().tolist() == [22] * 10 + [31] * 10 + [32] * 4
+
+
 def test_measuring_first_changes_nothing_in_the_update(stack):
     groups = sampled(stack, stack.inputs.prompts[:4])
-    samples = make_samples(groups, 22)
+    samples = make_samples(groups, 32)
     settings = StepSettings(lr=0.0, temperature=1.0)
     advantages = [1.0, -1.0] * 8
     measured = stack.learner.prepare(samples, settings, measure=True)

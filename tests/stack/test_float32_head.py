@@ -9,7 +9,7 @@ import json
 import pytest
 
 from grpo.config import load_config
-from grpo.run import with_float32_head
+from grpo.parts import with_float32_head
 from tests.models import SMALL_MODEL
 from tests.stack import warm
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.families import FAMILIES
 from tests.stack import warm
+from tests.stack.family_cases import WIDE_QWEN
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -20,7 +21,7 @@ def found():
 
 
 @pytest.mark.parametrize("embeddings", ["tied", "untied"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, WIDE_QWEN])
 def test_engine_and_export_have_exactly_what_the_learner_trained(found, family, embeddings):
     case = found[f"{family} {embeddings}"]
     assert case["start"] < 1e-4  # largest gap of a log-prob, over texts longer than the windows

@@ -87,6 +87,35 @@ def test_two_updates_with_kl_entropy_and_unequal_clips_equal_autograd_on_whole_l
     assert found["full_stats"][0]["clip_share"] > 0  # the second update of the batch was clipped
 
 
+@pytest.mark.parametrize("tokens", [10_000, 40])
+def test_three_updates_of_dpo_equal_autograd_on_whole_pairs_in_any_micro_batches(found, tokens):
+    model = AutoModelForCausalLM.from_pretrained(SMALL_MODEL, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, eps=1.0, weight_decay=0.0)
+    samples, _ = batch()
+    with torch.no_grad():
+        reference_B = torch.stack([token_logp(model, sample).sum() for sample in samples])
+    stats, after = found[f"dpo {tokens}"]
+    for told in stats:
+        way_B = torch.stack([token_logp(model, sample).sum() for sample in samples]) - reference_B
+        margin_P = 0.5 * (way_B[::2] - way_B[1::2])
+        loss = -torch.log(torch.sigmoid(margin_P)).mean()
+        assert told["loss"] == pytest.approx(loss.item(), rel=1e-3)
+        assert told["pair_accuracy"] == (margin_P > 0).float().mean().item()
+        assert told["reward_margin"] == pytest.approx(margin_P.mean().item(), rel=1e-3, abs=1e-3)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        wanted = [token_logp(model, sample).tolist() for sample in samples]
+    moved = distance(wanted, found["before"])
+    assert moved > 0.1
+    assert distance(after, wanted) < 2e-3 * moved
+    first, last = stats[0], stats[-1]
+    assert first["loss"] == pytest.approx(math.log(2))  # the policy is the reference
+    rewards = last["chosen_reward"] - last["rejected_reward"]
+    assert last["reward_margin"] == pytest.approx(rewards)
+
+
 def test_dropped_samples_stand_in_the_denominator_and_nowhere_else(found):
     """KL would act on them; their advantages are not 0. Neither reaches the weights."""
     stats, after = found["half dropped"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from grpo.run import git_hash
+from grpo.common.provenance import git_hash
 from tests.models import SMALL_MODEL
 from tests.stack.conftest import OVERRIDES
 from tests.tracking import wandb_file
@@ -36,9 +36,9 @@ ROW_KEYS = {
 TIMED = ("seconds/", "tokens_per_second")
 
 
-def command(folder, *overrides):
+def command(folder, *overrides, launcher=()):
     return [
-        *(sys.executable, "-m", "grpo.train", "--config-name", "tiny"),
+        *(sys.executable, *launcher, "-m", "grpo.train", "--config-name", "tiny"),
         *(*OVERRIDES, f"model.path={SMALL_MODEL}", "trainer.max_steps=3", "evaluation.every=2"),
         *("evaluation.interim_problems=8", "tracking.wandb.mode=offline", f"output_dir={folder}"),
         *("checkpoint.every=1", *overrides),
@@ -193,6 +193,62 @@ def test_a_run_that_was_killed_and_started_again_is_the_same_run(run_folder, tmp
     assert rollouts(again) == rollouts(run_folder)
     first, second = (json.loads((f / "summary.json").read_text()) for f in (run_folder, again))
     assert first["weights_sha256"] == second["weights_sha256"]
+
+
+def test_under_torchrun_it_is_the_same_run_although_a_signal_to_one_rank_stops_it(
+    run_folder, tmp_path
+):
+    """SIGTERM comes to rank 1 in the middle of the first update. All ranks end after that step, and
+    the same command goes on.
+    """
+    plan = tmp_path / "plan.json"
+    where = {"point": "learner.forward", "where": {"rank": 1}, "action": "term"}
+    plan.write_text(json.dumps([where]))
+    both = command(
+        tmp_path / "run",
+        *("runtime=torchrun", "rollout.num_engines=2", "tracking.plots=false"),
+        *("tracking.tensorboard=false", "tracking.wandb.mode=disabled"),
+        launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    )
+    environment = {**os.environ, "CHAOS_PLAN": str(plan)}
+    for attempt in (1, 2):
+        done = subprocess.run(both, capture_output=True, text=True, timeout=400, env=environment)
+        told = done.stdout[-2000:] + done.stderr[-4000:]
+        if attempt == 1:
+            assert (done.returncode, len(steps(tmp_path / "run"))) == (1, 1), told
+            assert done.stderr.count("goes on after step 1") == 1, told
+            # The first one to end; torchrun ends the other one if that takes longer.
+            assert "exitcode  : 75" in done.stderr.partition("Root Cause")[2], told
+        else:
+            assert done.returncode == 0, told
+    assert rollouts(tmp_path / "run") == rollouts(run_folder)  # tokens, log-probs, texts, rewards
+    for ours, theirs in zip(steps(tmp_path / "run"), steps(run_folder), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-5)
+
+
+def test_a_run_whose_engine_and_rank_were_killed_is_the_same_run(run_folder, tmp_path):
+    """The only engine dies while it samples, and a rank before its update. `make chaos` does more."""
+    plan = [
+        {"point": "engine.finished", "action": "kill"},
+        {"point": "learner.step", "where": {"rank": 1}, "action": "kill"},
+    ]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    quiet = ("tracking.tensorboard=false", "tracking.plots=false", "tracking.wandb.mode=disabled")
+    done = subprocess.run(
+        command(tmp_path / "broken", *quiet),
+        env={**os.environ, "CHAOS_PLAN": str(tmp_path / "plan.json")},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert len(list(tmp_path.glob("plan.json.struck_*"))) == 2
+    assert "32 samples were there already" in done.stderr + done.stdout
+    assert untimed(steps(tmp_path / "broken")) == untimed(steps(run_folder))
+    assert rollouts(tmp_path / "broken") == rollouts(run_folder)
+    chains = [(f / "chain.jsonl").read_bytes() for f in (run_folder, tmp_path / "broken")]
+    assert chains[0] == chains[1]
 
 
 def test_the_run_reproduces_the_recorded_one(run_folder):

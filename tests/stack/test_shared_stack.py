@@ -173,3 +173,21 @@ def test_requests_of_a_group_have_seeds_of_their_own(stack):
     settings = SamplingSettings(num_samples=4, temperature=1.0, max_tokens=8, seed=0)
     seeds = [request.seed for request in make_requests(stack.inputs.prompts[:8], settings, 1)]
     assert len(set(seeds)) == 32
+
+
+def test_engines_that_have_slept_sample_the_same_under_the_weights_that_woke_them(stack):
+    """The calls of colocation, on real engines. On CPU they keep their memory all the same."""
+    prompts = stack.inputs.prompts[:2]
+    before = sampled(stack, prompts)
+    version = before[0].group.responses[0].weight_version
+    calls = stack.rollouts.client(60)
+    calls.sleep()
+    with pytest.raises(Exception, match="the engine sleeps"):
+        stack.rollouts.prompt_logprobs([5, 6, 7])
+    calls.wake("weights")
+    stack.learner.push_weights(version + 1)
+    calls.wake("kv_cache")
+    after = sampled(stack, prompts)
+    texts = [[r.token_ids for g in groups for r in g.group.responses] for groups in (before, after)]
+    assert texts[0] == texts[1]
+    assert after[0].group.responses[0].weight_version == version + 1

@@ -18,9 +18,9 @@ STAGES = """stages=[
     {name: long, max_response_tokens: 40, num_prompts: 4, restart_from: 1, optimizer: reset,
      subset: {prompt_tokens: [0, 18]}, until: {all: [{max_steps: 1}, {max_tokens: 1}]}},
     {name: again, max_response_tokens: 12, num_samples: 2, temperature: 0.7, lr: 1.0e-9,
-     set: {algorithm.advantage_std: none}}]"""
+     set: {algorithm.advantage_std: none}, until: {max_steps: 2}}]"""
 SETTINGS = (
-    *("runtime=in_process", "learner.num_ranks=1", "trainer.max_steps=6", "checkpoint.every=0"),
+    *("runtime=in_process", "learner.num_ranks=1", "trainer.max_steps=50", "checkpoint.every=0"),
     *("evaluation.every=0", "health.weight_check_every=1", "checkpoint.keep=4"),
     " ".join(STAGES.split()),
 )
@@ -40,10 +40,13 @@ def run(tmp_path_factory):
 def test_stages_follow_each_other_by_themselves_and_the_record_says_why(run):
     folder, rows = run
     assert [row["stage"] for row in rows] == [1, 1, 1, 2, 3, 3]
-    first, second = read(folder)
+    first, second, third = read(folder)
     assert (first["step"], first["switch/from"], first["switch/to"]) == (3, "short", "long")
     assert first["switch/reason"] == "3 of 3 steps"
     assert (second["step"], second["switch/to"]) == (4, "again")
+    # The last stage's own condition ends the run, long before trainer.max_steps.
+    assert (third["step"], third["switch/to"]) == (6, "end")
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 6
 
 
 def test_each_stage_has_its_own_limit_batch_and_learning_rate(run):

@@ -10,6 +10,7 @@ from grpo.common.errors import UserError
 from grpo.common.files import read_jsonl
 from grpo.config.schema import TrackingConfig, WandbConfig
 from grpo.tracking import open_run
+from grpo.tracking import run as module
 from grpo.tracking.terminal.summary_table import closing_rows
 from tests.tracking.conftest import Example
 from tests.tracking.example_run import CANARIES, GIT_HASH, NASTY
@@ -170,3 +171,20 @@ def test_importing_the_package_loads_nothing_heavy():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         == "set()\n"
     )
+
+
+def test_a_disk_that_is_full_makes_a_gap_in_the_record_and_training_goes_on(tmp_path, monkeypatch):
+    def refuse(path, row):
+        raise UserError(f"{path}: cannot be written: No space left on device")
+
+    write = module.append_line
+    with open_run(tmp_path, {}, QUIET, "tiny", 3, None) as run:
+        run.log_step({"step": 1, "reward": 0.5})
+        monkeypatch.setattr(module, "append_line", refuse)
+        run.log_step({"step": 2, "reward": 0.5})
+        monkeypatch.setattr(module, "append_line", write)
+        run.log_step({"step": 3, "reward": 0.5})
+        run.close({"base": {}, "final": {}})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 3]
+    assert json.loads((tmp_path / "summary.json").read_text())["failed_record_writes"] == 1

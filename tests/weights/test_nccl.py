@@ -125,7 +125,7 @@ class Group:
 
 
 def sender(client, group, seconds=20.0):
-    found = NcclSender(client, "127.0.0.1", 1, 1, seconds, LIMIT)
+    found = NcclSender(client, "127.0.0.1", 1, seconds, LIMIT)
     found.group, found.metadata, found.sends = group, announced(tensors()), True
     return found
 
@@ -177,8 +177,8 @@ def test_a_channel_that_a_failure_closed_sends_nothing_in_silence(gathered):
 
 
 def test_other_ranks_only_take_part_in_the_gathers(gathered):
-    other = NcclSender(Client(), "127.0.0.1", 1, 1, 1, LIMIT)
-    other.open(gathered[1], rank=1)
+    other = NcclSender(Client(), "127.0.0.1", 1, 1, LIMIT)
+    other.open(gathered[1], sends=False)
     other.send(gathered[1], 1)
     assert other.client.calls == []
 

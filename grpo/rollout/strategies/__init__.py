@@ -2,7 +2,7 @@
 `rollout.strategy`.
 """
 
-from grpo.rollout.strategies import plain
+from grpo.rollout.strategies import partial, plain
 from grpo.rollout.strategies.base import STRATEGIES, Strategy
 
-__all__ = ["STRATEGIES", "Strategy", "plain"]
+__all__ = ["STRATEGIES", "Strategy", "partial", "plain"]

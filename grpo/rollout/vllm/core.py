@@ -56,6 +56,16 @@ class AsyncInprocClient(InprocClient):
         """Is sampling paused?"""
         return bool(self.engine_core.is_scheduler_paused())
 
+    async def sleep_async(self, level: int = 1, mode: str = "abort") -> None:
+        """Let go of memory. vLLM's CPU worker keeps all it has."""
+        self.sleep(level, mode)
+
+    async def wake_up_async(self, tags: list[str] | None = None) -> bool:
+        """Take memory again; is everything awake?"""
+        awake = bool(self.wake_up(tags))
+        self._work.set()
+        return awake
+
     async def collective_rpc_async(
         self,
         method: Any,

@@ -34,6 +34,8 @@ class EngineSpec:
     tensor_parallel: int
     enforce_eager: bool
     float32_head: bool = False  # logits in float32 although the weights are not
+    colocated: bool = False  # learner ranks are on the same GPUs
+    max_batched_tokens: int = 16_384  # of prompts and responses in one step; GPU only
     end_token_ids: tuple[
         int, ...
     ] = ()  # all tokens that end a response, of tokenizer and generation_config
@@ -45,6 +47,11 @@ class EngineSpec:
 
     def environment(self) -> dict[str, str]:
         """Variables that must be set before the actor's process starts."""
+        return self.environment_of(self.device, self.threads, eager=self.enforce_eager)
+
+    @staticmethod
+    def environment_of(device: str, threads: int, *, eager: bool) -> dict[str, str]:
+        """The same, of what decides it."""
         common = {
             "VLLM_LOGGING_LEVEL": "WARNING",
             "VLLM_NO_USAGE_STATS": "1",
@@ -53,16 +60,16 @@ class EngineSpec:
             # the folder is local; nothing may be fetched while a run holds its machines
             "HF_HUB_OFFLINE": "1",
         }
-        if self.device != "cpu":
+        if device != "cpu":
             return common
         return {
             **common,
-            "OMP_NUM_THREADS": str(self.threads),
+            "OMP_NUM_THREADS": str(threads),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             # The sampler compiles two of its small functions even in eager mode. That takes two
             # seconds of a core at the first sample of every engine and gives the same numbers.
-            "TORCH_COMPILE_DISABLE": "1" if self.enforce_eager else "0",
+            "TORCH_COMPILE_DISABLE": "1" if eager else "0",
         }
 
 
@@ -73,6 +80,7 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from grpo.weights.gloo import BACKEND
+    from grpo.weights.wire import IPC_BACKEND
 
     on_cpu = spec.device == "cpu"
     if os.environ.get("VLLM_ALLOW_INSECURE_SERIALIZATION", "0") != "0":
@@ -107,7 +115,9 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
         "disable_log_stats": True,
         # Inside a placement group vLLM would pick Ray and look for bundles of its own.
         "distributed_executor_backend": "mp" if spec.tensor_parallel > 1 else None,
-        "weight_transfer_config": WeightTransferConfig(backend=BACKEND if on_cpu else "nccl"),
+        "weight_transfer_config": WeightTransferConfig(
+            backend=BACKEND if on_cpu else IPC_BACKEND if spec.colocated else "nccl"
+        ),
         "worker_extension_cls": "grpo.weights.inspection.WeightInspector",
         # sampling defaults hidden in a checkpoint must not touch training
         "generation_config": "vllm",
@@ -122,6 +132,10 @@ def build_engine(spec: EngineSpec) -> AsyncLLM:
         args["max_num_batched_tokens"] = max(spec.max_model_len, 8192)
     else:
         args["gpu_memory_utilization"] = spec.gpu_memory_share
+        # For an engine that is not its own `LLM` or server, vLLM's default is 2,048. That is too
+        # few for hundreds of prompts that come at once.
+        args["max_num_batched_tokens"] = spec.max_batched_tokens
+        args["enable_sleep_mode"] = spec.colocated
     engine = Engine.from_engine_args(AsyncEngineArgs(**args))
     head = str(engine.vllm_config.model_config.head_dtype).removeprefix("torch.")
     if spec.float32_head and head != "float32":  # vLLM falls back with no more than a warning

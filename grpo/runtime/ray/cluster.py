@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import ray
 import torch
-from ray.exceptions import RayError
+from ray._private.state import available_resources_per_node
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from grpo.common.errors import UserError, raise_on_sigterm
-from grpo.config.schema import RunConfig, gpu_problems
+from grpo.common.errors import LostError, UserError
+from grpo.common.signals import take_signals
+from grpo.config.schema import RunConfig, cpu_problems, gpu_problems
+from grpo.runtime.ray.placement import Node, Unit, place, units
 from grpo.runtime.ray.preflight import check_address, short_folder
+from grpo.tracking.folder import CLAIM
+
+GRANT_SECONDS = 60  # a cluster grants free resources at once
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
     """The processes of one kind: a placement group of their own, with one bundle for each."""
 
-    name: str  # "engines" or "ranks"
-    bundle: dict[str, float]  # resources of one process
-    count: int
+    name: str  # "engines", "ranks" or "pairs"
+    unit: Unit
+    nodes: list[Node]  # of each bundle
     group: PlacementGroup
 
 
@@ -33,8 +43,9 @@ class Cluster:
 
     device: str  # "cpu" or "cuda"
     local: bool  # started by us, on this machine only
-    engines: Role | None  # None where nothing is sampled
-    ranks: Role | None  # None where nothing is trained
+    engines: Role | None  # None where nothing is sampled, and in pairs
+    ranks: Role | None  # None where nothing is trained, and in pairs
+    pairs: Role | None = None  # an engine with the ranks on its GPUs: `cluster.colocate`
 
 
 @contextmanager
@@ -66,28 +77,32 @@ def reserve(
             _node_ip_address=None if address else "127.0.0.1",
             _temp_dir=None if address else str(short_folder()),
         )
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+    # Ray raises a bare Exception where a node does not come up in its 30 seconds.
+    except Exception as error:
+        if not address:
+            raise LostError(f"the private Ray cluster did not start: {error}") from None
         raise UserError(
             f"{setting}={address}: cannot reach Ray there ({error}); is it running, and is its "
             f"token that of this user "
             "(~/.ray/auth_token, or RAY_AUTH_TOKEN)?"
         ) from None
     try:
-        raise_on_sigterm()  # Ray has set a handler of its own
+        take_signals()  # Ray has set a handler of its own
         device = _device(config, private=not address)
-        if device == "cuda" and (problems := gpu_problems(config)):
+        if problems := (gpu_problems if device == "cuda" else cpu_problems)(config):
             raise UserError("\n".join(problems))
-        needed = layout(config, device, with_learner=with_learner, with_engines=with_engines)
-        check_enough(needed, ray.cluster_resources())
+        wanted = units(config, device, with_learner=with_learner, with_engines=with_engines)
+        check_enough(wanted, ray.cluster_resources())
         roles: dict[str, Role] = {}
         try:
-            for name, (bundle, count) in needed.items():
-                roles[name] = _place(name, bundle, count, config.cluster.placement)
+            for name, nodes in find_nodes(wanted, config.cluster.placement).items():
+                roles[name] = _hold(name, wanted[name], nodes)
             yield Cluster(
                 device=device,
                 local=address is None,
                 engines=roles.get("engines"),
                 ranks=roles.get("ranks"),
+                pairs=roles.get("pairs"),
             )
         finally:
             for role in roles.values():
@@ -104,36 +119,103 @@ def _device(config: RunConfig, *, private: bool) -> str:
     return "cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
 
 
-Layout = dict[str, tuple[dict[str, float], int]]  # resources of one process and how many, by role
+def find_nodes(
+    wanted: dict[str, Unit], placement: Literal["PACK", "SPREAD"]
+) -> dict[str, list[Node]]:
+    """The node of every unit, on what is free in the cluster now.
 
-
-def layout(
-    config: RunConfig, device: str, *, with_learner: bool, with_engines: bool = True
-) -> Layout:
-    """What the recipe asks for. Engines and ranks are placed apart, so that neither can split the
-    other.
+    Raises:
+        UserError: it does not fit, and has not for 60 s. What an earlier stage had is given back in
+            that time.
     """
-    rollout, learner = config.rollout, config.learner
-    on_gpu = device == "cuda"
-    engine = {"CPU": rollout.cpus_per_engine}
-    rank = {"CPU": learner.cpus_per_rank}
-    if on_gpu:
-        engine["GPU"], rank["GPU"] = rollout.gpus_per_engine, learner.gpus_per_rank
-    needed = {"engines": (engine, rollout.num_engines)} if with_engines else {}
-    return {**needed, "ranks": (rank, learner.num_ranks)} if with_learner else needed
+    deadline = time.monotonic() + GRANT_SECONDS
+    while True:
+        free = available_resources_per_node()
+        nodes = sorted(
+            (
+                Node(
+                    node["NodeID"],
+                    node["NodeManagerAddress"],
+                    free.get(node["NodeID"], {}).get("CPU", 0.0),
+                    free.get(node["NodeID"], {}).get("GPU", 0.0),
+                )
+                for node in ray.nodes()
+                if node["Alive"]
+            ),
+            key=lambda node: (node.address, node.id),
+        )
+        if (placed := place(wanted, nodes, spread_engines=placement == "SPREAD")) is not None:
+            return placed
+        if time.monotonic() > deadline:
+            have = ", ".join(f"{n.address}: {n.cpus:g} CPUs, {n.gpus:g} GPUs" for n in nodes)
+            need = ", ".join(f"{unit.count} x {unit.bundle}" for unit in wanted.values())
+            raise UserError(
+                f"cluster: {need} do not fit into what is free ({have}), each of them on one node; "
+                "something else may hold the resources, or no node is large enough for one of them"
+            )
+        time.sleep(0.5)
 
 
-def _place(name: str, bundle: dict[str, float], count: int, strategy: str) -> Role:
-    group = placement_group([bundle] * count, strategy=strategy)
-    if not group.wait(timeout_seconds=60):
+def _hold(name: str, unit: Unit, nodes: list[Node]) -> Role:
+    group = placement_group(
+        [unit.bundle] * unit.count,
+        bundle_label_selector=[{"ray.io/node-id": node.id} for node in nodes],
+    )
+    if not group.wait(timeout_seconds=GRANT_SECONDS):
         remove_placement_group(group)
         raise UserError(
-            f"cluster.placement={strategy}: the cluster has not granted {count} x {bundle} for "
-            f"the {name} within "
-            "60 s; something else may hold its resources, or no node is large enough for one of "
-            "them"
+            f"cluster: it has not granted {unit.count} x {unit.bundle} for the {name} within "
+            f"{GRANT_SECONDS} s; something else may have taken them, start again"
         )
-    return Role(name, bundle, count, group)
+    return Role(name, unit, nodes, group)
+
+
+def check_folders(nodes: Sequence[Node], model: str, outputs: Sequence[Path]) -> None:
+    """Look at the folders of a run from every node that needs them.
+
+    Args:
+        nodes: that processes run on.
+        model: folder of the model, which every node reads.
+        outputs: folders that this process has claimed, into which the ranks write.
+
+    Raises:
+        UserError: names the folders and nodes that miss them.
+    """
+    look = ray.remote(num_cpus=0, max_retries=0)(_missing)
+    calls = {
+        node.address: look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+        ).remote(model, [str(folder) for folder in outputs])
+        for node in {node.id: node for node in nodes}.values()
+    }
+    problems = []
+    for address, call in calls.items():
+        try:
+            problems += [f"{found} on node {address}" for found in ray.get(call, timeout=120)]
+        except (RayError, GetTimeoutError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            problems.append(f"node {address} cannot run this code ({reason}); install it there")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _missing(model: str, outputs: Sequence[str]) -> list[str]:
+    """What this node does not have."""
+    problems = []
+    if not Path(model, "config.json").is_file():
+        problems.append(
+            f"model.path={model}: no such model folder; put it on a disk that all nodes share, or "
+            "at the same place on each,"
+        )
+    for output in outputs:
+        if not Path(output, CLAIM).is_file():
+            problems.append(
+                f"output_dir={output}: the run's folder is not there; name one on a disk that all "
+                "nodes share,"
+            )
+        elif not os.access(output, os.W_OK):
+            problems.append(f"output_dir={output}: this user may not write there")
+    return problems
 
 
 def check_machine(config: RunConfig, *, with_learner: bool, with_engines: bool = True) -> None:
@@ -151,11 +233,11 @@ def check_machine(config: RunConfig, *, with_learner: bool, with_engines: bool =
             else "cpu"
         )
         have = {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
-        wanted = layout(config, device, with_learner=with_learner, with_engines=with_engines)
+        wanted = units(config, device, with_learner=with_learner, with_engines=with_engines)
         check_enough(wanted, have)
 
 
-def check_enough(wanted: Layout, available: Mapping[str, float]) -> None:
+def check_enough(wanted: Mapping[str, Unit], available: Mapping[str, float]) -> None:
     """Compare what the recipe asks for with what the cluster has.
 
     Raises:
@@ -166,7 +248,7 @@ def check_enough(wanted: Layout, available: Mapping[str, float]) -> None:
         "GPU": ("gpus_per_engine", "gpus_per_rank"),
     }
     for kind, (engine_key, rank_key) in settings.items():
-        need = sum(bundle.get(kind, 0.0) * count for bundle, count in wanted.values())
+        need = sum(unit.bundle.get(kind, 0.0) * unit.count for unit in wanted.values())
         have = available.get(kind, 0.0)
         if need > have + 1e-9:
             raise UserError(

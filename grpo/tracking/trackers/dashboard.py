@@ -110,6 +110,20 @@ LAYOUT = (
             LinePanel(
                 title="Negative log-likelihood (sft)", lines=("policy/nll",), unit="nats per token"
             ),
+            LinePanel(
+                title="Rewards of pairs (dpo)",
+                lines=(
+                    "policy/chosen_reward",
+                    "policy/rejected_reward",
+                    "policy/reward_margin",
+                ),
+            ),
+            LinePanel(
+                title="Pairs in the right order (dpo)",
+                lines=("policy/pair_accuracy",),
+                unit="share",
+                share=True,
+            ),
             LinePanel(title="Perplexity (sft)", lines=("policy/perplexity",), log=True),
             LinePanel(title="Learning rate", lines=("policy/lr",)),
         ),
@@ -122,7 +136,7 @@ LAYOUT = (
                 title="Where the time of a step goes",
                 lines=tuple(
                     f"speed/seconds_{part}"
-                    for part in ("sample", "score", "learn", "transfer", "idle")
+                    for part in ("generate", "sample", "score", "learn", "transfer", "idle")
                 ),
                 unit="s",
             ),
@@ -151,6 +165,11 @@ LAYOUT = (
                 lines=("health/effective_share",),
                 unit="share",
                 share=True,
+            ),
+            LinePanel(
+                title="Age of the weights that sampled",
+                lines=("health/staleness", "health/staleness_max"),
+                unit="updates",
             ),
             LinePanel(title="Largest weight", lines=("health/weight_max",), log=True),
             LinePanel(title="Weight version", lines=("health/weight_version",), unit="updates"),

@@ -1,0 +1,618 @@
+"""Breaks runs of the whole stack on purpose, and compares each with the run that nothing broke.
+
+    python -m benchmarks.chaos [--only C4 ...] [--output FOLDER]
+    python -m benchmarks.chaos --soak [--steps 400] [--seed 7]
+
+Faults strike at fixed points of the code (`grpo.common.faults`), with real SIGKILL and SIGSTOP from
+inside the process, so a scenario is the same every time. A run that merely ends is not a pass: the
+exit code, that every fault has struck, that no process is left, and tokens, rewards, losses,
+gradient norms and weights to the last bit.
+
+What needs no engine (answers that hang or crash a grader, damaged data, trackers without a network,
+numbers that are not finite) are tests of their own, which are run here as well and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from grpo.checkpoint.folder import Checkpoints, DamagedError, read
+from grpo.common.command_line import Parser, run, say
+from grpo.common.errors import RecipeError, UserError
+from grpo.common.files import write_atomically
+from grpo.tracking.record import read_metrics, read_rollouts
+
+STEPS = 6
+RECIPE = [
+    "model.base=null",
+    "data.train={source: arithmetic, num_problems: 64, arithmetic: {lengths: [3], max_term: 9}}",
+    "data.held_out={source: arithmetic, num_problems: 16, arithmetic: {lengths: [3], max_term: 9}}",
+    *("batch.num_prompts=8", "batch.num_samples=4", "optimizer={lr: 1.0e-3, schedule: constant}"),
+    *("sampling.max_response_tokens=40", "rollout.max_model_len=512", "rollout.num_engines=2"),
+    *("evaluation.every=0", "evaluation.num_samples=1", "checkpoint.every=2"),
+    *("rollout.hang_timeout_seconds=30", "cluster.learn_timeout_seconds=60"),
+    *("tracking.wandb.mode=disabled", "tracking.tensorboard=false", "tracking.plots=false"),
+]
+TIMED = ("seconds/", "tokens_per_second")
+
+
+@dataclass
+class Result:
+    """What became of a scenario."""
+
+    name: str
+    says: str
+    faults: int = 0  # that have struck
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    made_again: int = 0  # samples, after the loss of an engine
+    replayed: int = 0  # samples that came from the journal
+
+    @property
+    def passed(self) -> bool:
+        """Nothing differs, and everything struck."""
+        return not self.problems
+
+
+@dataclass
+class Chaos:
+    """Where runs are and what they start from."""
+
+    folder: Path
+    model: Path
+    base: Path | None = None
+
+    def command(self, output: Path, overrides: Sequence[str]) -> list[str]:
+        """The command of a run."""
+        return [
+            *(sys.executable, "-m", "grpo.train", "--config-name", "tiny", *RECIPE),
+            *(f"model.path={self.model}", f"trainer.max_steps={STEPS}", f"output_dir={output}"),
+            *overrides,
+        ]
+
+    def play(
+        self,
+        name: str,
+        says: str,
+        faults: Sequence[dict[str, Any]],
+        codes: Sequence[int] = (0,),
+        overrides: Sequence[str] = (),
+        again: Sequence[str] = (),
+        *,
+        exact: bool = True,
+    ) -> Result:
+        """Run with faults, as often as there are exit codes, and compare with the base run.
+
+        Args:
+            name: of the scenario.
+            says: what it breaks.
+            faults: the plan.
+            codes: exit codes, one for each start of the command.
+            overrides: of all starts.
+            again: further ones of all starts but the first.
+            exact: compare to the last bit; else losses up to step 3 to 1e-5.
+        """
+        result, began = Result(name, says), time.monotonic()
+        output = self.folder / name.lower()
+        shutil.rmtree(output, ignore_errors=True)
+        plan = self.folder / f"{name.lower()}.plan.json"
+        for old in self.folder.glob(f"{plan.name}*"):
+            old.unlink()
+        plan.write_text(json.dumps(list(faults)), encoding="utf-8")
+        log = self.folder / f"{name.lower()}.log"
+        with log.open("w", encoding="utf-8") as told:
+            for number, expected in enumerate(codes):
+                extra = again if number else ()
+                code = subprocess.run(
+                    self.command(output, [*overrides, *extra]),
+                    env={**os.environ, "CHAOS_PLAN": str(plan)},
+                    stdout=told,
+                    stderr=subprocess.STDOUT,
+                    timeout=900,
+                ).returncode
+                if code != expected:
+                    result.problems.append(f"start {number + 1}: exit code {code}, not {expected}")
+        result.faults = len(list(self.folder.glob(f"{plan.name}.struck_*")))
+        if result.faults != len(faults):
+            result.problems.append(f"{result.faults} of {len(faults)} faults have struck")
+        if orphans := left_over(output):
+            result.problems.append(f"processes are left: {orphans}")
+        text = log.read_text(encoding="utf-8")
+        result.made_again = _counted(text, " samples are made again")
+        result.replayed = _counted(text, " samples were there already")
+        assert self.base is not None
+        if not result.problems:
+            result.problems += differences(self.base, output, exact=exact)
+        result.seconds = time.monotonic() - began
+        return result
+
+
+def _counted(text: str, phrase: str) -> int:
+    parts = text.split(phrase)[:-1]
+    return sum(int(part.split()[-1]) for part in parts if part.split()[-1].isdecimal())
+
+
+def left_over(output: Path) -> list[str]:
+    """Processes whose command names the folder of a run, a moment after its end."""
+    for _ in range(50):
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(output) in command and str(os.getpid()) != path.parent.name:
+                found.append(f"{path.parent.name} {command[:60]}")
+        if not found:
+            return []
+        time.sleep(0.2)
+    return found
+
+
+def differences(base: Path, other: Path, *, exact: bool = True) -> list[str]:
+    """Where a run parts from the base run: numbers of its steps, samples, and weights."""
+    problems = []
+    mine, theirs = read_metrics(base), read_metrics(other)
+    if [row["step"] for row in mine] != [row["step"] for row in theirs]:
+        return [f"steps {[row['step'] for row in theirs]}"]
+    lines = (other / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    updates = [row["step"] for row in map(json.loads, lines) if "grad_norm" in row]
+    if updates != list(range(1, STEPS + 1)):
+        problems.append(f"updates in the record: {updates}")
+    for a, b in zip(mine, theirs, strict=True):
+        if not exact and a["step"] > 3:
+            break  # other roundings may have chosen another token by now
+        for key, value in a.items():
+            if key.startswith(TIMED) or not isinstance(value, int | float):
+                continue
+            close = abs(b[key] - value) <= 1e-5 * max(1.0, abs(value))
+            if b[key] != value and (exact or (key in ("loss", "grad_norm") and not close)):
+                problems.append(f"step {a['step']}, {key}: {value} and {b[key]}")
+                break
+    if not exact:
+        return problems
+    for step in range(1, STEPS + 1):
+        pairs = zip(read_rollouts(base, step), read_rollouts(other, step), strict=True)
+        for a, b in pairs:
+            if a["seed"] != b["seed"] or list(a["token_ids"]) != list(b["token_ids"]):
+                problems.append(f"step {step}: tokens of a sample differ")
+                break
+    hashes = [
+        json.loads((folder / "summary.json").read_text(encoding="utf-8"))["weights_sha256"]
+        for folder in (base, other)
+    ]
+    if hashes[0] != hashes[1]:
+        problems.append("final weights differ")
+    return problems
+
+
+def kill(point: str, action: str = "kill", **where: Any) -> dict[str, Any]:
+    """A fault of the plan."""
+    return {"point": point, "where": where, "action": action}
+
+
+# --- scenarios on the whole stack ---------------------------------------------------------------
+
+
+def engines(chaos: Chaos) -> Result:
+    """C1."""
+    return chaos.play(
+        "C1",
+        "engines killed: with new requests, after the first responses, as new weights come",
+        [kill("engine.submit"), kill("engine.finished"), kill("engine.update")],
+    )
+
+
+def hangs(chaos: Chaos) -> Result:
+    """C3."""
+    return chaos.play(
+        "C3",
+        "an engine and learner rank 1 stopped (SIGSTOP)",
+        [kill("engine.finished", "stop"), kill("learner.forward", "stop", rank=1)],
+    )
+
+
+def ranks(chaos: Chaos) -> Result:
+    """C4."""
+    return chaos.play(
+        "C4",
+        "learner ranks killed: in a forward pass, before the optimizer step, sending weights",
+        [
+            kill("learner.forward", rank=1),
+            kill("learner.step", rank=0),
+            kill("learner.transfer", rank=1),
+        ],
+        overrides=["health.max_restarts=4"],
+    )
+
+
+def driver(chaos: Chaos) -> Result:
+    """C5."""
+    points = ["driver.sample", "driver.learn", "driver.transfer", "driver.record"]
+    faults = [kill(point, step=step + 1) for step, point in enumerate(points)]
+    faults += [kill("save.learner", step=4), kill("driver.committed", step=6)]
+    return chaos.play(
+        "C5", "the driver killed in six phases, supervised", faults, overrides=["supervise=true"]
+    )
+
+
+def ranks_change(chaos: Chaos) -> Result:
+    """C9."""
+    return chaos.play(
+        "C9",
+        "two ranks stopped after step 2, one rank goes on",
+        [kill("driver.sample", "term", step=3)],
+        codes=(75, 0),
+        again=["learner.num_ranks=1", "allow_config_change=[learner]"],
+        exact=False,
+    )
+
+
+def signals(chaos: Chaos) -> Result:
+    """C11."""
+    return chaos.play(
+        "C11",
+        "SIGTERM and Ctrl-C while sampling, in an update and in a save",
+        [
+            kill("driver.sample", "term", step=2),
+            kill("driver.learn", "int", step=3),
+            kill("save.learner", "term", step=4),
+        ],
+        codes=(75, 75, 75, 0),
+    )
+
+
+# --- scenarios without engines ------------------------------------------------------------------
+
+SAVE_POINTS = ("begun", "learner", "state", "manifest", "replaced", "renamed", "pruned")
+# A run that saves twice, with files as a learner would write them.
+SAVER = """
+import sys
+from pathlib import Path
+from grpo.checkpoint.commits import Commits
+from grpo.checkpoint.folder import Checkpoints
+def save(folder):
+    for rank in range(2):
+        (Path(folder) / f"rank_{rank:03d}.safetensors").write_bytes(bytes(1000))
+commits = Commits(Checkpoints(Path(sys.argv[1])), save, print)
+for step in (2, 4, 6, 8):
+    commits.note({"step": step}, due=True, keep=2)
+"""
+
+
+def save_points(chaos: Chaos) -> Result:
+    """C6: SIGKILL at every point of a save, of the first and of later ones."""
+    result, began = Result("C6", "killed at every point of a save"), time.monotonic()
+    for point in SAVE_POINTS:
+        for step in (2, 4, 6, 8):
+            if point == "pruned" and step > 4:
+                continue  # named by the step that is deleted
+            folder = chaos.folder / "c6" / f"{point}_{step}"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            plan = folder / "plan.json"
+            plan.write_text(json.dumps([kill(f"save.{point}", step=step)]), encoding="utf-8")
+            environment = {**os.environ, "CHAOS_PLAN": str(plan)}
+            code = subprocess.run(
+                [sys.executable, "-c", SAVER, str(folder)], env=environment
+            ).returncode
+            where = f"{point} of step {step}"
+            if code != -signal.SIGKILL:
+                if point != "replaced":  # reached only where a checkpoint is written twice
+                    result.problems.append(f"{where}: the fault has not struck (exit code {code})")
+                continue
+            result.faults += 1
+            checkpoints = Checkpoints(folder)
+            newest = checkpoints.newest(lambda text: None)
+            allowed = {step, step - 2} if point != "pruned" else {step + 4}
+            if (0 if newest is None else newest.step) not in allowed:
+                result.problems.append(f"{where}: {newest} is what can be read")
+            subprocess.run([sys.executable, "-c", SAVER, str(folder)], env=environment, check=True)
+            if checkpoints.steps() != [6, 8] or list(checkpoints.folder.glob(".*")):
+                result.problems.append(f"{where}: afterwards {checkpoints.steps()}, or remains")
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def damage(chaos: Chaos) -> Result:
+    """C8: every file of a checkpoint cut short, changed by a bit, deleted, and swapped."""
+    result, began = Result("C8", "every file of a checkpoint damaged"), time.monotonic()
+    assert chaos.base is not None
+    newest = Checkpoints(chaos.base).path(STEPS)
+    files = sorted(path for path in newest.rglob("*") if path.is_file())
+    shards = [path for path in files if path.suffix == ".safetensors"]
+
+    def flip(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+    def swap(path: Path) -> None:
+        other = shards[(shards.index(original) + 1) % len(shards)]
+        path.write_bytes(other.read_bytes())
+
+    harms: dict[str, Callable[[Path], object]] = {
+        "cut short": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        "one bit": flip,
+        "empty": lambda path: path.write_bytes(b""),
+        "deleted": Path.unlink,
+        "swapped": swap,
+    }
+    copy = chaos.folder / "c8" / "checkpoints" / newest.name
+    for original in files:
+        for name, harm in harms.items():
+            if name == "swapped" and original not in shards:
+                continue
+            shutil.rmtree(copy.parent, ignore_errors=True)
+            shutil.copytree(newest, copy)
+            harm(copy / original.relative_to(newest))
+            result.faults += 1
+            try:
+                read(copy)
+            except DamagedError:
+                pass
+            else:
+                result.problems.append(f"{original.name} {name}: nobody noticed")
+            try:
+                Checkpoints(copy.parents[1]).newest(lambda text: None)
+            except UserError:
+                continue
+            result.problems.append(f"{original.name} {name}: a start at step 0 in silence")
+    result.seconds = time.monotonic() - began
+    return result
+
+
+WRONG = [
+    *("batch.num_prompt=8", "batch.num_samples=0", "batch.num_samples=1.5", "optimizer.lr=-1"),
+    *("optimizer.lr=nan", "optimizer.betas=[0.9]", "sampling.temperature=0", "seed=-1"),
+    *("learner.zero_stage=4", "learner.num_ranks=0", "rollout.num_engines=x", "runtime=slurm"),
+    *("algorithm.clip_low=2", "algorithm.aggregation=mean", "algorithm.kl_estimator=k9"),
+    *("data.template=r1_zer", "data.train=5", "rewards.components={}", "trainer.max_steps=0"),
+    *("trainer.device=tpu", "checkpoint.keep=1", "checkpoint.every=-1", "health.max_bad_steps=0"),
+    *("rewards.components.accuracy.weight=much", "rollout.strategy=partial", "tracking=7"),
+    *("rollout.max_staleness=1", "rollout.max_staleness=2", "model.path=x", "unknown=1"),
+]
+
+
+def recipes(chaos: Chaos) -> Result:
+    """C10: thirty wrong recipes."""
+    from grpo.config import load_config
+
+    result, began = Result("C10", "wrong recipes are refused"), time.monotonic()
+    for override in WRONG:
+        start = time.monotonic()
+        try:
+            load_config("tiny", [override])
+        except (RecipeError, UserError) as error:
+            key = override.split("=", maxsplit=1)[0].split(".")[-1]
+            if key not in str(error):
+                result.problems.append(f"{override}: the message does not name it: {error}")
+        else:
+            result.problems.append(f"{override} is taken")
+        if time.monotonic() - start > 2:
+            result.problems.append(f"{override}: {time.monotonic() - start:.1f} s")
+        result.faults += 1
+    result.seconds = time.monotonic() - began
+    return result
+
+
+TESTS = {
+    "C7": ("disks that are full", ["tests/checkpoint/test_commits.py", "tests/tracking/test_run.py",
+                                   "tests/rollout/test_journal.py"]),
+    "C12": ("answers that hang, crash or fill a grader", ["tests/rewards/test_failures.py",
+                                                          "tests/rewards/test_safety.py"]),
+    "C13": ("damaged data", ["tests/data/test_bad_input.py"]),
+    "C15": ("numbers that are not finite", ["tests/test_trainer.py"]),
+    "C17": ("trackers without a network", ["tests/tracking/test_trackers.py"]),
+    "C18": ("models, tokenizers and machines that lack something",
+            ["tests/config/test_bad_input.py", "tests/runtime"]),
+}  # fmt: skip
+
+
+def tests(name: str) -> Callable[[Chaos], Result]:
+    """A scenario that is a part of the tests."""
+
+    def scenario(chaos: Chaos) -> Result:
+        says, files = TESTS[name]
+        result, began = Result(name, says), time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *files], capture_output=True, text=True
+        )
+        tail = done.stdout.splitlines()
+        result.faults = sum(int(line.count(".")) for line in tail if set(line[:10]) <= set(".sF"))
+        if done.returncode:
+            result.problems = [line for line in tail if line.startswith("FAILED")] or tail[-5:]
+        result.seconds = time.monotonic() - began
+        return result
+
+    return scenario
+
+
+SCENARIOS: dict[str, Callable[[Chaos], Result]] = {
+    "C1": engines,
+    "C3": hangs,
+    "C4": ranks,
+    "C5": driver,
+    "C6": save_points,
+    "C7": tests("C7"),
+    "C8": damage,
+    "C9": ranks_change,
+    "C10": recipes,
+    "C11": signals,
+    "C12": tests("C12"),
+    "C13": tests("C13"),
+    "C15": tests("C15"),
+    "C17": tests("C17"),
+    "C18": tests("C18"),
+}
+FAST = ("C6", "C8", "C10", "C1")
+# C2, an engine core that dies alone, is a process of its own on GPUs only; C14 and C16 are in
+# tests/stack, which `make test` runs.
+
+
+def base_run(chaos: Chaos) -> Path:
+    """The run that nothing breaks."""
+    output = chaos.folder / "base"
+    shutil.rmtree(output, ignore_errors=True)
+    log = chaos.folder / "base.log"
+    with log.open("w", encoding="utf-8") as told:
+        done = subprocess.run(chaos.command(output, []), stdout=told, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise UserError(f"the run without faults ended with {done.returncode}; see {log}")
+    return output
+
+
+def card(results: Sequence[Result]) -> str:
+    """The scorecard."""
+    names = ("ray", "deepspeed", "torch")
+    stack = "  ".join(f"{name} {metadata.version(name)}" for name in names)
+    lines = [f"chaos  {stack}", ""]
+    for one in results:
+        verdict = "survived" if one.passed else "FAILED"
+        lines.append(
+            f"{one.name:4} {verdict:8} {one.faults:4} faults {one.seconds:6.0f} s  {one.says}"
+        )
+        lines += [f"       {problem}" for problem in one.problems[:5]]
+    passed = [one for one in results if one.passed]
+    whole = [one for one in results if one.name in ("C1", "C3", "C4", "C5", "C11")]
+    lines += [
+        "",
+        f"scenarios survived   {len(passed)}/{len(results)}",
+        f"faults struck        {sum(one.faults for one in results)}",
+        f"curves bit-identical {sum(one.passed for one in whole)}/{len(whole)}",
+        f"samples made again   {sum(one.made_again for one in results)} not finished before",
+        f"samples replayed     {sum(one.replayed for one in results)} that were not made twice",
+    ]
+    return "\n".join(lines)
+
+
+# --- soak ---------------------------------------------------------------------------------------
+
+VICTIMS = (
+    ("engine.submit", "kill"),
+    ("engine.finished", "kill"),
+    ("engine.update", "kill"),
+    ("learner.forward", "kill"),
+    ("learner.step", "kill"),
+    ("driver.learn", "kill"),
+    ("driver.record", "kill"),
+    ("save.learner", "kill"),
+)
+
+
+def soak(chaos: Chaos, steps: int, seed: int) -> Result:
+    """S1: many short steps with a random fault each 20, and what leaks meanwhile."""
+    rng, result, began = random.Random(seed), Result("S1", f"{steps} steps"), time.monotonic()
+    output, plan = chaos.folder / "soak", chaos.folder / "soak.plan.json"
+    shutil.rmtree(output, ignore_errors=True)
+    for old in chaos.folder.glob(f"{plan.name}*"):
+        old.unlink()
+    plan.write_text("[]", encoding="utf-8")
+    overrides = [
+        *(f"trainer.max_steps={steps}", "supervise=true", "checkpoint.every=5"),
+        *("health.max_logprob_gap=1e-4",),
+    ]
+    faults: list[dict[str, Any]] = []
+    samples: list[tuple[int, int, int]] = []  # step, MiB and descriptors of the driver
+    with (chaos.folder / "soak.log").open("w", encoding="utf-8") as told:
+        child = subprocess.Popen(
+            chaos.command(output, overrides),
+            env={**os.environ, "CHAOS_PLAN": str(plan)},
+            stdout=told,
+            stderr=subprocess.STDOUT,
+        )
+        while child.poll() is None:
+            time.sleep(0.5)
+            step = _step_of(output)
+            if step >= 20 * (len(faults) + 1) and step < steps - 10:
+                point, action = rng.choice(VICTIMS)
+                faults.append(kill(point, action))
+                partial = plan.with_suffix(".partial")
+                partial.write_text(json.dumps(faults), encoding="utf-8")
+                partial.rename(plan)
+            if (usage := _usage(child.pid)) is not None:
+                samples.append((step, *usage))
+    result.faults = len(list(chaos.folder.glob(f"{plan.name}.struck_*")))
+    if child.returncode:
+        result.problems.append(f"exit code {child.returncode}")
+    if result.faults != len(faults):
+        result.problems.append(f"{result.faults} of {len(faults)} faults have struck")
+    rows = [row for row in read_metrics(output) if "grad_norm" in row]
+    if [row["step"] for row in rows] != list(range(1, steps + 1)):
+        result.problems.append("steps are missing or twice in the record")
+    gap = max(row["logprob_gap_mean"] for row in rows)
+    late = [sample for sample in samples if sample[0] >= steps // 4]
+    result.says += (
+        f", largest mean log-prob gap {gap:.1e}, driver after a quarter and at the end: "
+        f"{late[0][1]} and {late[-1][1]} MiB, {late[0][2]} and {late[-1][2]} descriptors"
+    )
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def _step_of(output: Path) -> int:
+    try:
+        return max((int(row["step"]) for row in read_metrics(output)), default=0)
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _usage(supervisor: int) -> tuple[int, int] | None:
+    """MiB and descriptors of the run that a supervisor has started."""
+    try:
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+        status = Path(f"/proc/{children[0]}/status").read_text()
+        descriptors = len(list(Path(f"/proc/{children[0]}/fd").iterdir()))
+    except (OSError, IndexError):
+        return None
+    rss = next((line for line in status.splitlines() if line.startswith("VmRSS")), "VmRSS 0")
+    return int(rss.split()[1]) // 1024, descriptors
+
+
+def main(arguments: Sequence[str] | None) -> int:
+    """Play the scenarios and print the scorecard; exit code 1 when one was not survived."""
+    parser = Parser("benchmarks.chaos", "Break runs on purpose.")
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("runs/chaos"), help="folder of runs and results")
+    add("--only", nargs="+", metavar="NAME", choices=SCENARIOS, help="these scenarios alone")
+    add("--fast", action="store_true", help=f"only {', '.join(FAST)}")
+    add("--keep-base", action="store_true", help="the run without faults of the last time")
+    add("--soak", action="store_true", help="many steps with random faults, in place of scenarios")
+    add("--steps", type=int, default=400, help="of --soak")
+    add("--seed", type=int, default=7, help="of --soak")
+    options = parser.parse(arguments)
+    from tests.models import SMALL_MODEL
+
+    folder = options.output.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    chaos = Chaos(folder, SMALL_MODEL)
+    if options.soak:
+        results = [soak(chaos, options.steps, options.seed)]
+    else:
+        say("the run without faults")
+        whole = options.keep_base and (folder / "base" / "summary.json").exists()
+        chaos.base = folder / "base" if whole else base_run(chaos)
+        results = []
+        for name in options.only or (FAST if options.fast else SCENARIOS):
+            say(name)
+            results.append(SCENARIOS[name](chaos))
+    print(card(results))
+    told = [{**vars(one), "passed": one.passed} for one in results]
+    write_atomically({folder / "scorecard.json": {"scenarios": told}})
+    return 0 if all(one.passed for one in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
