@@ -78,7 +78,14 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
         tree, steps = config.as_tree(), config.trainer.max_steps
         with (
             open_run(
-                output_dir, tree, config.tracking, recipe, steps, git_hash(), state.step
+                output_dir,
+                tree,
+                config.tracking,
+                recipe,
+                steps,
+                git_hash(),
+                state.step,
+                goes_on=start is not None,
             ) as run,
             ExitStack() as processes,
         ):

@@ -98,7 +98,14 @@ def run_sft(recipe: str, config: SftConfig) -> Path:
         limit_grace(config.checkpoint.grace_seconds)
         with (
             open_run(
-                output_dir, tree, config.tracking, recipe, steps, git_hash(), state.step
+                output_dir,
+                tree,
+                config.tracking,
+                recipe,
+                steps,
+                git_hash(),
+                state.step,
+                goes_on=start is not None,
             ) as run,
             ExitStack() as processes,
         ):

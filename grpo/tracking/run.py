@@ -36,6 +36,8 @@ def open_run(
     total_steps: int,
     git_hash: str | None,
     first_step: int = 0,
+    *,
+    goes_on: bool = False,
 ) -> Run:
     """Create the run folder with its config.yaml, and the display. Trackers start with the first
     record.
@@ -47,13 +49,14 @@ def open_run(
         total_steps: updates planned, for progress and time left.
         git_hash: of the code that runs; None where there is no repository.
         first_step: updates done before. Above 0 the folder may hold the record of these.
+        goes_on: it may hold one of step 0 too, since a run can be stopped before its first update.
 
     Raises:
         UserError: the folder holds another run.
         ValueError: wandb is to be online without a key.
     """
     mode = resolve_mode(settings.wandb)
-    if not first_step and (output_dir / "metrics.jsonl").exists():
+    if not (first_step or goes_on) and (output_dir / "metrics.jsonl").exists():
         raise UserError(
             f"output_dir={output_dir} already holds a run; name another folder, or remove this one"
         )

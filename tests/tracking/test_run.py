@@ -188,3 +188,14 @@ def test_a_disk_that_is_full_makes_a_gap_in_the_record_and_training_goes_on(tmp_
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 3]
     assert json.loads((tmp_path / "summary.json").read_text())["failed_record_writes"] == 1
+
+
+def test_a_run_that_was_stopped_before_its_first_update_goes_on_in_its_folder(tmp_path):
+    with open_run(tmp_path, {}, QUIET, "tiny", 3, None) as run:
+        run.log_evaluation(0, "greedy", {"accuracy": 0.5}, [])
+    with pytest.raises(UserError, match="already holds a run"):
+        open_run(tmp_path, {}, QUIET, "tiny", 3, None)
+    with open_run(tmp_path, {}, QUIET, "tiny", 3, None, 0, goes_on=True) as run:
+        run.log_step({"step": 1, "reward": 0.5})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1]
