@@ -83,7 +83,9 @@ def cluster(tmp_path_factory):
     try:
         wait_for(nodes[0], f"127.0.0.1:{ports['RAY_PORT']}")
         wait_for(nodes[0], f"127.0.0.1:{ports['RAY_DASHBOARD_PORT']}")
-        nodes.append(start(environment, "worker"))
+        # A folder of its own: a node that is given a job's code deletes what lies at its place, and
+        # the other node's driver would lose its modules while it imports them.
+        nodes.append(start(environment, "worker", f"--temp-dir={sockets}/2"))
         environment["RAY_ADDRESS"] = f"127.0.0.1:{ports['RAY_PORT']}"
         wait = [sys.executable, ROOT / "launch/wait_nodes.py", "2"]
         subprocess.run(wait, env=environment, check=True, timeout=260)
