@@ -525,7 +525,7 @@ def soak(chaos: Chaos, steps: int, seed: int) -> Result:
         *("health.max_logprob_gap=1e-4",),
     ]
     faults: list[dict[str, Any]] = []
-    samples: list[tuple[int, int, int]] = []  # step, MiB and descriptors of the driver
+    lives: dict[tuple[str, int], list[Usage]] = {}  # by kind and number of the process
     with (chaos.folder / "soak.log").open("w", encoding="utf-8") as told:
         child = subprocess.Popen(
             chaos.command(output, overrides),
@@ -534,7 +534,7 @@ def soak(chaos: Chaos, steps: int, seed: int) -> Result:
             stderr=subprocess.STDOUT,
         )
         while child.poll() is None:
-            time.sleep(0.5)
+            time.sleep(1)
             step = _step_of(output)
             if step >= 20 * (len(faults) + 1) and step < steps - 10:
                 point, action = rng.choice(VICTIMS)
@@ -542,24 +542,54 @@ def soak(chaos: Chaos, steps: int, seed: int) -> Result:
                 partial = plan.with_suffix(".partial")
                 partial.write_text(json.dumps(faults), encoding="utf-8")
                 partial.rename(plan)
-            if (usage := _usage(child.pid)) is not None:
-                samples.append((step, *usage))
+            for pid in _descendants(child.pid):
+                if (seen := _usage(pid, child.pid, step)) is not None:
+                    lives.setdefault((seen[0], pid), []).append(seen[1])
     result.faults = len(list(chaos.folder.glob(f"{plan.name}.struck_*")))
     if child.returncode:
         result.problems.append(f"exit code {child.returncode}")
     if result.faults != len(faults):
         result.problems.append(f"{result.faults} of {len(faults)} faults have struck")
+    if orphans := left_over(output):
+        result.problems.append(f"processes are left: {orphans}")
     rows = [row for row in read_metrics(output) if "grad_norm" in row]
     if [row["step"] for row in rows] != list(range(1, steps + 1)):
         result.problems.append("steps are missing or twice in the record")
     gap = max(row["logprob_gap_mean"] for row in rows)
-    late = [sample for sample in samples if sample[0] >= steps // 4]
-    result.says += (
-        f", largest mean log-prob gap {gap:.1e}, driver after a quarter and at the end: "
-        f"{late[0][1]} and {late[-1][1]} MiB, {late[0][2]} and {late[-1][2]} descriptors"
-    )
+    result.says += f", largest mean log-prob gap {gap:.1e}{slopes(lives)}"
     result.seconds = time.monotonic() - began
     return result
+
+
+@dataclass
+class Usage:
+    """What a process holds at a step."""
+
+    step: int
+    mib: float
+    descriptors: int
+
+
+def slopes(lives: dict[tuple[str, int], list[Usage]]) -> str:
+    """Memory and descriptors of each kind of process: what they hold, and by how much that grows.
+
+    A process that has just started still fills its caches, so the first 20 steps of a life and
+    lives with less than 20 after them do not count.
+    """
+    lines = []
+    for kind in sorted({kind for kind, _ in lives}):
+        own = [life for (of, _), life in lives.items() if of == kind]
+        steady = [[one for one in life if one.step >= life[0].step + 20] for life in own]
+        steady = [life for life in steady if life and life[-1].step - life[0].step >= 20]
+        text = f"{len(own)} lives, at most {max(u.mib for life in own for u in life):.0f} MiB and "
+        text += f"{max(u.descriptors for life in own for u in life)} descriptors"
+        if steady:
+            grown = sum(life[-1].step - life[0].step for life in steady)
+            mib = sum(life[-1].mib - life[0].mib for life in steady)
+            more = sum(life[-1].descriptors - life[0].descriptors for life in steady)
+            text += f"; in {grown} steady steps {mib:+.0f} MiB and {more:+d} descriptors"
+        lines.append(f"\n       {kind}: {text}")
+    return "".join(lines)
 
 
 def _step_of(output: Path) -> int:
@@ -569,16 +599,32 @@ def _step_of(output: Path) -> int:
         return 0
 
 
-def _usage(supervisor: int) -> tuple[int, int] | None:
-    """MiB and descriptors of the run that a supervisor has started."""
+def _descendants(pid: int) -> list[int]:
+    """All processes below one."""
     try:
-        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-        status = Path(f"/proc/{children[0]}/status").read_text()
-        descriptors = len(list(Path(f"/proc/{children[0]}/fd").iterdir()))
-    except (OSError, IndexError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [one for child in map(int, children) for one in (child, *_descendants(child))]
+
+
+def _usage(pid: int, supervisor: int, step: int) -> tuple[str, Usage] | None:
+    """The kind of a process and what it holds; None for those that only serve Ray or grade."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        status = (folder / "status").read_text()
+        descriptors = len(list((folder / "fd").iterdir()))
+    except OSError:
         return None
-    rss = next((line for line in status.splitlines() if line.startswith("VmRSS")), "VmRSS 0")
-    return int(rss.split()[1]) // 1024, descriptors
+    kinds = {"RolloutWorker": "engines", "LearnerWorker": "ranks"}
+    kind = next((kind for text, kind in kinds.items() if text in command), None)
+    if f"PPid:\t{supervisor}\n" in status:
+        kind = "driver"
+    rss = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    if kind is None or not rss:
+        return None
+    return kind, Usage(step, int(rss[0].split()[1]) / 1024, descriptors)
 
 
 def main(arguments: Sequence[str] | None) -> int:

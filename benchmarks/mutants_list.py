@@ -260,7 +260,7 @@ FAULTS = [
     Fault("stop strings lost", "grpo/rollout", "stop=[*settings.stop, *settings.cut]",
           "stop=[*settings.cut]", ("tests/rollout/test_sampling_params.py",)),
     Fault("every engine gets the same transfer ranks", "grpo/runtime/ray",
-          "first + i * self.workers_per_engine", "first", ("tests/runtime/test_actors.py",)),
+          "first + i * self.workers_per_engine", "first", ("tests/runtime/test_fleet.py",)),
     Fault("learning rate never reaches the optimizer", "grpo/learner",
           'group["lr"] = settings.lr', "pass", STEP),
     Fault("reference at another temperature", "grpo/learner",

@@ -62,8 +62,9 @@ def start_any(
         with _start_torchrun(config, inputs, status) as parts:
             yield parts
         return
-    from grpo.runtime.ray.actors import LearnerGroup, RolloutPool
     from grpo.runtime.ray.cluster import reserve
+    from grpo.runtime.ray.learner import LearnerGroup
+    from grpo.runtime.ray.rollouts import RolloutPool
 
     with_engines = isinstance(inputs, Inputs)
     status("starting the cluster")

@@ -116,7 +116,7 @@ ON_RAY = """
 import json, os, sys
 os.environ["RAY_AUTH_MODE"] = "disabled"  # whatever token this user has
 from grpo.config import load_config
-from grpo.runtime.ray.actors import _options, beside
+from grpo.runtime.ray.calls import actor_options, beside
 from grpo.runtime.ray.cluster import reserve
 import ray
 from ray.cluster_utils import Cluster
@@ -137,7 +137,7 @@ for name, overrides in json.loads(sys.argv[1]).items():
         roles = [r for r in (cluster.ranks, cluster.engines, cluster.pairs) if r]
         found[name] = {r.name: [n.id for n in r.nodes] for r in roles}
         role = cluster.pairs or cluster.engines
-        options = _options(cluster, role, 1, {})
+        options = actor_options(cluster, role, 1, {})
         engine = ray.remote(Where).options(**options).remote()
         answers = [ray.get(engine.ask.remote())]
         if cluster.pairs:

@@ -5,10 +5,13 @@ change, and a run that goes on right where a switch was asked for.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from tests.runtime.test_in_process import train
+from tests.stack import warm
 from tests.stack.test_run import untimed
 
 pytestmark = pytest.mark.stack
@@ -77,6 +80,14 @@ def test_checkpoints_that_a_later_stage_names_are_written_and_kept(run):
     assert kept == ["step_000001", "step_000003", "step_000004", "step_000006"]
 
 
+def test_steps_of_every_stage_can_be_done_again_to_the_last_bit(run):
+    """Switches and weights that go back included; they depend on what the steps bring."""
+    folder, _ = run
+    done = warm.run("grpo.commands.verify", folder, "--steps", 6)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "the same to the last bit: steps 1, 2, 3, 4, 5, 6" in done.stdout
+
+
 def test_a_run_that_was_stopped_at_a_switch_makes_it_when_it_goes_on(run, tmp_path):
     folder, rows = run
     checkpoint = folder / "checkpoints/step_000003"
@@ -100,3 +111,8 @@ def test_a_stage_with_more_engines_and_ranks_gets_them_and_goes_on_with_the_weig
     for key in ("reward", "response_length", "generated_tokens"):
         assert rows[1][key] == alone[1][key], key
     assert rows[1]["grad_norm"] == pytest.approx(alone[1]["grad_norm"], rel=1e-4)
+    # From the model itself, with one engine and rank, to the second stage with two of each.
+    verify = [sys.executable, "-m", "grpo.commands.verify", str(tmp_path / "staged"), "--at", "2"]
+    done = subprocess.run(verify, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "the same to the last bit: steps 1, 2" in done.stdout

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import ray
 import torch
+from ray._private import worker as ray_worker
 from ray._private.state import available_resources_per_node
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -48,6 +50,16 @@ class Cluster:
     pairs: Role | None = None  # an engine with the ranks on its GPUs: `cluster.colocate`
 
 
+def _tell(data: dict[str, Any], ignore_prefix: bool) -> None:
+    """What Ray tells of its own accord, to stderr. Ray would print it on stdout.
+
+    The death of a process is left out: whoever needed it says so, with what becomes of its work.
+    """
+    for line in data["lines"]:
+        if not line.startswith("A worker died or was killed while executing a task"):
+            print(f"ray: {line}", file=sys.stderr)
+
+
 @contextmanager
 def reserve(
     config: RunConfig, *, with_learner: bool = True, with_engines: bool = True
@@ -66,6 +78,7 @@ def reserve(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray gives its workers the priority of background work. Here they are the work.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    ray_worker.print_to_stdstream = _tell
     try:
         ray.init(
             # Without a name Ray would join any cluster that it finds on this machine.

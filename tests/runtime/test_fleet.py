@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grpo.runtime.ray import actors
+from grpo.runtime.ray import rollouts
 
 
 def test_every_engine_gets_its_own_ranks_after_the_sender(monkeypatch: pytest.MonkeyPatch):
@@ -17,8 +17,8 @@ def test_every_engine_gets_its_own_ranks_after_the_sender(monkeypatch: pytest.Mo
     def engine() -> Any:
         return SimpleNamespace(init_weight_transfer_engine=SimpleNamespace(remote=given.append))
 
-    monkeypatch.setattr(actors, "wait", lambda calls, seconds, phase: None)
-    fleet = actors.EngineFleet([engine(), engine(), engine()], 2, timeout_seconds=1)
+    monkeypatch.setattr(rollouts, "wait", lambda calls, seconds, phase: None)
+    fleet = rollouts.EngineFleet([engine(), engine(), engine()], 2, timeout_seconds=1)
     fleet.init_weight_transfer_engine({"rank_offset": 1, "world_size": 7})
     # rank 0 sends; three engines of two workers take 1 and 2, 3 and 4, 5 and 6
     assert [info["rank_offset"] for info in given] == [1, 3, 5]

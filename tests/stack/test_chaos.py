@@ -1,0 +1,33 @@
+"""The scenarios of `make chaos-fast`; `make chaos` has the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.chaos import Usage, main, slopes
+
+pytestmark = pytest.mark.stack
+
+
+def test_engines_killed_saves_killed_and_files_damaged_change_nothing_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    code = main(["--fast", "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert code == 0, printed
+    assert "scenarios survived   4/4" in printed
+    assert "curves bit-identical 1/1" in printed
+
+
+def test_what_a_process_grows_by_is_counted_once_it_has_run_for_20_steps():
+    lives = {
+        # 900 MiB while it warms up; from step 20 to 60 it grows by 8 MiB and opens 2 descriptors
+        ("engines", 1): [Usage(0, 100, 10), Usage(20, 1000, 50), Usage(60, 1008, 52)],
+        ("engines", 2): [Usage(60, 100, 10), Usage(79, 990, 70)],  # too short a life
+    }
+    assert slopes(lives) == (
+        "\n       engines: 2 lives, at most 1008 MiB and 70 descriptors; "
+        "in 40 steady steps +8 MiB and +2 descriptors"
+    )
