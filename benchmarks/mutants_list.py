@@ -52,6 +52,7 @@ WEIGHTS = ("tests/stack/test_weight_check.py",)
 STATISTICS = ("tests/evaluation/test_statistics.py",)
 EVALUATIONS = ("tests/evaluation/test_evaluations.py",)
 HEADS = ("tests/stack/test_float32_head.py",)
+CHAIN = "tests/tracking/test_chain.py::"
 PIPELINE = ("tests/test_pipeline.py",)
 REJECTION = ("tests/test_rejection.py",)
 
@@ -368,4 +369,20 @@ FAULTS = [
           REJECTION),
     Fault("a thought without words is of mixed language", "grpo/rejection.py",
           "return 1.0 if share is None else share", "return share or 0.0", REJECTION),
+    # steps done again
+    Fault("a batch that was sampled ahead is sampled by newer weights", "grpo/reexecution.py",
+          'if state.get("ahead") is not None:', "if False:",
+          (CHAIN + "test_a_checkpoint_with_a_batch_that_was_sampled_ahead_is_no_beginning",)),
+    Fault("steps of other settings are done again", "grpo/reexecution.py",
+          "        if before != after:", "        if False:",
+          (CHAIN + "test_steps_are_done_again_from_a_checkpoint_of_the_same_settings",)),
+    Fault("a branch is done again from the model", "grpo/reexecution.py",
+          "    if links and links[0].step:", "    if False:",
+          (CHAIN + "test_a_run_that_branched_off_begins_at_a_checkpoint_of_its_own",)),
+    Fault("a finished run may lack its last link", "grpo/commands/verify.py",
+          'unfinished=state != "finished"', "unfinished=True",
+          (CHAIN + "test_a_run_that_was_killed_is_compared_up_to_its_last_whole_step",)),
+    Fault("nobody looks at the chain of the summary", "grpo/commands/verify.py",
+          'summary.get("chain", last) != last', "False",
+          (CHAIN + "test_a_chain_that_was_cut_at_its_end_is_not_that_of_the_summary",)),
 ]  # fmt: skip

@@ -17,6 +17,9 @@ they are scaled to the number of tokens of the step.
 
 Step, bare generation and bare learning take turns, so that a machine whose speed drifts hurts all
 alike. The learning rate is too small to change a weight, so every repeat works on the same tokens.
+*Journal* writes the responses of the step as `grpo.rollout.journal` does, but behind the sampling
+and not while engines work. *Chain* is the link of the step with the hashes of all weights.
+
 An *empty step* has the same verbs for one prompt and one token a response. Its time is what a step
 costs before it has any work: Ray calls, the optimizer, the gathers of ZeRO-3, the weight sync.
 """
@@ -30,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -39,9 +42,11 @@ from typing import Any
 
 from grpo.config import TrainConfig, load_config
 from grpo.evaluation import metrics
+from grpo.rollout.journal import Journal
 from grpo.rollout.scoring import make_requests, sample_groups
+from grpo.tracking.chain import Link, digests_of
 from grpo.trainer import advantages_of, make_samples, step_settings, token_advantages
-from grpo.types import Prompt, ScoredGroup
+from grpo.types import Prompt, Response, ScoredGroup
 
 # `long`: 512 responses x 256 tokens, all cut at the limit. All would score 0, and nothing would be
 # learned, so their advantages are +1 and -1 in turn.
@@ -109,6 +114,18 @@ def measure(name: str, repeats: int, changes: Sequence[str], processes: Sequence
         generation.close()
         learning.close()
     report(steps, empty, generated, learned)
+    print(f"journal: {stepper.journal_bytes / 1e3:.0f} kB a step")
+
+
+class Finished:
+    """Engines that have the responses of a step ready, for the journal to write."""
+
+    def __init__(self, groups: Sequence[list[Response]]) -> None:
+        self.groups = groups
+
+    def completed(self) -> Iterator[list[Response]]:
+        """Group by group."""
+        yield from self.groups
 
 
 class Stepper:
@@ -130,6 +147,9 @@ class Stepper:
         self.sampling = replace(inputs.sampling, temperature=1.0, seed=0)
         if always_long:
             self.sampling = replace(self.sampling, stop=(), cut=(), ignore_eos=True)
+        self.journal = Journal(run.output_dir / "journal", "", print)
+        self.journal_bytes = 0  # of the last whole step
+        self.chain = ""
         self.num_steps = 0
         self.groups: list[ScoredGroup] = []  # of the last step
         self.advantages_PG: list[list[float]] = []
@@ -141,6 +161,13 @@ class Stepper:
         collected = sample_groups(prompts, sampling, 1, self.rollouts, self.scorer)
         laps.append(time.perf_counter())
         groups = collected.groups
+        finished: Any = Finished([group.group.responses for group in groups])
+        with self.journal.step(self.num_steps, self.num_steps, finished) as journaled:
+            for _ in journaled.completed():
+                pass
+        if max_tokens is None:
+            self.journal_bytes = journaled.path.stat().st_size
+        laps.append(time.perf_counter())
         samples = make_samples(groups, self.num_steps)
         settings = step_settings(self.config, 0)
         laps.append(time.perf_counter())
@@ -157,12 +184,21 @@ class Stepper:
         self.learner.push_weights(self.num_steps)
         laps.append(time.perf_counter())
         rows = metrics.rollout_rows(self.num_steps, groups, advantages_PG)
-        self.run.log_rollouts(self.num_steps, rows, metrics.rollout_arrays(groups))
-        numbers = metrics.rollout_metrics(groups)
-        self.run.log_step({"step": self.num_steps, **numbers, **stats})
+        arrays = metrics.rollout_arrays(groups)
+        self.run.log_rollouts(self.num_steps, rows, arrays)
+        record = {"step": self.num_steps, **metrics.rollout_metrics(groups), **stats}
+        self.run.log_step(record)
+        laps.append(time.perf_counter())
+        found, digests = self.learner.fingerprint(), digests_of(rows, arrays, record)
+        link = Link.made(self.num_steps, self.chain, digests, found.gradients, found.weights)
+        self.run.log_link(link)
+        self.chain = link.chain
         laps.append(time.perf_counter())
         self.groups, self.advantages_PG = groups, advantages_PG
-        names = ("sample", "make samples", "prepare", "advantages", "optimise", "sync", "record")
+        names = (
+            *("sample", "journal", "make samples", "prepare", "advantages", "optimise"),
+            *("sync", "record", "chain"),
+        )
         seconds = {name: b - a for name, (a, b) in zip(names, pairwise(laps), strict=True)}
         seconds["sample"] -= collected.score_seconds
         return {**seconds, "score": collected.score_seconds}

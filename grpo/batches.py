@@ -44,7 +44,7 @@ class Batches:
         rollouts: the engines.
         scorer: of the run.
         journal: of finished responses.
-        notice: told when samples came from the journal.
+        notice: told when samples came from the journal, and when it lacks some.
     """
 
     def __init__(
@@ -117,5 +117,11 @@ class Batches:
             )
         if journaled.num_replayed:
             self.notice(f"step {step}: {journaled.num_replayed} samples were there already")
+        if journaled.num_made and version < self.state.weight_version:
+            self.notice(
+                f"warning: step {step}: {journaled.num_made} samples that weights {version} made "
+                "ahead are not in the journal; the present weights made them again, with the same "
+                "seeds"
+            )
         batch.generate_seconds = time.perf_counter() - began
         return batch

@@ -378,6 +378,12 @@ def inputs_of(job: Job, records: Mapping[str, Record], place: Path) -> dict[str,
         path = settings["model"] if job.stage.kind == "evaluate" else settings["model"]["path"]
         if path is not None and job.stage.start not in job.depends_on:
             inputs["model"] = sha256_of(Path(path))
+        # Fine-tuning may have no rewards.
+        rewards = [] if settings["rewards"] is None else settings["rewards"]["components"].values()
+        judges = [options["model"] for options in rewards if options.get("kind") == "preference"]
+        if judges:
+            found = {judge: sha256_of(Path(judge).expanduser()) for judge in judges}
+            inputs["reward_models"] = found
     inputs["stages"] = {
         name: {
             "inputs": hashlib.sha256(
@@ -544,7 +550,9 @@ def table_of(name: str, records: Mapping[str, Record]) -> str:
         sets = result.get("sets", {})
         measured += [(f"{stage}: {named}", record, [one]) for named, one in sets.items()]
         if not sets:
-            changes = [result[key]["sampled"] for key in ("base", "final") if key in result]
+            # Fine-tuning without held-out problems samples nothing.
+            evaluated = [result[key] for key in ("base", "final") if key in result]
+            changes = [one["sampled"] for one in evaluated if "sampled" in one]
             measured.append((stage, record, changes))
     shown = [key for key in _SHOWN if any(key in one for *_, found in measured for one in found)]
     head = ["stage", "kind", "start", "steps", *(key.replace("_", " ") for key in shown)]

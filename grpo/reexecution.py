@@ -4,7 +4,11 @@ itself, into a record of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -119,11 +123,6 @@ def reexecution(
         raise UserError(
             "sampling.seeded=false: nothing can be made again; samples of this run had no seeds"
         )
-    if config.rollout.max_staleness:
-        raise UserError(
-            "rollout.max_staleness=1: a batch was sampled by the weights before those of its "
-            "checkpoint, which are not kept; steps of such a run cannot be done again"
-        )
     if not config.stages:
         # Only stages look at evaluations on the way.
         quiet = config.evaluation.model_copy(update={"every": 0})
@@ -173,9 +172,97 @@ def base_evaluations(run_dir: Path) -> Evaluations:
     return found
 
 
-def nearest(starts: Sequence[int], step: int) -> int:
-    """The last of some checkpoints before a step; 0, the model itself, where there is none."""
-    return max((start for start in starts if start < step), default=0)
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Where steps of a run can be done again from."""
+
+    steps: list[int]  # checkpoints in order; 0 is the model that the run began with
+    lacking: list[str]  # which others are no beginning, and why
+
+    def before(self, step: int) -> int:
+        """The last one before a step.
+
+        Raises:
+            UserError: there is none.
+        """
+        if found := [start for start in self.steps if start < step]:
+            return found[-1]
+        why = "; ".join(self.lacking) or "there is no checkpoint before it"
+        raise UserError(f"step {step} cannot be done again: {why}")
+
+    def distance(self, step: int) -> float:
+        """How many steps have to be done for one; infinite where it cannot be reached."""
+        return min((step - start for start in self.steps if start < step), default=math.inf)
+
+
+def starts_of(run_dir: Path, config: TrainConfig) -> Starts:
+    """Where steps of a run can be done again from, by its chain and its checkpoints.
+
+    Raises:
+        DamagedRecordError: the chain cannot be read.
+    """
+    from grpo.checkpoint.folder import Checkpoints
+    from grpo.tracking.chain import read_chain, read_processes
+
+    lacking, first = [], 0
+    links = read_chain(run_dir)
+    if links and links[0].step:
+        first = links[0].step - 1
+        lacking.append(
+            f"resume={config.resume}: the run branched off after step {first} of another one, and "
+            "steps before its own first checkpoint need that one's"
+        )
+    # The last one at a step is the one that went on from there.
+    settings = {row["step"]: row.get("settings") for row in read_processes(run_dir)}
+    known = [(step, told) for step, told in sorted(settings.items()) if told is not None]
+    for (_, before), (step, after) in itertools.pairwise(known):
+        if before != after:
+            first = step
+            lacking.append(f"steps up to {step} were made with settings that were changed then")
+    steps, ahead = [] if first else [0], []
+    checkpoints = Checkpoints(run_dir)
+    for step in checkpoints.steps():
+        if step < first or not step:
+            continue
+        try:
+            state = json.loads((checkpoints.path(step) / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            state = {}  # `read_start` says what is wrong with it
+        if state.get("ahead") is not None:
+            ahead.append(str(step))
+        else:
+            steps.append(step)
+    if ahead:
+        lacking.append(
+            f"rollout.max_staleness={config.rollout.max_staleness}: the batch after checkpoint "
+            f"{', '.join(ahead)} was sampled by older weights, which it does not hold"
+        )
+    return Starts(steps, lacking)
+
+
+def on_its_ranks(config: TrainConfig, command: Callable[[], int], name: str) -> int:
+    """The exit code of a command that does steps again. Under torchrun all ranks take part.
+
+    Args:
+        config: of the run.
+        command: does them.
+        name: of its module.
+
+    Raises:
+        UserError: the run needs torchrun, which has not started this process.
+    """
+    if config.runtime != "torchrun":
+        return command()
+    if "RANK" not in os.environ:
+        ranks = config.learner.num_ranks
+        raise UserError(
+            "runtime=torchrun: steps of this run are done again by its ranks; use `torchrun "
+            f"--standalone --nproc-per-node {ranks} -m {name} ...` with the same arguments"
+        )
+    from grpo.runtime.torchrun.launch import take_part
+
+    codes: list[int] = []
+    return take_part(config, lambda: codes.append(command())) or (codes[0] if codes else 0)
 
 
 def read_start(training: Reexecution, step: int) -> Checkpoint | None:
@@ -194,15 +281,23 @@ def read_start(training: Reexecution, step: int) -> Checkpoint | None:
         raise UserError(f"{error}; restore it from a copy, or delete this checkpoint") from None
 
 
-def other_machine(run_dir: Path) -> list[str]:
-    """What here is unlike where the run was made, as `name: then, now`. The last bits may differ
-    with each of it.
+def inexact(run_dir: Path, config: TrainConfig) -> list[str]:
+    """Why steps may not come out to the last bit here: what is unlike where the run was made, as
+    `name: then, now`, and settings with which no two runs are the same.
     """
-    from grpo.tracking.chain import machine, read_machines
+    from grpo.tracking.chain import machine, read_processes
 
     now, told = machine(), {}
-    for _, then in read_machines(run_dir):
+    for row in read_processes(run_dir):
+        then = row["machine"]
         for key in _EXACT:
             if then.get(key) != now.get(key):
                 told[key] = f"{key}: {then.get(key)} then, {now.get(key)} now"
+    threads = config.rollout.threads_per_engine
+    if now["gpu"] != "none" and config.trainer.device != "cpu":
+        told["device"] = "on a GPU a sample depends on what is computed beside it"
+    elif threads != 1:
+        told["threads"] = (
+            f"rollout.threads_per_engine={threads}: a sample depends on what is computed beside it"
+        )
     return list(told.values())

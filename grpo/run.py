@@ -89,14 +89,17 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
             ) as run,
             ExitStack() as processes,
         ):
-            note_process(output_dir, state.step, machine())
+            note_process(output_dir, state.step, machine(), settings_hash(config))
+            journal = Journal(output_dir / "journal", settings_hash(config), run.notice)
+            if start is not None and state.ahead is not None:  # by weights that nobody has any more
+                journal.adopt(start.folder.parents[1], state.step + 1)
             training = Training(
                 config=config,
                 inputs=inputs,
                 state=state,
                 scorer=scoring,
                 checkpoints=checkpoints,
-                journal=Journal(output_dir / "journal", settings_hash(config), run.notice),
+                journal=journal,
                 run=run,
                 processes=processes,
             )

@@ -473,8 +473,8 @@ class _Clock:
         self.seconds: dict[str, float] = {}
 
     def add(self, phase: str, seconds: float) -> None:
-        """Seconds that the phase measured itself, up to now."""
-        self.seconds[phase] = seconds
+        """Seconds that the phase measured itself, up to now. A phase may come more than once."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         self.last = time.perf_counter()
 
     def lap(self, phase: str) -> None:

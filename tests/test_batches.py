@@ -48,11 +48,12 @@ def work(tmp_path, monkeypatch):
         stream.cursor += 1
         drawn = stream.cursor
         assert gate.wait(10)
+        rollouts.num_made = 7  # nothing is in the journal
         return Batch([(step, drawn, rollouts.version)], [], [])  # type: ignore[list-item]
 
     monkeypatch.setattr(module, "fill_batch", fill)
 
-    def make(staleness, state=None):
+    def make(staleness, state=None, notice=print):
         config = load_config(
             "tiny",
             [
@@ -64,7 +65,7 @@ def work(tmp_path, monkeypatch):
         if state is None:
             state = SimpleNamespace(step=0, weight_version=0, ahead=None, stream=Stream())
         journal = Journal(tmp_path / "journal", "x", print)
-        return Batches(config, state, None, None, None, journal, print), state, gate  # type: ignore[arg-type]
+        return Batches(config, state, None, None, None, journal, notice), state, gate  # type: ignore[arg-type]
 
     return make
 
@@ -110,6 +111,16 @@ def test_a_run_that_goes_on_takes_the_batch_that_was_sampled_ahead(work):
     saved.stream.cursor = state.stream.cursor
     again, state_again, _ = work(1, saved)
     assert steps(again, state_again, 2) == steps(batches, state, 2) == [(3, 3, 1), (4, 4, 2)]
+
+
+def test_samples_that_the_journal_lacks_are_told_where_other_weights_made_them_ahead(work):
+    batches, state, _ = work(1)
+    steps(batches, state, 2)
+    told = []
+    again, state_again, _ = work(1, state, told.append)
+    steps(again, state_again, 2)
+    (notice,) = told  # step 4 is sampled by the weights that it should have
+    assert "step 3: 7 samples that weights 1 made ahead are not in the journal" in notice
 
 
 def test_what_was_sampled_ahead_is_given_back_where_a_stage_ends(work):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import staged_vs_fixed
+from benchmarks import overlap, staged_vs_fixed
 from benchmarks.fixed_lengths import write_model
 from grpo.config import load_config
 
@@ -125,3 +125,13 @@ def test_a_runs_record_becomes_a_curve_over_tokens():
     assert (arm.seconds, arm.wall_seconds, arm.steps) == (3.5, 9.0, 3)
     assert arm.switches == [(2, "2 of 2 steps")]  # the end of the run is none
     assert arm.stage_ends == [{"accuracy": 0.4, "worked_accuracy": 0.5}]
+
+
+def test_a_side_is_idle_when_neither_its_work_nor_the_sync_goes_on():
+    keys = ("sample", "learn", "transfer", "idle", "generate")
+    # Step 2 waited 1 s for the batch of step 3, which took 5 s; that of step 2 was made before.
+    second = dict(zip([f"seconds/{key}" for key in keys], [1.0, 4.0, 0.5, 0.25, 3.0], strict=True))
+    found = overlap.phases(second, {**second, "seconds/generate": 5.0})
+    assert found["step"] == 5.75
+    assert (found["engine idle"], found["learner idle"]) == (0.25, 1.25)
+    assert (found["longer side"], found["both sides"]) == (5.5, 9.5)

@@ -25,6 +25,7 @@ from grpo.pipeline import (
     run_pipeline,
     sha256_of,
 )
+from tests.models import SMALL_MODEL
 
 STAGES = """
 models: {base: {base: miniature}}
@@ -160,6 +161,24 @@ def test_a_changed_file_or_a_damaged_output_runs_its_stage_again(pipeline):
     (pipeline.place / "drawn" / "examples.jsonl").write_text("")
     # The same output comes back, so what depends on it has not changed.
     assert pipeline.run() == ["drawn"]
+
+
+def test_a_reward_model_that_is_exchanged_in_its_folder_runs_its_stage_again(pipeline):
+    judge = pipeline.folder / "judge"
+    judge.mkdir()
+    kind = {"architectures": ["Qwen2ForSequenceClassification"], "id2label": {"0": "score"}}
+    (judge / "config.json").write_text(json.dumps(kind))
+    (judge / "tokenizer.json").write_text("{}")
+    weights = judge / "model.safetensors"
+    weights.write_text("first")
+    text, old = pipeline.recipe.read_text(), "trainer.max_steps=5"
+    reward = f"{{kind: preference, model: {judge}, weight: 1.0, rows: all}}"
+    pipeline.recipe.write_text(text.replace(old, f'"+rewards.components.liked={reward}"'))
+    assert pipeline.run() == ALL
+    assert pipeline.record()["rl"]["inputs"]["reward_models"] == {str(judge): sha256_of(judge)}
+    assert "reward_models" not in pipeline.record()["cold"]["inputs"]
+    weights.write_text("other")
+    assert pipeline.run() == ALL[1:]
 
 
 def test_an_interrupted_stage_goes_on_in_its_folder(pipeline):
@@ -376,6 +395,48 @@ def test_sigterm_ends_the_stage_too(tmp_path):
     pipeline.send_signal(signal.SIGTERM)
     assert pipeline.wait(timeout=60) == 143
     assert (tmp_path / "told").read_text() == "ended\n"
+
+
+@pytest.mark.stack
+def test_after_ctrl_c_in_a_stage_the_same_command_goes_on_to_the_end(tmp_path):
+    """One stage of fine-tuning for real, without engines: its table has no evaluation."""
+    shape = "arithmetic: {lengths: [3], max_term: 9}"
+    overrides = [
+        *("runtime=in_process", "learner.num_ranks=1", "data.held_out=null", "rewards=null"),
+        f"data.train.options={{num_examples: 64, {shape}}}",
+        f"data.held_out_examples.options={{num_examples: 4, {shape}}}",
+        *("batch.num_examples=2", "trainer={max_steps: 60}", "evaluation={every: 0}"),
+        *("tracking.plots=false", "tracking.tensorboard=false", "tracking.wandb.mode=disabled"),
+    ]
+    stage = {"name": "only", "kind": "sft", "start": "base", "recipe": "sft_tiny"}
+    whole = {"models": {"base": {"path": str(SMALL_MODEL)}}, "overrides": overrides}
+    (tmp_path / "one.yaml").write_text(json.dumps(whole | {"stages": [stage]}))
+    # Started by a job in the background, it would ignore the signal.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from grpo.pipeline import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for name in ("sft_tiny.yaml", "model"):
+        (tmp_path / name).symlink_to(RECIPES / name)
+    out = tmp_path / "out"
+    recipe = ["--config-name", "one", "--config-dir", str(tmp_path), f"output_dir={out}"]
+    told, codes = tmp_path / "told", []
+    for attempt in (1, 2):
+        with told.open("a") as log:
+            pipeline = subprocess.Popen(
+                [sys.executable, "-c", code, *recipe], stdout=log, stderr=log
+            )
+        metrics = out / "only" / "metrics.jsonl"
+        while attempt == 1 and pipeline.poll() is None:
+            if metrics.exists() and metrics.read_text().count("\n") >= 5:
+                pipeline.send_signal(signal.SIGINT)
+                break
+            time.sleep(0.05)
+        codes.append(pipeline.wait(timeout=400))
+    assert codes == [75, 0], told.read_text()[-3000:]
+    assert "goes on (sft from base)" in told.read_text()
+    assert json.loads((out / "only/summary.json").read_text())["steps"] == 60
+    assert "| only | sft | base | 60 |" in (out / "pipeline.md").read_text()
 
 
 @pytest.mark.parametrize("recipe", sorted(p.stem for p in RECIPES.glob("*_pipeline_*.yaml")))

@@ -65,8 +65,18 @@ def settings_hash(config: RunConfig) -> str:
     samples.
     """
     tree = leaves(redact(plain(config.as_tree())))
-    told = {key: value for key, value in tree.items() if not _under(key, _FREE)}
+    told = {key: value for key, value in tree.items() if not _under(key, free_settings(config))}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def free_settings(config: RunConfig) -> list[str]:
+    """Settings that decide nothing of what a step computes."""
+    free = [*_FREE]
+    moves = isinstance(config, TrainConfig) and config.data.curriculum.kind == "easy_to_hard"
+    if config.optimizer.schedule == "constant" and not moves:
+        # nothing looks at the length of the run
+        free += ["trainer.max_steps", "trainer.epochs"]
+    return free
 
 
 def is_finished(config: RunConfig, start: Checkpoint, steps: int) -> bool:
@@ -111,11 +121,7 @@ def _check_settings(config: RunConfig, file: Path, say: Callable[[str], None]) -
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{file}: cannot be read ({error}); the folder is of no run") from None
     now = leaves(redact(plain(config.as_tree())))
-    free = [*_FREE]
-    moves = isinstance(config, TrainConfig) and config.data.curriculum.kind == "easy_to_hard"
-    if config.optimizer.schedule == "constant" and not moves:
-        # nothing looks at the length of the run
-        free += ["trainer.max_steps", "trainer.epochs"]
+    free = free_settings(config)
     refused = []
     for key in sorted({*then, *now}):
         if then.get(key) == now.get(key):

@@ -64,11 +64,13 @@ def other_settings(first: Path, second: Path) -> list[str]:
     from grpo.checkpoint.resume import leaves
 
     try:
-        trees = [
-            leaves(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-            for folder in (first, second)
-        ]
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        trees = []
+        for folder in (first, second):
+            tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+            # By name, so that one setting of one stage is told and not the whole plan.
+            stages = {stage["name"]: stage for stage in tree.get("stages") or ()}
+            trees.append(leaves({**tree, "stages": stages}))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, yaml.YAMLError):
         return []  # the record can be compared without
     a, b = trees
     return [

@@ -158,7 +158,20 @@ def _main(arguments: Sequence[str] | None) -> int:
     )
     args = parser.parse(arguments)
     place = Place.read(args.place)
-    then, now, probe = replay(args.run, place)
+    from grpo.config.load import load_run_config
+    from grpo.reexecution import on_its_ranks
+
+    _, config = load_run_config(args.run)
+    return on_its_ranks(config, lambda: tell(args.run, place), "grpo.commands.replay")
+
+
+def tell(run_dir: Path, place: Place) -> int:
+    """Do a step of a run again, and tell what came out; returns the exit code.
+
+    Raises:
+        UserError: as `replay`.
+    """
+    then, now, probe = replay(run_dir, place)
     chosen = range(len(now)) if place.sample is None else [place.sample]
     different = [i for i in chosen if then is not None and not same(then[i], now[i])]
     if place.sample is None:
@@ -193,24 +206,18 @@ def replay(
     Raises:
         UserError: there is no such step, sample or token, or it cannot be done again here.
     """
-    from grpo.checkpoint.folder import Checkpoints
     from grpo.config.load import load_run_config
-    from grpo.reexecution import (
-        base_evaluations,
-        nearest,
-        other_machine,
-        read_start,
-        reexecution,
-    )
+    from grpo.reexecution import base_evaluations, inexact, read_start, reexecution, starts_of
     from grpo.tracking.chain import DamagedRecordError, Record
     from grpo.tracking.record import read_rollouts
 
     recipe, config = load_run_config(run_dir)
     try:
-        record = Record(run_dir)
-        steps = [step for step in record.steps if step]
+        record, starts = Record(run_dir), starts_of(run_dir, config)
+        steps = [step for step in record.steps if 0 < step <= record.last_link]
         if place.step not in steps:
-            raise UserError(f"{place.step}: the run has steps {steps[:1]} to {steps[-1:]}")
+            had = f"steps {steps[0]} to {steps[-1]}" if steps else "no step"
+            raise UserError(f"{place.step}: the run has {had}")
         then = record.read(place.step).rows
     except DamagedRecordError as error:
         raise UserError(f"{error}; grpo verify {run_dir} tells more") from None
@@ -220,9 +227,9 @@ def replay(
         length = then[place.sample]["length"]
         if place.token is not None and place.token >= length:
             raise UserError(f"{place.token}: the sample has tokens 0 to {length - 1}")
-    for line in other_machine(run_dir):
-        say(f"not where the run was made, so the last bits may differ: {line}")
-    start = nearest(Checkpoints(run_dir).steps(), place.step)
+    start = starts.before(place.step)
+    for line in inexact(run_dir, config):
+        say(f"the last bits may differ here: {line}")
     say(f"doing step {place.step} again, from checkpoint {start}")
     with reexecution(run_dir, recipe, config) as (training, again):
         checkpoint = read_start(training, start)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from grpo.config.schema import LoraSettings, OptimizerConfig
 from grpo.learner import lora
 from grpo.learner.policy import Policy, load_model
-from grpo.weights.gloo import meeting_point
+from grpo.weights.gloo import INTERFACES, interface_to, meeting_point
 from grpo.weights.wire import ParamMeta, layer_of, settle
 
 TIMEOUT = timedelta(minutes=10)  # of a collective of the ranks
@@ -93,6 +93,9 @@ def init_distributed(
     os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
     if backend == "gloo":
         os.environ["DS_ACCELERATOR"] = "cpu"
+        # As in `weights.gloo.join`, for this group and those that DeepSpeed makes of it.
+        if (interface := interface_to(address)) is not None:
+            os.environ.setdefault(INTERFACES, interface)
     if not dist.is_initialized():
         # Ours and not the one that torch would host: its port is bound from the moment it is known.
         if store is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import shutil
 import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from grpo.common.faults import fault
 from grpo.runtime.protocols import Rollouts
 from grpo.types import Response, SampleRequest, SamplingSettings
 
@@ -41,6 +43,13 @@ class Journal:
         """The engines, for the sampling of one step by one version of the weights."""
         return JournaledRollouts(self, self.folder / f"step_{step:06d}.jsonl", version, rollouts)
 
+    def adopt(self, folder: Path, step: int) -> None:
+        """Take over what the run of another folder has of a step."""
+        path = folder / "journal" / f"step_{step:06d}.jsonl"
+        if path.exists() and not (own := self.folder / path.name).exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, own)
+
     def prune(self, step: int) -> None:
         """Delete the journals of all steps up to this one, which no run does again."""
         for path in self.folder.glob("step_*.jsonl"):
@@ -54,7 +63,7 @@ class JournaledRollouts:
     def __init__(self, journal: Journal, path: Path, version: int, rollouts: Rollouts) -> None:
         self.journal, self.path, self.version, self.rollouts = journal, path, version, rollouts
         self.found: dict[int, Response] = {}  # by seed
-        self.num_replayed = 0
+        self.num_replayed = self.num_made = 0
         self._ready: list[Response] = []
         self._file: TextIO | None = None
 
@@ -103,6 +112,8 @@ class JournaledRollouts:
             yield ready
         for responses in self.rollouts.completed():
             self._write([_row(response) for response in responses if response.seed is not None])
+            self.num_made += len(responses)
+            fault("journal.written", journal=self.path.stem)
             yield responses
 
     def abort(self, keys: Collection[int] | None = None) -> list[Response]:

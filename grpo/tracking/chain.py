@@ -210,18 +210,19 @@ def append(run_dir: Path, link: Link) -> None:
     append_line(run_dir / FILE, link.row())
 
 
-def note_process(run_dir: Path, step: int, machine: Mapping[str, str]) -> None:
+def note_process(run_dir: Path, step: int, machine: Mapping[str, str], settings: str) -> None:
     """Note what computes the links from here on, as a row of its own.
 
     Args:
         run_dir: the folder of the run.
         step: updates done before.
         machine: what decides the last bits, such as processor and versions.
+        settings: hash of all settings that decide what a step computes.
 
     Raises:
         UserError: the file cannot be written.
     """
-    append_line(run_dir / FILE, {"step": step, "machine": dict(machine)})
+    append_line(run_dir / FILE, {"step": step, "machine": dict(machine), "settings": settings})
 
 
 def read_chain(run_dir: Path) -> list[Link]:
@@ -241,9 +242,11 @@ def read_chain(run_dir: Path) -> list[Link]:
     return links
 
 
-def read_machines(run_dir: Path) -> list[tuple[int, dict[str, str]]]:
-    """What computed a run: (updates done before, description), in order."""
-    return [(row["step"], row["machine"]) for row in _lines(run_dir) if "machine" in row]
+def read_processes(run_dir: Path) -> list[dict[str, Any]]:
+    """What computed a run, in order: rows with `step`, `machine` and `settings` as `note_process`
+    has them. Older runs have no settings.
+    """
+    return [row for row in _lines(run_dir) if "machine" in row]
 
 
 def _lines(run_dir: Path) -> Iterator[dict[str, Any]]:
@@ -294,6 +297,7 @@ class Record:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self._links = {link.step: link for link in read_chain(run_dir)}
+        self.last_link = max(self._links, default=-1)
         self._metrics: dict[int, dict[str, Any]] = {}
         try:
             for row in read_jsonl(run_dir / "metrics.jsonl"):
@@ -335,8 +339,15 @@ class Fault:
     text: str
 
 
-def check_record(run_dir: Path) -> tuple[Fault | None, dict[Quantity, int]]:
+def check_record(
+    run_dir: Path, *, unfinished: bool = False
+) -> tuple[Fault | None, dict[Quantity, int]]:
     """Compare a record with its chain, without any engine.
+
+    Args:
+        run_dir: the folder of the run.
+        unfinished: it was cut off, or is at work. What stands behind the last link is of a step
+            that was never done, and is not compared.
 
     Returns:
         The first step and quantity that do not agree, if any. And how many steps have a quantity
@@ -355,6 +366,8 @@ def check_record(run_dir: Path) -> tuple[Fault | None, dict[Quantity, int]]:
             record = whole.read(step)
             link = record.link
             if link is None:
+                if unfinished and before is not None and step > whole.last_link:
+                    break
                 return Fault(step, FILE, f"step {step} is recorded and has no link"), counts
             if step and record.metrics is None:
                 return Fault(step, "metrics.jsonl", f"step {step} is not in it"), counts

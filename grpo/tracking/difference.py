@@ -42,7 +42,11 @@ def first_difference(first: Record, second: Record, steps: Sequence[int]) -> Dif
         for quantity in Quantity:
             a, b = (digests.get(quantity) for digests in found)
             if a is not None and b is not None and a != b:
-                return Difference(step, quantity, _detail(quantity, ours, theirs))
+                text = _detail(quantity, ours, theirs)
+                stages = [(one.metrics or {}).get("stage") for one in (ours, theirs)]
+                if stages[0] != stages[1]:
+                    text += f"; stage {stages[0]} against {stages[1]}"
+                return Difference(step, quantity, text)
     return None
 
 

@@ -4,11 +4,19 @@ other group.
 
 from __future__ import annotations
 
+import fcntl
+import ipaddress
+import os
+import socket
+import struct
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import torch.distributed as dist
 from torch import Tensor
 
+INTERFACES = "GLOO_SOCKET_IFNAME"  # where gloo reads which interfaces to use
 BACKEND = "grpo_gloo"  # the name under which the receiving end is registered with vLLM
 
 
@@ -27,13 +35,65 @@ def meeting_point(address: str, port: int, seconds: int, *, host: bool) -> dist.
     )
 
 
-def join(store: dist.Store, rank: int, world_size: int, seconds: int) -> dist.ProcessGroup:
+def join(
+    store: dist.Store, rank: int, world_size: int, seconds: int, address: str
+) -> dist.ProcessGroup:
     """The group itself; returns when all its members have come. It does not touch the default
     group.
+
+    Args:
+        store, rank, world_size: as of any group.
+        seconds: longest wait for a member.
+        address: of one of them, the same for all. Each is reached where its way to that begins.
     """
-    return dist.ProcessGroupGloo(
-        dist.PrefixStore("weights", store), rank, world_size, timedelta(seconds=seconds)
-    )
+    options = dist.ProcessGroupGloo._Options()
+    options._timeout = timedelta(seconds=seconds)
+    # By itself gloo tells the others the address of the machine's own name. On stock Debian that is
+    # 127.0.1.1, and they wait for it in vain.
+    own, named = own_address(address), os.environ.get(INTERFACES)
+    if named and not ipaddress.ip_address(own).is_loopback:
+        devices = [dist.ProcessGroupGloo.create_device(interface=one) for one in named.split(",")]
+    else:
+        devices = [dist.ProcessGroupGloo.create_device(hostname=own)]
+    options._devices = devices
+    return dist.ProcessGroupGloo(dist.PrefixStore("group", store), rank, world_size, options)
+
+
+def own_address(address: str) -> str:
+    """This machine's address on its way to another one, or to itself."""
+    family, _, _, _, there = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(there)  # UDP: nothing is sent
+        return str(probe.getsockname()[0])
+
+
+def interface_to(address: str) -> str | None:
+    """The network interface on the way to an address; None where it has no IPv4 address."""
+    own = own_address(address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # it has no IPv4 address
+                get_address = 0x8915  # SIOCGIFADDR
+                found = fcntl.ioctl(probe, get_address, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(found[20:24]) == own:
+                    return name
+    return None
+
+
+def unreachable(address: str, port: int, seconds: float = 10) -> str | None:
+    """Why a port that another machine has bound cannot be reached from here; None where it can.
+
+    Behind a firewall that lets only known ports through, whoever meets would wait in vain.
+    """
+    try:
+        socket.create_connection((address, port), seconds).close()
+    except OSError as error:
+        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        return (
+            f"processes meet on ports {first} to {last} (net.ipv4.ip_local_port_range), so open "
+            f"these between the nodes: port {port} of {address} cannot be reached ({error})"
+        )
+    return None
 
 
 def broadcast(group: dist.ProcessGroup, tensor: Tensor) -> None:

@@ -65,7 +65,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         seconds = init_info.timeout_seconds
         store = gloo.meeting_point(init_info.address, init_info.port, seconds, host=False)
         rank = init_info.rank_offset + self.parallel_config.rank
-        self.group = gloo.join(store, rank, init_info.world_size, seconds)
+        self.group = gloo.join(store, rank, init_info.world_size, seconds, init_info.address)
 
     def start_weight_update(self) -> None:
         """Make the model ready to load a checkpoint again."""

@@ -94,7 +94,7 @@ class GlooSender:
         }
         with ThreadPoolExecutor(1) as thread:  # the engines block until all have met
             met = thread.submit(self.client.init_weight_transfer_engine, init_info)
-            self.group = gloo.join(store, 0, self.world_size, seconds)
+            self.group = gloo.join(store, 0, self.world_size, seconds, self.address)
             met.result()
 
     def make_room(self) -> None:

@@ -26,7 +26,9 @@ def test_a_job_without_an_address_says_what_to_set():
 STAND_INS = {
     "scontrol": 'echo "scontrol $*" >>"$LOG"; [[ "$1" != show ]] || printf "gpu7\\ngpu9\\n"',
     "srun": 'echo "srun $*" >>"$LOG"; [[ "$*" != *hostname* ]] || echo "127.0.1.1 10.1.0.7"',
-    "venv/bin/python": 'echo "python $RAY_ADDRESS $*" >>"$LOG"; [[ "$*" != *grpo.train* ]] || exit 75',
+    # wait_nodes.py waits for both nodes, as it does in truth.
+    "venv/bin/python": 'echo "python $RAY_ADDRESS $*" >>"$LOG"; [[ "$*" != *grpo.train* ]] || exit 75;'
+    'while [[ "$*" == *wait_nodes* && $(grep -c ray_node "$LOG") != 2 ]]; do sleep 0.1; done',
 }
 
 
@@ -49,9 +51,8 @@ def test_the_slurm_script_starts_a_node_each_then_the_run_and_is_queued_again_on
         "SLURM_JOB_ID": "5",
     }
     arguments = ["--config-name", "tiny", "a=b"]
-    done = subprocess.run(
-        ["bash", LAUNCH / "slurm.sbatch", *arguments], env=environment, capture_output=True
-    )
+    command = ["bash", LAUNCH / "slurm.sbatch", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=60)
     assert done.returncode == 75, done.stderr
     log = (tmp_path / "log").read_text()
     one = "srun --nodes=1 --ntasks=1 --nodelist"

@@ -105,6 +105,22 @@ def test_journals_of_steps_that_nobody_does_again_are_deleted(tmp_path):
     assert [path.name for path in (tmp_path / "journal").iterdir()] == ["step_000006.jsonl"]
 
 
+def test_a_run_that_branches_off_takes_over_one_step_and_only_where_it_has_none(tmp_path):
+    sample(journal(tmp_path / "first")[0], Engines())
+    other, _ = journal(tmp_path / "second")
+    other.adopt(tmp_path / "first", 5)
+    other.adopt(tmp_path / "first", 6)  # which the first run has not
+    engines = Engines()
+    assert len(sample(other, engines)) == 3 and engines.made == []
+    with pytest.raises(RuntimeError):
+        sample(other, Engines(dies_after=1), step=6)
+    sample(journal(tmp_path / "first")[0], Engines(), step=6)
+    other.adopt(tmp_path / "first", 6)
+    engines = Engines()
+    sample(other, engines, step=6)
+    assert engines.made == [1, 2]
+
+
 def test_a_disk_that_takes_nothing_is_told_once_and_sampling_goes_on(tmp_path):
     (tmp_path / "journal").write_text("a file where the folder should be")
     one, notices = journal(tmp_path)

@@ -111,3 +111,10 @@ def test_a_link_in_place_of_the_short_folder_is_not_followed(tmp_path: Path):
 def test_free_space_is_that_of_the_disk_a_folder_will_be_on(tmp_path: Path):
     free = preflight.free_gib(tmp_path / "not" / "there" / "yet")
     assert free == pytest.approx(preflight.free_gib(tmp_path), abs=1)
+
+
+def test_a_node_that_only_itself_can_reach_is_named_where_there_are_others():
+    with pytest.raises(UserError, match=r"joined as 127\.0\.1\.1.*--node-ip-address"):
+        preflight.check_addresses(["10.0.0.2", "127.0.1.1"])
+    preflight.check_addresses(["127.0.0.1", "127.0.0.1"])
+    preflight.check_addresses(["10.0.0.1", "10.0.0.2"])

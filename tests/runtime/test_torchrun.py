@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import torch.distributed as dist
 
 from grpo.common.errors import LostError, UserError
-from grpo.config import load_config
+from grpo.config import load_config, load_sft_config
 from grpo.learner.spec import LearnerSpec
 from grpo.rollout.vllm.engine import EngineSpec
 from grpo.runtime.torchrun.engine_process import EngineProcess, engine_environment
@@ -91,7 +92,8 @@ def test_the_settings_of_a_rank_arrive_as_they_were():
         learner=config.learner,
         transfer_timeout_seconds=9,
     )
-    assert decode(encode([spec, engine_spec()])) == [spec, engine_spec()]
+    tuned = replace(spec, optimizer=load_sft_config("sft_tiny", []).optimizer)
+    assert decode(encode([spec, tuned, engine_spec()])) == [spec, tuned, engine_spec()]
 
 
 def test_a_message_is_of_known_types_only():

@@ -28,6 +28,6 @@ def test_what_a_process_grows_by_is_counted_once_it_has_run_for_20_steps():
         ("engines", 2): [Usage(60, 100, 10), Usage(79, 990, 70)],  # too short a life
     }
     assert slopes(lives) == (
-        "\n       engines: 2 lives, at most 1008 MiB and 70 descriptors; "
+        f"\n{'':13}engines: 2 lives, at most 1008 MiB and 70 descriptors; "
         "in 40 steady steps +8 MiB and +2 descriptors"
     )

@@ -4,12 +4,17 @@ change, and a run that goes on right where a switch was asked for.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
+from safetensors import safe_open
 
+from grpo.commands.verify import main as verify
+from grpo.tracking.record import read_rollouts
 from tests.runtime.test_in_process import train
 from tests.stack import warm
 from tests.stack.test_run import untimed
@@ -97,22 +102,75 @@ def test_a_run_that_was_stopped_at_a_switch_makes_it_when_it_goes_on(run, tmp_pa
     assert untimed(rerun) == untimed(rows[3:])
 
 
-def test_a_stage_with_more_engines_and_ranks_gets_them_and_goes_on_with_the_weights(tmp_path):
-    """Other processes are started on Ray: one engine and one rank become two of each."""
-    stages = """stages=[{name: small, until: {max_steps: 1}},
-        {name: large, num_engines: 2, set: {learner.num_ranks: 2, learner.cpus_per_rank: 0.5}}]"""
-    settings = ("learner.num_ranks=1", "learner.cpus_per_rank=1", "evaluation.every=0")
-    rows = train(tmp_path / "staged", *settings, " ".join(stages.split()))
+LARGER = """stages=[{name: small, until: {max_steps: 1}},
+    {name: large, num_engines: 2, set: {learner.num_ranks: 2, learner.cpus_per_rank: 0.5}}]"""
+ALONE = ("learner.num_ranks=1", "learner.cpus_per_rank=1", "evaluation.every=0")
+
+
+@pytest.fixture(scope="module")
+def on_ray(tmp_path_factory):
+    """One engine and one rank become two of each, so other processes are started."""
+    folder = tmp_path_factory.mktemp("ray") / "staged"
+    return folder, train(folder, *ALONE, " ".join(LARGER.split()))
+
+
+def test_a_stage_with_more_engines_and_ranks_gets_them_and_goes_on_with_the_weights(
+    on_ray, tmp_path
+):
+    folder, rows = on_ray
     assert [row["stage"] for row in rows] == [1, 2]
     assert all(row["logprob_gap_mean"] < 1e-5 for row in rows)
-    ranks = tmp_path / "staged/checkpoints/step_000002/learner"
-    assert len(list(ranks.iterdir())) == 2
-    alone = train(tmp_path / "alone", *settings, "runtime=in_process")
+    assert len(list((folder / "checkpoints/step_000002/learner").iterdir())) == 2
+    alone = train(tmp_path / "alone", *ALONE, "runtime=in_process")
     for key in ("reward", "response_length", "generated_tokens"):
         assert rows[1][key] == alone[1][key], key
     assert rows[1]["grad_norm"] == pytest.approx(alone[1]["grad_norm"], rel=1e-4)
-    # From the model itself, with one engine and rank, to the second stage with two of each.
-    verify = [sys.executable, "-m", "grpo.commands.verify", str(tmp_path / "staged"), "--at", "2"]
-    done = subprocess.run(verify, capture_output=True, text=True, timeout=400)
+
+
+def test_verify_does_a_switch_of_stages_and_two_engines_and_ranks_again(on_ray):
+    folder, _ = on_ray
+    done = subprocess.run(
+        [sys.executable, "-m", "grpo.commands.verify", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert "the same to the last bit: steps 1, 2" in done.stdout
+    assert "starting 2 vLLM engines and 2 ZeRO-3 learner ranks" in done.stdout
+    assert done.stdout.endswith("the same to the last bit: steps 1, 2\n")
+
+
+def test_a_changed_byte_of_samples_or_weights_is_found_before_anything_starts(
+    on_ray, tmp_path, capsys
+):
+    def told(name):
+        """What verify says of the copy of a run."""
+        assert verify([str(tmp_path / name)]) == 1
+        return capsys.readouterr().out
+
+    def flip(path, offset):
+        raw = bytearray(path.read_bytes())
+        raw[offset] ^= 1
+        path.write_bytes(bytes(raw))
+
+    for name in ("samples", "weights", "listed"):
+        shutil.copytree(on_ray[0], tmp_path / name)
+    # Log-probs are stored as they are, so the bytes of one are found in the archive.
+    samples = tmp_path / "samples/rollouts/step_000002.npz"
+    logprob = read_rollouts(tmp_path / "samples", 2)[0]["logprobs"][:4].tobytes()
+    flip(samples, samples.read_bytes().index(logprob))
+    assert "step 2, " in told("samples")
+    place = "checkpoints/step_000002/learner/rank_001.safetensors"
+    with safe_open(tmp_path / "weights" / place, "np") as file:
+        part = file.get_tensor("model.model.norm.weight weight").tobytes()
+    offset = (tmp_path / "weights" / place).read_bytes().index(part)
+    flip(tmp_path / "weights" / place, offset)
+    assert f"{tmp_path / 'weights' / place} is not what was written" in told("weights")
+    # A manifest that was written anew does not hide it: the chain has hashes of the weights.
+    flip(tmp_path / "listed" / place, offset)
+    manifest = tmp_path / "listed/checkpoints/step_000002/manifest.json"
+    listed = json.loads(manifest.read_text())
+    raw = (tmp_path / "listed" / place).read_bytes()
+    listed["files"]["learner/rank_001.safetensors"]["sha256"] = hashlib.sha256(raw).hexdigest()
+    manifest.write_text(json.dumps(listed))
+    assert "step 2, weights of the checkpoint: " in told("listed")

@@ -9,7 +9,18 @@ import pytest
 
 from grpo.commands.diff import main as diff
 from grpo.commands.verify import main as verify
-from grpo.tracking.chain import Quantity, Record, check_record, digest, read_chain
+from grpo.common.errors import UserError
+from grpo.common.files import append_line, plain, write_yaml
+from grpo.config import load_config
+from grpo.reexecution import starts_of
+from grpo.tracking.chain import (
+    Quantity,
+    Record,
+    check_record,
+    digest,
+    note_process,
+    read_chain,
+)
 from grpo.tracking.difference import first_difference
 from grpo.tracking.record import cut_back
 from tests.tracking.planted import next_float32, run, write
@@ -143,6 +154,11 @@ def test_diff_names_settings_and_the_run_that_ends_first(good, tmp_path, capsys)
         "steps 0 to 2: no difference",
         "one run ends at step 2, and the other at step 3",
     ]
+    for name, engines in (("short", 1), ("long", 2)):
+        plan = [{"name": "first"}, {"name": "second", "num_engines": engines}]
+        (tmp_path / name / "config.yaml").write_text(json.dumps({"stages": plan}))
+    diff([str(short), str(tmp_path / "long")])
+    assert "setting stages.second.num_engines: 1 against 2\n" in capsys.readouterr().out
     assert diff([str(good), str(good)]) == 0
     assert diff([str(good), str(tmp_path / "nothing")]) == 78
 
@@ -241,3 +257,118 @@ def test_verify_without_engines_tells_the_hash_that_stands_for_the_run(good, tmp
     )
     assert verify([str(sound), "--steps", "0"]) == 1
     assert "step 2, rewards" in capsys.readouterr().out
+
+
+def test_verify_says_what_a_folder_is_that_is_no_run(good, tmp_path, capsys):
+    def told(folder):
+        assert verify([str(folder)]) == 78
+        return capsys.readouterr().err
+
+    assert "nowhere: no such folder" in told(tmp_path / "nowhere")
+    assert "it is not the folder of a run" in told(tmp_path)
+    shutil.copytree(good, tmp_path / "pipeline/first")
+    assert f"name one of them: {tmp_path / 'pipeline/first'}" in told(tmp_path / "pipeline")
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft/config.yaml").write_text("optimizer: {lr: 1}\n")
+    assert "grpo sft and runs of older versions write none" in told(tmp_path / "sft")
+    unbegun = tmp_path / "unbegun"
+    unbegun.mkdir()
+    note_process(unbegun, 0, {}, "settings")
+    assert verify([str(unbegun), "--steps", "0"]) == 78
+    assert "has no finished step" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_is_compared_up_to_its_last_whole_step(good, tmp_path, capsys):
+    """Killed between the samples of step 3 and its link, with a torn line in the chain."""
+    killed = tmp_path / "killed"
+    shutil.copytree(good, killed)
+    lines = (killed / "chain.jsonl").read_text().splitlines(keepends=True)
+    (killed / "chain.jsonl").write_text("".join(lines[:3]) + lines[3][:40])
+    (killed / "run.json").write_text('{"state": "running", "recipe": "tiny"}')
+    assert verify([str(killed), "--steps", "0"]) == 0
+    told = capsys.readouterr()
+    assert "did not end by itself (died); it is compared up to step 2" in told.err
+    assert "data 2," in told.out
+    (killed / "run.json").write_text('{"state": "finished", "recipe": "tiny"}')
+    assert verify([str(killed), "--steps", "0"]) == 1  # then a link is missing
+
+
+def test_a_chain_that_was_cut_at_its_end_is_not_that_of_the_summary(good, tmp_path, capsys):
+    cut = tmp_path / "cut"
+    shutil.copytree(good, cut)
+    (cut / "summary.json").write_text(json.dumps({"chain": read_chain(good)[-1].chain}))
+    assert verify([str(cut), "--steps", "0"]) == 0
+    for name in ("chain.jsonl", "metrics.jsonl"):
+        lines = (cut / name).read_text().splitlines(keepends=True)
+        (cut / name).write_text("".join(lines[:-1]))
+    for path in cut.glob("rollouts/step_000003.*"):
+        path.unlink()
+    assert verify([str(cut), "--steps", "0"]) == 1
+    assert "summary.json: its chain is" in capsys.readouterr().out
+
+
+def checkpoint(folder, step, **state):
+    path = folder / f"checkpoints/step_{step:06d}"
+    path.mkdir(parents=True)
+    (path / "state.json").write_text(json.dumps({"step": step, "ahead": None, **state}))
+
+
+def test_steps_are_done_again_from_a_checkpoint_of_the_same_settings(tmp_path):
+    config = load_config("tiny", [])
+    folder = write(tmp_path / "run", run())
+    note_process(folder, 0, {}, "a")
+    for step in (0, 1, 2):
+        checkpoint(folder, step)
+    assert starts_of(folder, config).steps == [0, 1, 2]
+    note_process(folder, 1, {}, "a")  # went on as it was
+    assert starts_of(folder, config).steps == [0, 1, 2]
+    note_process(folder, 2, {}, "b")
+    starts = starts_of(folder, config)
+    assert (starts.steps, starts.before(3)) == ([2], 2)
+    with pytest.raises(UserError, match="step 2 cannot be done again: steps up to 2 were made"):
+        starts.before(2)
+
+
+def test_a_checkpoint_with_a_batch_that_was_sampled_ahead_is_no_beginning(tmp_path):
+    config = load_config(
+        "tiny", ["rollout.max_staleness=1", "algorithm.mismatch.correction=truncate"]
+    )
+    folder = write(tmp_path / "run", run())
+    checkpoint(folder, 1, ahead={"version": 0, "stream": {}})
+    checkpoint(folder, 2)  # a stage ends there
+    starts = starts_of(folder, config)
+    assert (starts.steps, starts.before(2), starts.before(3)) == ([0, 2], 0, 2)
+    assert "rollout.max_staleness=1: the batch after checkpoint 1" in starts.lacking[0]
+
+
+def test_a_run_that_branched_off_begins_at_a_checkpoint_of_its_own(tmp_path):
+    whole = write(tmp_path / "whole", run())
+    branch = tmp_path / "branch"
+    branch.mkdir()
+    for line in (whole / "chain.jsonl").read_text().splitlines()[2:]:
+        append_line(branch / "chain.jsonl", json.loads(line))
+    config = load_config("tiny", ["resume=whole/checkpoints/step_000001"])
+    with pytest.raises(UserError, match="resume=whole/checkpoints/step_000001: the run branched"):
+        starts_of(branch, config).before(2)
+    checkpoint(branch, 2)
+    assert starts_of(branch, config).before(3) == 2
+
+
+def test_diff_tells_that_the_runs_are_in_different_stages(good, tmp_path):
+    one, other = run(), run()
+    for steps, stage in ((one, 1), (other, 2)):
+        steps[2]["metrics"]["stage"] = stage
+    token(other)
+    records = [Record(write(tmp_path / name, s)) for name, s in (("a", one), ("b", other))]
+    assert first_difference(*records, range(4)).text.endswith("; stage 1 against 2")
+
+
+def test_a_run_of_torchrun_is_done_again_under_torchrun(good, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("RANK", raising=False)
+    folder = tmp_path / "run"
+    shutil.copytree(good, folder)
+    config = load_config("tiny", ["runtime=torchrun"])
+    write_yaml(folder / "config.yaml", plain(config.as_tree()))
+    (folder / "run.json").write_text('{"state": "finished", "recipe": "tiny"}')
+    assert verify([str(folder)]) == 78
+    assert "--nproc-per-node 2 -m grpo.commands.verify" in capsys.readouterr().err

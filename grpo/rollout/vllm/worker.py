@@ -187,7 +187,7 @@ class RolloutWorker:
                 task.result()
         ready, self._finished = self._finished, []
         if ready:
-            fault("engine.finished")
+            fault("engine.finished", version=ready[0].weight_version)
         return ready
 
     async def abort(self, keys: Collection[int] | None = None) -> list[Response]:

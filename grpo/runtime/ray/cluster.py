@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,9 @@ from grpo.common.errors import LostError, UserError
 from grpo.common.signals import take_signals
 from grpo.config.schema import RunConfig, cpu_problems, gpu_problems
 from grpo.runtime.ray.placement import Node, Unit, place, units
-from grpo.runtime.ray.preflight import check_address, short_folder
+from grpo.runtime.ray.preflight import check_address, check_addresses, short_folder
 from grpo.tracking.folder import CLAIM
+from grpo.weights.gloo import unreachable
 
 GRANT_SECONDS = 60  # a cluster grants free resources at once
 
@@ -101,6 +102,7 @@ def reserve(
         ) from None
     try:
         take_signals()  # Ray has set a handler of its own
+        check_addresses([node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]])
         device = _device(config, private=not address)
         if problems := (gpu_problems if device == "cuda" else cpu_problems)(config):
             raise UserError("\n".join(problems))
@@ -194,22 +196,41 @@ def check_folders(nodes: Sequence[Node], model: str, outputs: Sequence[Path]) ->
     Raises:
         UserError: names the folders and nodes that miss them.
     """
-    look = ray.remote(num_cpus=0, max_retries=0)(_missing)
+    _ask(nodes, _missing, model, [str(folder) for folder in outputs])
+
+
+def check_network(nodes: Sequence[Node], address: str, port: int) -> None:
+    """Look at a port that rank 0 has opened from every node that will meet it.
+
+    Raises:
+        UserError: names the port and the nodes that cannot reach it.
+    """
+    _ask(nodes, _unreachable, address, port)
+
+
+def _ask(nodes: Sequence[Node], look: Callable[..., list[str]], *args: Any) -> None:
+    """Run a check on every node, and raise a `UserError` of all problems that it returns."""
+    task = ray.remote(num_cpus=0, max_retries=0)(look)
     calls = {
-        node.address: look.options(
+        node.address: task.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
-        ).remote(model, [str(folder) for folder in outputs])
+        ).remote(*args)
         for node in {node.id: node for node in nodes}.values()
     }
     problems = []
-    for address, call in calls.items():
+    for node, call in calls.items():
         try:
-            problems += [f"{found} on node {address}" for found in ray.get(call, timeout=120)]
+            problems += [f"{found} on node {node}" for found in ray.get(call, timeout=120)]
         except (RayError, GetTimeoutError) as error:
             reason = str(error).strip().splitlines()[-1]
-            problems.append(f"node {address} cannot run this code ({reason}); install it there")
+            problems.append(f"node {node} cannot run this code ({reason}); install it there")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _unreachable(address: str, port: int) -> list[str]:
+    found = unreachable(address, port)
+    return [] if found is None else [found]
 
 
 def _missing(model: str, outputs: Sequence[str]) -> list[str]:

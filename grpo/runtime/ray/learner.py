@@ -21,7 +21,7 @@ from grpo.runtime.ray.calls import (
     wait,
     with_place,
 )
-from grpo.runtime.ray.cluster import Cluster, check_folders
+from grpo.runtime.ray.cluster import Cluster, check_folders, check_network
 from grpo.runtime.ray.rollouts import RolloutPool
 from grpo.tracking.folder import claimed
 from grpo.types import (
@@ -86,6 +86,9 @@ class LearnerGroup:
             found = self.ranks[0].__ray_call__.remote(lambda _: ray.util.get_node_ip_address())
             self.address = wait(found, start_seconds, phase)
         port = wait(self.ranks[0].rendezvous.remote(self.address), start_seconds, phase)
+        if not cluster.local:
+            engines = [] if cluster.engines is None else cluster.engines.nodes
+            check_network([*self.nodes, *engines], self.address, port)
         self._starting = [rank.start.remote(self.address, port) for rank in self.ranks]
 
     def wait_until_ready(self, timeout_seconds: float) -> None:

@@ -5,10 +5,11 @@ Nothing here starts or loads Ray.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grpo.common.errors import UserError
@@ -71,6 +72,24 @@ def check_address(
             "for a private cluster"
         ) from None
     return found
+
+
+def check_addresses(addresses: Sequence[str]) -> None:
+    """Ray asks a node that has no way out for the address of its name, which may be 127.0.1.1.
+
+    Args:
+        addresses: of all nodes.
+
+    Raises:
+        UserError: one of them is reached by itself only.
+    """
+    own = [address for address in addresses if ipaddress.ip_address(address).is_loopback]
+    if 0 < len(own) < len(addresses):
+        raise UserError(
+            f"cluster: no other node can reach the one that joined as {own[0]}; start it again "
+            "with --node-ip-address and the address by which the others know it, such as "
+            "`launch/ray_node.sh head --node-ip-address=10.0.0.1`"
+        )
 
 
 def short_folder(environ: Mapping[str, str] | None = None, fallback: Path | None = None) -> Path:

@@ -27,7 +27,7 @@ from grpo.runtime.torchrun.messages import decode, encode
 from grpo.weights import gloo
 
 EXIT = "exit"  # the last call
-_FOREVER = timedelta(days=365)  # as long as rank 0 works, the others wait for it
+_FOREVER = 365 * 24 * 3600  # seconds: as long as rank 0 works, the others wait for it
 _CALL, _REPLY = 1, 2  # tags
 _ERRORS: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (UserError, LostError, StalledError)
@@ -116,13 +116,16 @@ def place_of(config: RunConfig, environment: Mapping[str, str], num_gpus: int) -
 class Group:
     """The ranks of a run, as rank 0 leads them and as the others follow."""
 
-    def __init__(self, rank: int, world_size: int, group: dist.ProcessGroup) -> None:
+    def __init__(
+        self, rank: int, world_size: int, group: dist.ProcessGroup, address: str = "127.0.0.1"
+    ) -> None:
         self.rank, self.world_size, self.group = rank, world_size, group
+        self.address = address  # by which all ranks reach rank 0
         self.signal = 0  # that came to this process, and that rank 0 has not been told of
         self.lost: str | None = None  # why no call can be made any more
 
     @classmethod
-    def join(cls) -> Self:
+    def join(cls, place: Place) -> Self:
         """Meet all processes that torchrun has started."""
         store, rank, world_size = next(iter(dist.rendezvous("env://")))
         # It is for this meeting only: the learner's ranks meet elsewhere, in a store of rank 0.
@@ -130,8 +133,21 @@ class Group:
         # The store outlives processes that torchrun starts again, and their addresses are in it.
         attempt = f"control/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
         store = dist.PrefixStore(attempt, store)
-        group = dist.ProcessGroupGloo(store, rank, world_size, _FOREVER)
-        return cls(rank, world_size, group)
+        address = "127.0.0.1"
+        if not place.is_alone:
+            if rank == 0:
+                probe = socket.create_server(("", 0))
+                store.set("port", str(probe.getsockname()[1]))
+            # Rank 0 cannot know by which address others reach it: its machine may have several,
+            # and its name may stand for 127.0.1.1 there. The first rank of another machine can.
+            elsewhere, first = int(os.environ["GROUP_RANK"]), place.local_rank == 0
+            if elsewhere == 1 and first:
+                store.set("address", socket.gethostbyname(os.environ["MASTER_ADDR"]))
+            address = store.get("address").decode()
+            if elsewhere and first and (found := gloo.unreachable(address, int(store.get("port")))):
+                raise UserError(f"{found} on {where()}")
+        group = gloo.join(store, rank, world_size, _FOREVER, address)
+        return cls(rank, world_size, group, address)
 
     # --- rank 0 ---------------------------------------------------------------------------------
 
@@ -239,7 +255,7 @@ class Group:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
         while True:
-            method, args, asked = self._next(_FOREVER)
+            method, args, asked = self._next(timedelta(seconds=_FOREVER))
             if method == EXIT:
                 return int(args[0])
             try:

@@ -33,7 +33,7 @@ def take_part(config: RunConfig, command: Callable[[], object]) -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.learner_gpu
     # DeepSpeed's calls of collectives under their old names; Ray's actors say it in their logs.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    group, rank = Group.join(), Rank(place)
+    group, rank = Group.join(place), Rank(place)
     if place.rank != 0:
         try:
             return group.follow(rank)

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from grpo.config.schema import AlgorithmConfig, LearnerConfig, OptimizerConfig
+from grpo.config.sft import SftOptimizerConfig
 from grpo.learner.spec import LearnerSpec
 from grpo.rollout.vllm.engine import EngineSpec
 from grpo.types import (
@@ -33,7 +34,7 @@ _TYPES: dict[str, Any] = {
     for kind in (
         *(Measured, Response, SampleRequest, SamplingSettings, Segment, StepSettings),
         *(TrainSample, WeightReport, EngineSpec, LearnerSpec),
-        *(AlgorithmConfig, LearnerConfig, OptimizerConfig),
+        *(AlgorithmConfig, LearnerConfig, OptimizerConfig, SftOptimizerConfig),
     )
 }
 

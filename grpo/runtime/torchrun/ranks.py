@@ -293,8 +293,10 @@ class SpmdLearner:
 
     def __init__(self, group: Group, own: Rank, spec: LearnerSpec) -> None:
         self.group, self.own, self.spec = group, own, spec
-        address, port = free_address()
-        self._all("start_learner", spec, "127.0.0.1" if own.place.is_alone else address, port)
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = probe.getsockname()[1]
+        self._all("start_learner", spec, group.address, port)
 
     def _all(self, method: str, *args: Any) -> Any:
         return self.group.collective(getattr(self.own, method), method, *args)
@@ -358,23 +360,6 @@ class SpmdLearner:
     def close(self) -> None:
         """Close the weight channel of this rank. The others close theirs when the run ends."""
         self.own.learner.disconnect()
-
-
-def free_address() -> tuple[str, int]:
-    """This machine's address as the other machines see it, and a free port.
-
-    The address is that of the interface that leads out of the machine. Its name may stand for
-    127.0.1.1, which no other machine can reach.
-    """
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port = int(probe.getsockname()[1])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # reserved for documentation; UDP, so nothing is sent
-            return str(probe.getsockname()[0]), port
-        except OSError:
-            return "127.0.0.1", port
 
 
 def check_shared(group: Group, own: Rank, run_folder: Path, model_folder: str) -> None:
