@@ -37,6 +37,8 @@ case "$role" in
     exit 78
     ;;
 esac
-exec ray start "${options[@]}" --disable-usage-stats \
+# The agent that starts jobs takes any free port: with Ray's fixed one taken, as by another user's Ray on this machine,
+# it stays without one and no job can be submitted. Only this node's own dashboard speaks to it.
+exec ray start "${options[@]}" --disable-usage-stats --dashboard-agent-listen-port=0 \
   --node-manager-port="$RAY_NODE_MANAGER_PORT" --object-manager-port="$RAY_OBJECT_MANAGER_PORT" \
   --min-worker-port="$RAY_MIN_WORKER_PORT" --max-worker-port="$RAY_MAX_WORKER_PORT" "$@"

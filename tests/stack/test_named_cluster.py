@@ -4,6 +4,7 @@ are on this machine and have one CPU each.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 
 from tests.models import SMALL_MODEL
 
@@ -79,6 +81,11 @@ def cluster(tmp_path_factory):
         "VENV": str(Path(sys.executable).parents[1]),
         "PYTHONPATH": str(ROOT),
     }
+    # The port of another user's Ray on this machine. Where something has it already, so much the better.
+    others = socket.socket()
+    with contextlib.suppress(OSError):
+        others.bind(("", DEFAULT_DASHBOARD_AGENT_LISTEN_PORT))
+        others.listen()
     nodes = [start(environment, "head", "--include-dashboard=true")]
     try:
         wait_for(nodes[0], f"127.0.0.1:{ports['RAY_PORT']}")
@@ -99,6 +106,7 @@ def cluster(tmp_path_factory):
             finally:
                 os.killpg(node.pid, signal.SIGKILL) if node.poll() is None else None
         shutil.rmtree(sockets, ignore_errors=True)
+        others.close()
 
 
 def start(environment, role, *options):
