@@ -76,7 +76,7 @@ chaos: venv
 chaos-fast: venv
 	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.chaos --fast
 soak: venv
-	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.chaos --soak
+	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.soak
 
 # The lock that no test can install: each pin exists, they fit each other, and nothing is missing. It downloads metadata
 # only, in seconds.

@@ -1,7 +1,6 @@
 """Breaks runs of the whole stack on purpose, and compares each with the run that nothing broke.
 
     python -m benchmarks.chaos [--only C4 ...] [--output FOLDER]
-    python -m benchmarks.chaos --soak [--steps 400] [--seed 7]
 
 Faults strike at fixed points of the code (`grpo.common.faults`), with real SIGKILL and SIGSTOP from
 inside the process, so a scenario is the same every time. A run that merely ends is not a pass: the
@@ -16,14 +15,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,12 +32,13 @@ from grpo.common.errors import RecipeError, UserError
 from grpo.common.files import write_atomically
 from grpo.tracking.record import read_metrics, read_rollouts
 
-STEPS = 6
+STEPS, PROMPTS, SAMPLES = 6, 8, 4
 RECIPE = [
     "model.base=null",
     "data.train={source: arithmetic, num_problems: 64, arithmetic: {lengths: [3], max_term: 9}}",
     "data.held_out={source: arithmetic, num_problems: 16, arithmetic: {lengths: [3], max_term: 9}}",
-    *("batch.num_prompts=8", "batch.num_samples=4", "optimizer={lr: 1.0e-3, schedule: constant}"),
+    *(f"batch.num_prompts={PROMPTS}", f"batch.num_samples={SAMPLES}"),
+    *("optimizer={lr: 1.0e-3, schedule: constant}"),
     *("sampling.max_response_tokens=40", "rollout.max_model_len=512", "rollout.num_engines=2"),
     *("evaluation.every=0", "evaluation.num_samples=1", "checkpoint.every=2"),
     *("rollout.hang_timeout_seconds=30", "cluster.learn_timeout_seconds=60"),
@@ -61,17 +60,68 @@ class Result:
 
     name: str
     says: str
+    planned: int = 0  # faults
     faults: int = 0  # that have struck
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
     made_again: int = 0  # samples, after the loss of an engine
     replayed: int = 0  # samples that came from the journal
     exact: bool = False  # compared to the last bit
+    account: Account | None = None  # of a run of the whole stack
+    orphans: int = 0  # processes
 
     @property
     def passed(self) -> bool:
         """Nothing differs, and everything struck."""
         return not self.problems
+
+
+@dataclass
+class Account:
+    """What the record of a run lacks, and what it has too much of."""
+
+    samples: int  # that it should have
+    lost_steps: int = 0
+    lost: int = 0  # samples
+    duplicated: int = 0
+    stale: int = 0  # made by other weights than those that should have
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong."""
+        wrong = {name: number for name, number in vars(self).items() if name != "samples"}
+        return [f"{number} {name.replace('_', ' ')}" for name, number in wrong.items() if number]
+
+
+def account(output: Path, steps: int, base: Path | None = None) -> Account:
+    """Count the steps and samples of a run.
+
+    Args:
+        output: its folder.
+        steps: that it should have.
+        base: folder of the run without faults. Without one, a step has as many samples as `RECIPE`
+            says and is sampled by the weights of the step before.
+    """
+    rows = [row["step"] for row in read_metrics(output) if "grad_norm" in row]
+    told = Account(0, lost_steps=steps - len(set(rows)))
+    for step in range(1, steps + 1):
+        try:
+            found = read_rollouts(output, step)
+        except FileNotFoundError:
+            found = []
+        versions = {row["seed"]: set(row["versions"].tolist()) for row in found}
+        right = {seed: {step - 1} for seed in versions}
+        should = PROMPTS * SAMPLES
+        if base is not None:
+            right = {
+                row["seed"]: set(row["versions"].tolist()) for row in read_rollouts(base, step)
+            }
+            should = len(right)
+        told.samples += should
+        told.lost += should - len(right.keys() & versions.keys())
+        told.duplicated += len(found) - len(versions)
+        told.stale += sum(versions[seed] != right[seed] for seed in right.keys() & versions.keys())
+    return told
 
 
 @dataclass
@@ -137,7 +187,7 @@ class Chaos:
             exact: compare to the last bit; else losses up to step 3 to 1e-5.
         """
         unbroken = self.base(base)
-        result, began = Result(name, says, exact=exact), time.monotonic()
+        result, began = Result(name, says, len(faults), exact=exact), time.monotonic()
         output = self.folder / name.lower()
         shutil.rmtree(output, ignore_errors=True)
         plan = self.folder / f"{name.lower()}.plan.json"
@@ -162,9 +212,12 @@ class Chaos:
             result.problems.append(f"{result.faults} of {len(faults)} faults have struck")
         if orphans := left_over(output):
             result.problems.append(f"processes are left: {orphans}")
+        result.orphans = len(orphans)
         text = log.read_text(encoding="utf-8")
         result.made_again = _counted(text, " samples are made again")
         result.replayed = _counted(text, " samples were there already")
+        result.account = account(output, STEPS, unbroken)
+        result.problems += result.account.problems
         if not result.problems:
             result.problems += differences(unbroken, output, exact=exact)
         result.seconds = time.monotonic() - began
@@ -383,35 +436,37 @@ for step in (2, 4, 6, 8):
 
 
 def save_points(chaos: Chaos) -> Result:
-    """C6: SIGKILL at every point of a save, of the first and of later ones."""
+    """C6: SIGKILL at every point of a save: of the first, of later ones, of one that is there."""
     result, began = Result("C6", "killed at every point of a save"), time.monotonic()
-    for point in SAVE_POINTS:
-        for step in (2, 4, 6, 8):
-            if point == "pruned" and step > 4:
-                continue  # named by the step that is deleted
-            folder = chaos.folder / "c6" / f"{point}_{step}"
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            plan = folder / "plan.json"
-            plan.write_text(json.dumps([kill(f"save.{point}", step=step)]), encoding="utf-8")
-            environment = {**os.environ, "CHAOS_PLAN": str(plan)}
-            code = subprocess.run(
-                [sys.executable, "-c", SAVER, str(folder)], env=environment
-            ).returncode
-            where = f"{point} of step {step}"
-            if code != -signal.SIGKILL:
-                if point != "replaced":  # reached only where a checkpoint is written twice
-                    result.problems.append(f"{where}: the fault has not struck (exit code {code})")
-                continue
-            result.faults += 1
-            checkpoints = Checkpoints(folder)
-            newest = checkpoints.newest(lambda text: None)
-            allowed = {step, step - 2} if point != "pruned" else {step + 4}
-            if (0 if newest is None else newest.step) not in allowed:
-                result.problems.append(f"{where}: {newest} is what can be read")
-            subprocess.run([sys.executable, "-c", SAVER, str(folder)], env=environment, check=True)
-            if checkpoints.steps() != [6, 8] or list(checkpoints.folder.glob(".*")):
-                result.problems.append(f"{where}: afterwards {checkpoints.steps()}, or remains")
+    kills = [(point, step, False) for point in SAVE_POINTS for step in (2, 4, 6, 8)]
+    # Of the step that is deleted, the first two.
+    kills = [one for one in kills if one[0] != "pruned" or one[1] <= 4]
+    kills += [(point, 8, True) for point in ("manifest", "replaced", "renamed")]
+    for point, step, twice in kills:
+        folder = chaos.folder / "c6" / f"{point}_{step}{'_again' if twice else ''}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        save = [sys.executable, "-c", SAVER, str(folder)]
+        if twice:
+            subprocess.run(save, check=True)
+        plan = folder / "plan.json"
+        plan.write_text(json.dumps([kill(f"save.{point}", step=step)]), encoding="utf-8")
+        environment = {**os.environ, "CHAOS_PLAN": str(plan)}
+        code = subprocess.run(save, env=environment).returncode
+        where = f"{point} of step {step}{', which was there' if twice else ''}"
+        result.planned += 1
+        if code != -signal.SIGKILL:
+            result.problems.append(f"{where}: the fault has not struck (exit code {code})")
+            continue
+        result.faults += 1
+        checkpoints = Checkpoints(folder)
+        newest = checkpoints.newest(lambda text: None)
+        allowed = {step, step - 2} if point != "pruned" else {step + 4}
+        if (0 if newest is None else newest.step) not in allowed:
+            result.problems.append(f"{where}: {newest} is what can be read")
+        subprocess.run(save, env=environment, check=True)
+        if checkpoints.steps() != [6, 8] or list(checkpoints.folder.glob(".*")):
+            result.problems.append(f"{where}: afterwards {checkpoints.steps()}, or remains")
     result.seconds = time.monotonic() - began
     return result
 
@@ -447,6 +502,7 @@ def damage(chaos: Chaos) -> Result:
             shutil.rmtree(copy.parent, ignore_errors=True)
             shutil.copytree(newest, copy)
             harm(copy / original.relative_to(newest))
+            result.planned += 1
             result.faults += 1
             try:
                 read(copy)
@@ -492,6 +548,7 @@ def recipes(chaos: Chaos) -> Result:
             result.problems.append(f"{override} is taken")
         if time.monotonic() - start > 2:
             result.problems.append(f"{override}: {time.monotonic() - start:.1f} s")
+        result.planned += 1
         result.faults += 1
     result.seconds = time.monotonic() - began
     return result
@@ -569,147 +626,41 @@ def card(results: Sequence[Result]) -> str:
     lines = [f"chaos  {stack}", ""]
     for one in results:
         lines += verdict(one)
-    passed = [one for one in results if one.passed]
-    whole = [one for one in results if one.exact]
-    lines += [
-        "",
-        f"scenarios survived   {len(passed)}/{len(results)}",
-        f"faults struck        {sum(one.faults for one in results)}",
-        f"curves bit-identical {sum(one.passed for one in whole)}/{len(whole)}",
-        f"samples made again   {sum(one.made_again for one in results)} not finished before",
-        f"samples replayed     {sum(one.replayed for one in results)} that were not made twice",
-        f"seconds              {sum(one.seconds for one in results):.0f}",
-    ]
-    return "\n".join(lines)
+    faults = [one for one in results if one.planned]
+    survived = sum(one.faults for one in faults if one.passed)
+    runs = [one for one in results if one.account is not None]
+    exact = [one for one in results if one.exact]
+    saves = [one for one in results if one.name == "C6"]
+    tested = [one for one in results if one.name in TESTS]
 
+    def total(name: str) -> int:
+        return sum(getattr(one.account, name) for one in runs)
 
-# --- soak ---------------------------------------------------------------------------------------
-
-VICTIMS = (
-    ("engine.submit", "kill"),
-    ("engine.finished", "kill"),
-    ("engine.update", "kill"),
-    ("learner.forward", "kill"),
-    ("learner.step", "kill"),
-    ("driver.learn", "kill"),
-    ("driver.record", "kill"),
-    ("save.learner", "kill"),
-)
-
-
-def soak(chaos: Chaos, steps: int, seed: int) -> Result:
-    """S1: many short steps with a random fault each 20, and what leaks meanwhile."""
-    rng, result, began = random.Random(seed), Result("S1", f"{steps} steps"), time.monotonic()
-    output, plan = chaos.folder / "soak", chaos.folder / "soak.plan.json"
-    shutil.rmtree(output, ignore_errors=True)
-    for old in chaos.folder.glob(f"{plan.name}*"):
-        old.unlink()
-    plan.write_text("[]", encoding="utf-8")
-    overrides = [
-        *(f"trainer.max_steps={steps}", "supervise=true", "checkpoint.every=5"),
-        *("health.max_logprob_gap=1e-4",),
-    ]
-    faults: list[dict[str, Any]] = []
-    lives: dict[tuple[str, int], list[Usage]] = {}  # by kind and number of the process
-    with (chaos.folder / "soak.log").open("w", encoding="utf-8") as told:
-        child = subprocess.Popen(
-            chaos.command(output, overrides),
-            env={**os.environ, "CHAOS_PLAN": str(plan)},
-            stdout=told,
-            stderr=subprocess.STDOUT,
+    told = {"faults survived": f"{survived}/{sum(one.planned for one in faults)}"}
+    if runs:
+        told |= {
+            "lost steps": total("lost_steps"),
+            "lost samples": f"{total('lost')} of {total('samples')}",
+            "duplicated samples": total("duplicated"),
+            "stale samples": total("stale"),
+            "orphans": sum(one.orphans for one in runs),
+            "samples made again": f"{sum(one.made_again for one in runs)} not finished before",
+            "samples replayed": f"{sum(one.replayed for one in runs)} that were not made twice",
+        }
+    if exact:
+        whole = sum(one.passed for one in exact)
+        told["resumed curve identical"] = f"{whole}/{len(exact)} to the last bit"
+    if saves:
+        told["save kill points"] = f"{saves[0].faults - len(saves[0].problems)}/{saves[0].planned}"
+    if tested:
+        passed = sum(one.passed for one in tested)
+        told["tests of other faults"] = (
+            f"{sum(one.faults for one in tested)}, {passed}/{len(tested)} scenarios"
         )
-        while child.poll() is None:
-            time.sleep(1)
-            step = _step_of(output)
-            if step >= 20 * (len(faults) + 1) and step < steps - 10:
-                point, action = rng.choice(VICTIMS)
-                faults.append(kill(point, action))
-                partial = plan.with_suffix(".partial")
-                partial.write_text(json.dumps(faults), encoding="utf-8")
-                partial.rename(plan)
-            for pid in _descendants(child.pid):
-                if (seen := _usage(pid, child.pid, step)) is not None:
-                    lives.setdefault((seen[0], pid), []).append(seen[1])
-    result.faults = len(list(chaos.folder.glob(f"{plan.name}.struck_*")))
-    if child.returncode:
-        result.problems.append(f"exit code {child.returncode}")
-    if result.faults != len(faults):
-        result.problems.append(f"{result.faults} of {len(faults)} faults have struck")
-    if orphans := left_over(output):
-        result.problems.append(f"processes are left: {orphans}")
-    rows = [row for row in read_metrics(output) if "grad_norm" in row]
-    if [row["step"] for row in rows] != list(range(1, steps + 1)):
-        result.problems.append("steps are missing or twice in the record")
-    gap = max(row["logprob_gap_mean"] for row in rows)
-    result.says += f", largest mean log-prob gap {gap:.1e}{slopes(lives)}"
-    result.seconds = time.monotonic() - began
-    return result
-
-
-@dataclass
-class Usage:
-    """What a process holds at a step."""
-
-    step: int
-    mib: float
-    descriptors: int
-
-
-def slopes(lives: dict[tuple[str, int], list[Usage]]) -> str:
-    """Memory and descriptors of each kind of process: what they hold, and by how much that grows.
-
-    A process that has just started still fills its caches, so the first 20 steps of a life and
-    lives with less than 20 after them do not count.
-    """
-    lines = []
-    for kind in sorted({kind for kind, _ in lives}):
-        own = [life for (of, _), life in lives.items() if of == kind]
-        steady = [[one for one in life if one.step >= life[0].step + 20] for life in own]
-        steady = [life for life in steady if life and life[-1].step - life[0].step >= 20]
-        text = f"{len(own)} lives, at most {max(u.mib for life in own for u in life):.0f} MiB and "
-        text += f"{max(u.descriptors for life in own for u in life)} descriptors"
-        if steady:
-            grown = sum(life[-1].step - life[0].step for life in steady)
-            mib = sum(life[-1].mib - life[0].mib for life in steady)
-            more = sum(life[-1].descriptors - life[0].descriptors for life in steady)
-            text += f"; in {grown} steady steps {mib:+.0f} MiB and {more:+d} descriptors"
-        lines.append(f"\n{'':13}{kind}: {text}")
-    return "".join(lines)
-
-
-def _step_of(output: Path) -> int:
-    try:
-        return max((int(row["step"]) for row in read_metrics(output)), default=0)
-    except (FileNotFoundError, ValueError):
-        return 0
-
-
-def _descendants(pid: int) -> list[int]:
-    """All processes below one."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [one for child in map(int, children) for one in (child, *_descendants(child))]
-
-
-def _usage(pid: int, supervisor: int, step: int) -> tuple[str, Usage] | None:
-    """The kind of a process and what it holds; None for those that only serve Ray or grade."""
-    folder = Path(f"/proc/{pid}")
-    try:
-        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        status = (folder / "status").read_text()
-        descriptors = len(list((folder / "fd").iterdir()))
-    except OSError:
-        return None
-    kinds = {"RolloutWorker": "engines", "LearnerWorker": "ranks"}
-    kind = next((kind for text, kind in kinds.items() if text in command), None)
-    if f"PPid:\t{supervisor}\n" in status:
-        kind = "driver"
-    rss = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    if kind is None or not rss:
-        return None
-    return kind, Usage(step, int(rss[0].split()[1]) / 1024, descriptors)
+    told["scenarios survived"] = f"{sum(one.passed for one in results)}/{len(results)}"
+    told["seconds"] = f"{sum(one.seconds for one in results):.0f}"
+    lines += ["", *(f"{name:24} {value}" for name, value in told.items())]
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None) -> int:
@@ -720,25 +671,19 @@ def main(arguments: Sequence[str] | None) -> int:
     add("--only", nargs="+", metavar="NAME", choices=SCENARIOS, help="these scenarios alone")
     add("--fast", action="store_true", help=f"only {', '.join(FAST)}")
     add("--keep-base", action="store_true", help="runs without faults of the last time")
-    add("--soak", action="store_true", help="many steps with random faults, in place of scenarios")
-    add("--steps", type=int, default=400, help="of --soak")
-    add("--seed", type=int, default=7, help="of --soak")
     options = parser.parse(arguments)
     from tests.models import SMALL_MODEL
 
     folder = options.output.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     chaos = Chaos(folder, SMALL_MODEL, options.keep_base)
-    if options.soak:
-        results = [soak(chaos, options.steps, options.seed)]
-    else:
-        results = []
-        for name in options.only or (FAST if options.fast else SCENARIOS):
-            say(name)
-            results.append(SCENARIOS[name](chaos))
-            say("\n".join(verdict(results[-1])))
+    results: list[Result] = []
+    for name in options.only or (FAST if options.fast else SCENARIOS):
+        say(name)
+        results.append(SCENARIOS[name](chaos))
+        say("\n".join(verdict(results[-1])))
     print(card(results))
-    told = [{**vars(one), "passed": one.passed} for one in results]
+    told = [{**asdict(one), "passed": one.passed} for one in results]
     write_atomically({folder / "scorecard.json": {"scenarios": told}})
     return 0 if all(one.passed for one in results) else 1
 
