@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos import Chaos, Result, account, card, kill, left_over
+from benchmarks.chaos import Chaos, Result, account, adopt_orphans, card, kill, left_over
 from grpo.common.command_line import Parser, run
 from grpo.tracking.record import read_metrics
 
@@ -50,6 +50,7 @@ def soak(chaos: Chaos, steps: int, seed: int) -> Result:
         *("health.max_logprob_gap=1e-4",),
     ]
     faults: list[dict[str, Any]] = []
+    before = adopt_orphans()
     lives: dict[tuple[str, int], list[Usage]] = {}  # by kind and number of the process
     with (chaos.folder / "soak.log").open("w", encoding="utf-8") as told:
         child = subprocess.Popen(
@@ -76,7 +77,7 @@ def soak(chaos: Chaos, steps: int, seed: int) -> Result:
         result.problems.append(f"exit code {child.returncode}")
     if result.faults != len(faults):
         result.problems.append(f"{result.faults} of {len(faults)} faults have struck")
-    if orphans := left_over(output):
+    if orphans := left_over(before):
         result.problems.append(f"processes are left: {orphans}")
     result.orphans = len(orphans)
     result.account = account(output, steps)

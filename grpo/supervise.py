@@ -2,7 +2,8 @@
 
 What the user can mend (exit code 78) and numbers that went wrong (76) end it: a new start would end
 the same way. So does a step that fails three times in a row. A signal to the supervisor goes to the
-run, and both end.
+run, and both end. What a run leaves that could not end by itself (engines, Ray's own processes) is
+killed before the next one starts, so that it holds no memory of a GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from grpo.common.command_line import say
 from grpo.common.errors import EXIT_CONFIG, EXIT_UNHEALTHY, Terminated, UserError
@@ -25,6 +29,7 @@ from grpo.tracking.folder import last_step, new_run_folder, read_state, run_path
 SAME_STEP = 3  # failures of one step that end the supervision
 FINAL = (0, EXIT_CONFIG, EXIT_UNHEALTHY)
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def supervise(
@@ -70,15 +75,19 @@ def supervise(
             )
             return code if code > 0 else 128 - code
         pause = min(pause_seconds * 2 ** (len(failures) - 1), 60.0)
-        say(f"grpo: the run ended in step {step + 1} ({failures[-1]}); again in {pause:g} s")
+        say(f"grpo: the run ended after step {step} ({failures[-1]}); again in {pause:g} s")
         time.sleep(pause)
     return code
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run a process to its end. A signal that comes meanwhile goes to it, and ends this process
-    after it.
+    """Run a process to its end, and end what it leaves. A signal that comes meanwhile goes to it,
+    and ends this process after it.
     """
+    # Orphans below this process become its children: a worker of Ray changes its name and its
+    # environment, and is known by nothing but its descent.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    others = psutil.Process().children()
     child = subprocess.Popen(command, process_group=0, preexec_fn=_die_with_parent)
     try:
         return child.wait()
@@ -86,6 +95,14 @@ def _run(command: Sequence[str]) -> int:
         stop = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         os.kill(child.pid, stop)
         sys.exit(child.wait())
+    finally:
+        for _ in range(4):  # the children of one that ended come to this process, and are next
+            left = [one for one in psutil.Process().children() if one not in others]
+            left = [one for one in left if one.pid != child.pid]
+            for one in left:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+            psutil.wait_procs(left, timeout=10)
 
 
 def _die_with_parent() -> None:

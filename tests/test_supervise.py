@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from grpo.common.errors import UserError
@@ -19,7 +20,7 @@ from grpo.supervise import supervise
 # Stands for `grpo.train`: each start takes the next line of a script, which says what is recorded
 # and how it ends.
 RUN = """
-import json, os, signal, sys, time
+import json, os, signal, subprocess, sys, time
 from pathlib import Path
 folder = Path(next(a for a in sys.argv if a.startswith("output_dir="))[12:-1])
 assert "supervise=false" in sys.argv
@@ -29,6 +30,11 @@ step, end, *rest = json.loads(script.read_text())
 script.write_text(json.dumps(rest))
 with (folder / "metrics.jsonl").open("a") as file:
     file.write(json.dumps({"step": step}) + "\\n")
+if end == "leave":
+    # As a worker of Ray is: of another session, below a process that has ended.
+    below = "import subprocess; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid)"
+    done = subprocess.run([sys.executable, "-c", below], stdout=open("left", "w"))
+    end = -signal.SIGKILL
 if end == "wait":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     print("waiting", flush=True)
@@ -68,6 +74,15 @@ def test_a_step_that_fails_three_times_is_given_up_with_its_reasons(run, capfd):
     told = capfd.readouterr().err
     assert "step 5 has failed 3 times" in told
     assert told.count("SIGKILL") == 2  # when it happened, and in the diagnosis
+
+
+def test_what_a_killed_run_leaves_is_killed_before_the_next_one_starts(run, tmp_path):
+    other = subprocess.Popen(["sleep", "60"])  # of whoever started the supervisor
+    assert run(1, "leave", 2, 0) == (0, [])
+    assert not psutil.pid_exists(int((tmp_path / "left").read_text()))
+    assert other.poll() is None
+    other.kill()
+    other.wait()
 
 
 def test_resume_fresh_would_begin_anew_every_time():

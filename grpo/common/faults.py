@@ -6,7 +6,8 @@ faults:
     {"point": "learner.optimise", "where": {"rank": 1, "step": 3}, "action": "kill"}
 
 A fault strikes once, the first time that its point is reached with these values. `kill` and `stop`
-are SIGKILL and SIGSTOP of the process that has reached it, `term` and `int` the signals of a user,
+are SIGKILL and SIGSTOP of the process that has reached it, `kill NAME` is SIGKILL of the oldest
+process below it whose command begins with that name, `term` and `int` are the signals of a user,
 `full` the error of a full disk and `raise` an error of the program. What struck is noted beside the
 plan, so that a run that was started again is not struck again.
 """
@@ -64,4 +65,14 @@ def _strike(plan: Path, point: str, values: dict[str, Any]) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if action == "raise":
             raise RuntimeError(f"planned fault at {point}")
-        os.kill(os.getpid(), _SIGNALS[action])
+        verb, _, name = action.partition(" ")
+        os.kill(_below(name) if name else os.getpid(), _SIGNALS[verb])
+
+
+def _below(name: str) -> int:
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        if process.cmdline()[:1] and Path(process.cmdline()[0]).name.startswith(name):
+            return int(process.pid)
+    raise RuntimeError(f"planned fault: no process called {name} is below this one")

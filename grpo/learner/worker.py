@@ -417,7 +417,7 @@ class LearnerWorker:
         """
         assert self.sender is not None, "connect() comes first"
         comparing = check and self.rank == 0
-        fault("learner.transfer", rank=self.rank)
+        fault("learner.transfer", rank=self.rank, version=version)
         self.weights.active = comparing
         self.sender.send(self.weights, version)
         self.weights.active = False
