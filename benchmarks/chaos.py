@@ -327,8 +327,8 @@ def engines(chaos: Chaos) -> Result:
 
 
 def hangs(chaos: Chaos) -> Result:
-    """C3."""
-    return chaos.play(
+    """C3. What was stopped has left its stack, and so have the others."""
+    result = chaos.play(
         "C3",
         "an engine, a rank that learns and a rank that sends weights stopped (SIGSTOP)",
         [
@@ -338,6 +338,11 @@ def hangs(chaos: Chaos) -> Result:
         ],
         overrides=["rollout.hang_timeout_seconds=15", "cluster.learn_timeout_seconds=30"],
     )
+    for process in ("engine_0", "engine_1", "learner_rank_0", "learner_rank_1"):
+        files = list((chaos.folder / "c3" / "stacks").glob(f"*_{process}.txt"))
+        if not any("Thread" in file.read_text(encoding="utf-8") for file in files):
+            result.problems.append(f"no stack of {process} in {len(files)} files")
+    return result
 
 
 def ranks(chaos: Chaos) -> Result:

@@ -119,12 +119,10 @@ def measure(
 
 def pin(rollouts: Any, learner: Any) -> None:
     """Put the engine on the first core that this process may use, and the rank on the second."""
-    import ray  # here, because grpo.runtime.ray comes first
-
     cores = sorted(os.sched_getaffinity(0))
     assert len(cores) >= 2, "one core for the engine and one for the learner"
-    places = [rollouts._engines[0].place, learner._places[0]]
-    for core, (_, pid) in zip(cores, ray.get(places), strict=False):
+    for core, process in zip(cores, [rollouts.engines[0], learner.processes[0]], strict=False):
+        _, pid = process.whereabouts()
         for thread in Path(f"/proc/{pid}/task").iterdir():  # new ones inherit it
             os.sched_setaffinity(int(thread.name), {core})
 

@@ -55,7 +55,7 @@ def load_inputs(
             is too small.
     """
     from grpo.config.algorithm import check_algorithm, check_reference_rates
-    from grpo.config.stages import stage_recipes
+    from grpo.config.stages import named_recipes, stage_recipes
     from grpo.learner.model_folder import (
         check_model,
         embedding_rows,
@@ -87,8 +87,8 @@ def load_inputs(
     if config.runtime == "ray":
         from grpo.runtime.ray.cluster import check_machine
 
-        for stage in stages:
-            check_machine(stage, with_learner=with_learner and with_training)
+        for name, stage in named_recipes(config).items():
+            check_machine(stage, with_learner=with_learner and with_training, where=name)
     folder = model_folder(config.model, status)
     tokenizer = load_tokenizer(folder)
     context = check_model(folder)
@@ -97,7 +97,9 @@ def load_inputs(
     held_out = make_prompts(held_out_problems, template, tokenizer)
     limits = {
         "sampling.max_response_tokens": limit,
-        "evaluation.max_response_tokens": config.evaluation.max_response_tokens or 0,
+        "evaluation.max_response_tokens": max(
+            stage.evaluation.max_response_tokens or 0 for stage in stages
+        ),
     }
     wished = [stage.rollout.max_model_len for stage in stages if stage.rollout.max_model_len]
     # Engines are started with the longest context of all stages, which costs no memory before it is

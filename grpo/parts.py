@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from grpo.common.command_line import say
-from grpo.config.schema import RunConfig, TrainConfig, memory_share
+from grpo.config.schema import RunConfig, TrainConfig, dtype_of, memory_share
 from grpo.config.sft import SftConfig
 from grpo.inputs import Inputs, ModelInputs
 
@@ -23,17 +23,32 @@ def start_parts(
     *,
     notice: Callable[[str], None] = say,
     with_learner: bool = True,
+    later: Mapping[str, TrainConfig] | None = None,
+    again: bool = False,
 ) -> Iterator[tuple[Rollouts, Learner | None]]:
     """Engines and learner of the recipe's runtime, ready for work; stopped at the end of the block.
 
     Args:
         status: told what goes on.
         notice: told what the user should know afterwards, such as the loss of an engine.
+        with_learner: train too.
+        later: further recipes that the cluster must be large enough for, those of other stages, by
+            what messages about them begin with.
+        again: the run had processes before, so what is missing now has been there.
 
     Raises:
         UserError: the machine or cluster cannot give what the recipe asks for.
+        LostError: the same, with `again`, after a wait.
     """
-    with start_any(config, inputs, status, notice=notice, with_learner=with_learner) as parts:
+    with start_any(
+        config,
+        inputs,
+        status,
+        notice=notice,
+        with_learner=with_learner,
+        later=later,
+        again=again,
+    ) as parts:
         rollouts, learner = parts
         assert rollouts is not None
         yield rollouts, learner
@@ -47,11 +62,14 @@ def start_any(
     *,
     notice: Callable[[str], None] = say,
     with_learner: bool = True,
+    later: Mapping[str, TrainConfig] | None = None,
+    again: bool = False,
 ) -> Iterator[tuple[Rollouts | None, Learner | None]]:
     """As `start_parts`; no engines where `inputs` have nothing to sample, being no `Inputs`.
 
     Raises:
         UserError: the machine or cluster cannot give what the recipe asks for.
+        LostError: the same, with `again`, after a wait.
     """
     if config.runtime == "in_process":
         with _start_in_process(config, inputs, status, with_learner=with_learner) as parts:
@@ -68,7 +86,14 @@ def start_any(
 
     with_engines = isinstance(inputs, Inputs)
     status("starting the cluster")
-    with reserve(config, with_learner=with_learner, with_engines=with_engines) as cluster:
+    with reserve(
+        config,
+        with_learner=with_learner,
+        with_engines=with_engines,
+        later=later or {},
+        again=again,
+        notice=notice,
+    ) as cluster:
         engines = [f"{config.rollout.num_engines} vLLM engines"] if with_engines else []
         ranks = [f"{config.learner.num_ranks} ZeRO-3 learner ranks"] if with_learner else []
         status(f"starting {' and '.join([*engines, *ranks])}")
@@ -198,16 +223,12 @@ def learner_spec(config: TrainConfig | SftConfig, inputs: ModelInputs, device: s
         optimizer=config.optimizer,
         learner=config.learner,
         transfer_timeout_seconds=config.cluster.transfer_timeout_seconds,
+        # Under torchrun nobody but the ranks themselves can notice. With Ray the driver is first.
+        collective_timeout_seconds=config.cluster.learn_timeout_seconds
+        + (0 if config.runtime == "torchrun" else 60),
         transfer_buffer_bytes=config.cluster.transfer_buffer_mib * 2**20,
         colocated=config.cluster.colocate and isinstance(inputs, Inputs),
     )
-
-
-def dtype_of(config: RunConfig, device: str) -> str:
-    """`model.dtype`, resolved for the device."""
-    if config.model.dtype != "auto":
-        return config.model.dtype
-    return "float32" if device == "cpu" else "bfloat16"
 
 
 def with_float32_head(config: RunConfig, device: str) -> bool:

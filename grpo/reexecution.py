@@ -261,8 +261,7 @@ def on_its_ranks(config: TrainConfig, command: Callable[[], int], name: str) -> 
         )
     from grpo.runtime.torchrun.launch import take_part
 
-    codes: list[int] = []
-    return take_part(config, lambda: codes.append(command())) or (codes[0] if codes else 0)
+    take_part(config, command)
 
 
 def read_start(training: Reexecution, step: int) -> Checkpoint | None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo.common.command_line import say
-from grpo.common.errors import LostError, UserError
+from grpo.common.errors import StorageError, UserError
 from grpo.common.faults import fault
 from grpo.common.provenance import git_hash, versions
 from grpo.common.signals import limit_grace
 from grpo.config.schema import TrainConfig
-from grpo.config.stages import needs_new_processes, stage_recipes
+from grpo.config.stages import named_recipes, needs_new_processes, stage_recipes
 from grpo.inputs import Inputs, load_inputs
 from grpo.parts import start_parts
 from grpo.recovery import Resumable
@@ -45,10 +45,16 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
         UserError: a model, tokenizer, data set or cluster that cannot be used; found before any
             step.
         LostError: a process was lost more often than `health.max_restarts` allows.
+        StorageError: the disk does not take checkpoints, the policy or the summary.
         Stopped: a signal ended the run, which the same command continues.
     """
     started = time.perf_counter()
-    from grpo.checkpoint.resume import is_finished, settings_hash, starting_point
+    from grpo.checkpoint.resume import (
+        is_finished,
+        recorded_bytes,
+        settings_hash,
+        starting_point,
+    )
     from grpo.tracking.folder import run_folder
 
     start = starting_point(config, say)
@@ -66,7 +72,7 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
         state = first_state(config, inputs, start)
         if start is not None:
             say(f"going on after step {state.step}, from {start.folder}")
-        cut_back(output_dir, state.step, start.state["metrics_bytes"] if start else 0)
+        cut_back(output_dir, state.step, recorded_bytes(start, output_dir))
         checkpoints = Checkpoints(output_dir)
         if start is not None:
             named = state.pending and state.pending.restart_from
@@ -105,9 +111,10 @@ def run_training(recipe: str, config: TrainConfig, scorer: GroupScorer | None = 
             )
             final = training.to_the_end(start)
             run.status("saving the policy")
-            learner = training.parts.learner
-            sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
-            run.close(summary(training.state, final, time.perf_counter() - started, sha256))
+            with training.ending():
+                learner = training.parts.learner
+                sha256 = learner.save(str(output_dir / "policy"), inputs.model_folder)
+                run.close(summary(training.state, final, time.perf_counter() - started, sha256))
     return output_dir
 
 
@@ -154,7 +161,14 @@ class Training(Resumable["Evaluations"]):
         from grpo.trainer import Parts
 
         self.settings = settings
-        started = start_parts(settings, self.inputs, self.run.status, notice=self.run.notice)
+        started = start_parts(
+            settings,
+            self.inputs,
+            self.run.status,
+            notice=self.run.notice,
+            later=named_recipes(self.config),
+            again=start is not None or self.commits is not None,
+        )
         rollouts, learner = self.processes.enter_context(started)
         assert learner is not None
         if start is not None:
@@ -172,8 +186,8 @@ class Training(Resumable["Evaluations"]):
         )
 
     def enter_stage(self, following: TrainConfig) -> None:
-        """Make the switch that `state.pending` asks for. The step number and, where the problems
-        stay the same, the data cursor go on.
+        """Make the switch that `state.pending` asks for. The step number goes on, and so does the
+        data: each subset of the problems goes on where it was drawn from last.
 
         Raises:
             UserError: the checkpoint that the stage begins with is damaged.
@@ -196,8 +210,24 @@ class Training(Resumable["Evaluations"]):
         if switch.refresh_reference:
             learner.refresh_reference()
         old, state.stage = state.stage, state.stages.current
-        if problems_of(self.config, old) != problems_of(self.config, state.stage):
-            state.stream = stage_stream(self.config, self.inputs, state.stage)
+        left, drawn = stream_name(self.config, old), stream_name(self.config, state.stage)
+        state.stream.begin_again(following.batch.num_samples)
+        if left != drawn:
+            before, state.stream = state.stream, stage_stream(self.config, self.inputs, state.stage)
+            if drawn in state.cursors:
+                state.stream.load_state_dict(state.cursors[drawn])
+                state.stream.begin_again(following.batch.num_samples)
+            state.cursors = {**state.cursors, left: before.state_dict()}
+            # A rate is the policy's, whatever subset it was measured in.
+            state.stream.update(before.curriculum.success)
+        # A coefficient that follows a target begins anew where the stage says another one.
+        then, now = stage_recipes(self.config)[old].algorithm, following.algorithm
+        followed = {"kl_coef": "kl_target", "entropy_coef": "entropy_target"}
+        state.coefficients = {
+            name: value
+            for name, value in state.coefficients.items()
+            if all(getattr(then, key) == getattr(now, key) for key in (name, followed[name]))
+        }
         state.best, state.pending = {}, None
         self.settings = following
         sampling = stage_sampling(self.inputs.sampling, following)
@@ -208,10 +238,13 @@ class Training(Resumable["Evaluations"]):
         journals that nothing needs any more.
 
         Raises:
-            LostError: a stage ends here, and the disk does not take its checkpoint.
+            StorageError: the disk has refused too many checkpoints in a row, or one with which a
+                stage ends or a later one begins.
         """
         best, every = state.best.get("step", -1), self.config.checkpoint.every
         needed = {best} | state.stages.may_need()
+        if state.pending is not None and state.pending.restart_from is not None:
+            needed.add(state.pending.restart_from)  # the machine is in the new stage already
         due = bool(every) and state.step % every == 0
         last = state.pending is not None or state.step == self.config.trainer.max_steps
         tree = {**state.state_dict(), "metrics_bytes": self.run.position()}
@@ -222,20 +255,35 @@ class Training(Resumable["Evaluations"]):
             keep=self.config.checkpoint.keep,
             needed=needed,
         )
-        if state.pending is not None and not written:
-            raise LostError("a stage ends, and the checkpoint that the next one needs is missing")
         if written:
-            self.journal.prune(self.checkpoints.steps()[0])
+            self.journal.prune(self.checkpoints.whole_steps()[0])
+        elif state.pending is not None:
+            raise StorageError(
+                "a stage ends, and the disk does not take the checkpoint that the next one begins "
+                f"with; make room in {self.run.output_dir}"
+            )
+        else:
+            if state.forget_best():
+                self.run.notice(
+                    f"warning: step {state.step} was the best so far, and does not count, since "
+                    "its checkpoint was not written; the best one before it stays"
+                )
+            if state.step in state.stages.may_need():
+                raise StorageError(
+                    f"a later stage begins with step {state.step}, and the disk does not take its "
+                    f"checkpoint; make room in {self.run.output_dir}"
+                )
         fault("driver.committed", step=state.step)
 
     def rewind(self) -> Checkpoint | None:
-        """Put state and record back to the newest checkpoint that is whole, or to the beginning."""
+        """Put state and record back to `newest`, or to the beginning."""
+        from grpo.checkpoint.resume import recorded_bytes
         from grpo.tracking.record import cut_back
 
-        start = self.checkpoints.newest(self.run.notice)
+        start = self.newest()
         self.state = first_state(self.config, self.inputs, start)
-        bytes_then = start.state["metrics_bytes"] if start else 0
-        cut_back(self.run.output_dir, self.state.step, bytes_then)
+        run_dir = self.run.output_dir
+        cut_back(run_dir, self.state.step, recorded_bytes(start, run_dir))
         return start
 
 
@@ -298,6 +346,12 @@ def stage_stream(config: TrainConfig, inputs: Inputs, stage: int) -> PromptStrea
 def problems_of(config: TrainConfig, stage: int) -> Subset | None:
     """Which training problems a stage draws; None: all."""
     return config.stages[stage].subset if config.stages else None
+
+
+def stream_name(config: TrainConfig, stage: int) -> str:
+    """The stream of problems that a stage draws from; stages with equal subsets share one."""
+    subset = problems_of(config, stage)
+    return "all" if subset is None else subset.model_dump_json()
 
 
 def summary(

@@ -64,7 +64,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if config.runtime == "torchrun":
         from grpo.runtime.torchrun.launch import take_part
 
-        return take_part(config, lambda: run_sft(args.config_name, config))
+        take_part(config, lambda: run_sft(args.config_name, config))
     run_sft(args.config_name, config)
     return 0
 
@@ -75,10 +75,11 @@ def run_sft(recipe: str, config: SftConfig) -> Path:
     Raises:
         UserError: a model, tokenizer, data set or cluster that cannot be used; found before any
             step.
+        LostError, StorageError, Stopped: as `grpo.run.run_training`.
     """
     started = time.perf_counter()
     from grpo.checkpoint.folder import Checkpoints
-    from grpo.checkpoint.resume import is_finished, starting_point
+    from grpo.checkpoint.resume import is_finished, recorded_bytes, starting_point
     from grpo.run import accuracy_gain, verdict, whole
     from grpo.tracking.folder import run_folder
 
@@ -94,7 +95,7 @@ def run_sft(recipe: str, config: SftConfig) -> Path:
         state = SftState.read(start)
         if start is not None:
             say(f"going on after step {state.step}, from {start.folder}")
-        cut_back(output_dir, state.step, start.state["metrics_bytes"] if start else 0)
+        cut_back(output_dir, state.step, recorded_bytes(start, output_dir))
         limit_grace(config.checkpoint.grace_seconds)
         with (
             open_run(
@@ -120,21 +121,22 @@ def run_sft(recipe: str, config: SftConfig) -> Path:
             )
             final = tuning.to_the_end(start)
             run.status("saving the policy")
-            policy = str(output_dir / "policy")
-            sha256 = tuning.learner.save(policy, inputs.model.model_folder)
-            summary: dict[str, Any] = {
-                "base": tuning.state.base,
-                "final": final,
-                "steps": tuning.state.step,
-                "trained_tokens": tuning.state.trained_tokens,
-                "wall_seconds": round(time.perf_counter() - started, 1),
-                "weights_sha256": sha256,
-                "versions": versions(),
-            }
-            if "sampled" in final:
-                gain = accuracy_gain(tuning.state.base["sampled"], final["sampled"])
-                summary = {"verdict": verdict(gain), **summary}
-            run.close(summary)
+            with tuning.ending():
+                policy = str(output_dir / "policy")
+                sha256 = tuning.learner.save(policy, inputs.model.model_folder)
+                summary: dict[str, Any] = {
+                    "base": tuning.state.base,
+                    "final": final,
+                    "steps": tuning.state.step,
+                    "trained_tokens": tuning.state.trained_tokens,
+                    "wall_seconds": round(time.perf_counter() - started, 1),
+                    "weights_sha256": sha256,
+                    "versions": versions(),
+                }
+                if "sampled" in final:
+                    gain = accuracy_gain(tuning.state.base["sampled"], final["sampled"])
+                    summary = {"verdict": verdict(gain), **summary}
+                run.close(summary)
     return output_dir
 
 
@@ -388,7 +390,8 @@ class Tuning(Resumable["Evaluations"]):
         from grpo.parts import start_any
 
         run, config = self.run, self.config
-        started = start_any(config, self.inputs.model, run.status, notice=run.notice)
+        again = start is not None or self.commits is not None
+        started = start_any(config, self.inputs.model, run.status, notice=run.notice, again=again)
         self.rollouts, learner = self.processes.enter_context(started)
         assert learner is not None
         self.learner = learner
@@ -398,13 +401,13 @@ class Tuning(Resumable["Evaluations"]):
         return tune(config, self.state, self)
 
     def rewind(self) -> Checkpoint | None:
-        """Put state and record back to the newest checkpoint that is whole, or to the beginning."""
+        """Put state and record back to `newest`, or to the beginning."""
+        from grpo.checkpoint.resume import recorded_bytes
         from grpo.tracking.record import cut_back
 
-        start = self.checkpoints.newest(self.run.notice)
+        start, run_dir = self.newest(), self.run.output_dir
         self.state = SftState.read(start)
-        bytes_then = start.state["metrics_bytes"] if start else 0
-        cut_back(self.run.output_dir, self.state.step, bytes_then)
+        cut_back(run_dir, self.state.step, recorded_bytes(start, run_dir))
         return start
 
 
@@ -594,11 +597,19 @@ def _evaluate(config: SftConfig, parts: Tuning, step: int, *, whole: bool) -> Ev
         whole: all problems with `evaluation.num_samples`; otherwise `interim_problems` with one.
     """
     found: dict[str, dict[str, float]] = {}
+    start = time.perf_counter()
     if parts.inputs.held_out:
         parts.run.status(f"likelihood of {len(parts.inputs.held_out)} held-out examples")
         logps = parts.learner.logprobs(parts.inputs.held_out, 1.0)
         found["held_out"] = dict(held_out_metrics(parts.inputs.held_out, logps))
-        parts.run.log_evaluation(step, "held_out", found["held_out"], [])
+        seconds = time.perf_counter() - start
+        parts.run.log_evaluation(
+            step,
+            "held_out",
+            found["held_out"],
+            [],
+            seconds=seconds if parts.rollouts is None else None,
+        )
     if parts.rollouts is None:
         return found
     from grpo.evaluation import metrics
@@ -612,16 +623,24 @@ def _evaluate(config: SftConfig, parts: Tuning, step: int, *, whole: bool) -> Ev
     hand_over(config, parts.learner, step, first=True)
     prompts = inputs.held_out if whole else inputs.held_out[: config.evaluation.interim_problems]
     parts.run.status(f"evaluating {len(prompts)} held-out problems")
-    for evaluation in evaluate(
+    evaluations = evaluate(
         config.evaluation,
         inputs.sampling,
         prompts,
         parts.rollouts,
         parts.scorer,
         config.evaluation.num_samples if whole else 1,
-    ):
+    )
+    seconds = time.perf_counter() - start
+    for evaluation in evaluations:
         rows = metrics.sample_rows(step, evaluation.groups, limit=64)
-        parts.run.log_evaluation(step, evaluation.name, evaluation.metrics, rows)
+        parts.run.log_evaluation(
+            step,
+            evaluation.name,
+            evaluation.metrics,
+            rows,
+            seconds=seconds if evaluation is evaluations[-1] else None,
+        )
         found[evaluation.name] = evaluation.metrics
     return found
 

@@ -45,6 +45,10 @@ class TrainState:
     chain: str = ""  # hash of everything that the run has recorded; `grpo.tracking.chain`
     # Step and value of the best evaluation of this stage, by `checkpoint.best`.
     best: dict[str, Any] = field(default_factory=dict)
+    # What `best` was before the last evaluation. Not saved: it counts until the step is committed.
+    best_before: dict[str, Any] = field(default_factory=dict)
+    # Where the streams stand that stages drew from, by `run.stream_name`, when they were left.
+    cursors: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -62,6 +66,7 @@ class TrainState:
             "base": self.base,
             "best": self.best,
             "stream": self.stream.state_dict(),
+            "cursors": self.cursors,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -80,6 +85,7 @@ class TrainState:
         self.chain = str(state.get("chain", ""))  # older checkpoints have none
         self.base, self.best = dict(state["base"]), dict(state["best"])
         self.stream.load_state_dict(state["stream"])
+        self.cursors = dict(state.get("cursors", {}))  # older checkpoints have none
 
     def note_evaluation(self, evaluations: Evaluations, best: str) -> None:
         """Remember the best evaluation of the stage.
@@ -88,9 +94,21 @@ class TrainState:
             evaluations: of the present weights.
             best: the number that counts, such as `sampled/reward`.
         """
-        value = best_value(evaluations, best)
+        value, self.best_before = best_value(evaluations, best), self.best
         if not self.best or value > self.best["value"]:
             self.best = {"step": self.step, "value": value}
+
+    def forget_best(self) -> bool:
+        """The checkpoint of this step was not written, so it is no best one: what was the best
+        before it is so again.
+
+        Returns:
+            Was it the best one, for `checkpoint.best` or for a later stage?
+        """
+        was_best = self.best.get("step") == self.step
+        if was_best:
+            self.best = self.best_before
+        return self.stages.forget_best(self.step) or was_best
 
 
 def best_value(evaluations: Evaluations, best: str) -> float:

@@ -48,7 +48,7 @@ def supervise(
         overrides: of the command line.
         config_dir: another folder of recipes.
         config: what they come to, checked.
-        pause_seconds: before the second start. It doubles while no step is finished in between.
+        pause_seconds: before a new start, and twice that where the step has failed before.
     """
     if config.resume == "fresh":
         raise UserError(
@@ -74,7 +74,7 @@ def supervise(
                 + f"\nThe record is in {folder}, and docs/operations.md says what to look at"
             )
             return code if code > 0 else 128 - code
-        pause = min(pause_seconds * 2 ** (len(failures) - 1), 60.0)
+        pause = pause_seconds * len(failures)
         say(f"grpo: the run ended after step {step} ({failures[-1]}); again in {pause:g} s")
         time.sleep(pause)
     return code

@@ -34,7 +34,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if config.runtime == "torchrun":
         from grpo.runtime.torchrun.launch import take_part
 
-        return take_part(config, lambda: run_training(args.config_name, config))
+        take_part(config, lambda: run_training(args.config_name, config))
     run_training(args.config_name, config)
     return 0
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -101,7 +102,8 @@ def train(config: TrainConfig, state: TrainState, parts: Parts) -> None:
             advantages = token_advantages(config, advantages_PG, batch.groups, samples)
             fault("driver.learn", step=state.step + 1)
             stats = learner.optimise(advantages, settings)
-            health = check_health(config, stats, state)
+            with bad_batch_kept(parts.run, state.step + 1, batch.groups, advantages_PG, stats):
+                health = check_health(config, stats, state)
             if is_due(config.algorithm.reference_refresh_every, state.step + 1):
                 learner.refresh_reference()
             clock.lap("learn")
@@ -283,6 +285,41 @@ def check_health(
     return {"bad_steps": float(state.bad_steps)}
 
 
+@contextmanager
+def bad_batch_kept(
+    run: Run,
+    step: int,
+    groups: Sequence[ScoredGroup],
+    advantages_PG: Sequence[Sequence[float]],
+    stats: Mapping[str, float],
+) -> Iterator[None]:
+    """A block that judges a step. The batch of a step that ends the run is written down, since no
+    later step will record it, and a new start cuts back what was recorded after its checkpoint.
+
+    Args:
+        step: updates done with this one.
+        groups, advantages_PG, stats: of the step.
+
+    Raises:
+        UnhealthyError: that of the block. Its message names the folder.
+    """
+    try:
+        yield
+    except UnhealthyError as error:
+        rows = metrics.rollout_rows(step, groups, advantages_PG)
+        arrays = metrics.rollout_arrays(groups)
+        odd = [
+            f"{row['problem_id']} with seed {row['seed']}"
+            for row, logprobs in zip(rows, arrays["logprobs"], strict=True)
+            if not all(map(math.isfinite, logprobs))
+        ]
+        told = str(error)
+        if odd:
+            told += f". The engine's own log-probs are not finite in {shown(odd)}"
+        where = run.log_unhealthy(step, told, rows, arrays, stats)
+        raise UnhealthyError(f"{told}. {where}") from None
+
+
 def count_bad_steps(
     config: RunConfig, stats: Mapping[str, float], step: int, bad_steps: int
 ) -> int:
@@ -456,12 +493,20 @@ def evaluate_policy(
     prompts = parts.held_out if whole else parts.held_out[: config.evaluation.interim_problems]
     num_samples = config.evaluation.num_samples if whole else 1
     parts.run.status(f"evaluating {len(prompts)} held-out problems")
+    start = time.perf_counter()
     evaluations = evaluate(
         config.evaluation, parts.sampling, prompts, parts.rollouts, parts.scorer, num_samples
     )
+    seconds = time.perf_counter() - start
     for evaluation in evaluations:
         rows = metrics.sample_rows(state.step, evaluation.groups, limit=64)
-        parts.run.log_evaluation(state.step, evaluation.name, evaluation.metrics, rows)
+        parts.run.log_evaluation(
+            state.step,
+            evaluation.name,
+            evaluation.metrics,
+            rows,
+            seconds=seconds if evaluation is evaluations[-1] else None,
+        )
     return {evaluation.name: evaluation.metrics for evaluation in evaluations}
 
 

@@ -7,6 +7,7 @@ tests.models`.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,6 +25,16 @@ SPEC = BaseModelSpec(
     intermediate_size=128,
     num_steps=500,
 )
+
+
+def pretended_reward_model(folder: Path) -> Path:
+    """A folder with all that a recipe looks at of a reward model, which nothing can load."""
+    folder.mkdir()
+    settings = {"architectures": ["Qwen2ForSequenceClassification"], "num_labels": 1}
+    (folder / "config.json").write_text(json.dumps(settings))
+    for name in ("model.safetensors", "tokenizer.json"):
+        (folder / name).write_text("")
+    return folder
 
 
 if __name__ == "__main__":

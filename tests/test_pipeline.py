@@ -25,7 +25,7 @@ from grpo.pipeline import (
     run_pipeline,
     sha256_of,
 )
-from tests.models import SMALL_MODEL
+from tests.models import SMALL_MODEL, pretended_reward_model
 
 STAGES = """
 models: {base: {base: miniature}}
@@ -449,4 +449,30 @@ def test_every_pipeline_recipe_loads_and_fine_tunes_the_base_again(recipe, tmp_p
     starts = {job.stage.name: job.stage.start for job in jobs}
     assert starts["sft_again"] == starts["cold_start"] == "base"
     assert starts["samples"] == "reasoning_rl"
-    assert starts["student_sft"] == "student"
+    assert starts["student_sft"] == starts["student_rl"] == "student"
+
+
+def test_the_last_stage_of_r1_takes_reward_models(tmp_path, monkeypatch):
+    """The three overrides that stand there as a comment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cold_start", "other", "problems", "all_problems", "held_out"):
+        (tmp_path / f"{name}.jsonl").write_text("")
+    text = (RECIPES / "r1_pipeline_qwen2.5_7b.yaml").read_text()
+    for line in ("+preferences=r1", "rewards.components.harmless.model=FOLDER"):
+        assert f"      # - {line}\n" in text
+    recipe = tmp_path / "with_models.yaml"
+    recipe.write_text(text.replace("      # - ", "      - ").replace("model=FOLDER", "model=judge"))
+    for name in ("r1_zero_qwen2.5_7b.yaml", "sft_qwen2.5_7b.yaml"):
+        (tmp_path / name).symlink_to(RECIPES / name)
+    given = ["models.base.path=a", "models.student.path=b"]
+    with pytest.raises(
+        UserError, match=r"rewards\.components\.helpful\.model=judge: no such folder"
+    ):
+        load_pipeline("with_models", given, tmp_path)
+    pretended_reward_model(tmp_path / "judge")
+    _, jobs = load_pipeline("with_models", given, tmp_path)
+    (final,) = (job for job in jobs if job.stage.name == "final_rl")
+    components = final.config.rewards.components
+    assert {*components} == {"accuracy", "language_consistency", "helpful", "harmless"}
+    assert components["helpful"]["reads"] == "summary"
+    assert components["harmless"]["rows"] == "unverifiable"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from contextlib import ExitStack
 from types import SimpleNamespace
 
@@ -9,7 +11,15 @@ import pytest
 
 from grpo.checkpoint.commits import Commits
 from grpo.checkpoint.folder import Checkpoints
-from grpo.common.errors import LostError, OutOfTime, StalledError, Stopped, Terminated
+from grpo.common.command_line import run
+from grpo.common.errors import (
+    LostError,
+    OutOfTime,
+    Stopped,
+    StorageError,
+    Terminated,
+    UserError,
+)
 from grpo.recovery import Resumable
 
 
@@ -17,6 +27,8 @@ class Counting(Resumable[str]):
     """Finishes a step each time it is told to, and ends as its script says."""
 
     def __init__(self, folder, script, runtime="ray", max_restarts=2):
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text('{"state": "running", "checkpoint": null}')
         config = SimpleNamespace(runtime=runtime, health=SimpleNamespace(max_restarts=max_restarts))
         self.notices, self.closed = [], 0
         run = SimpleNamespace(output_dir=folder, notice=self.notices.append, status=lambda _: None)
@@ -38,12 +50,14 @@ class Counting(Resumable[str]):
             if event == "step":
                 self.at += 1
                 self.commits.note({"step": self.at}, due=self.at % 2 == 0, keep=2)
+            elif callable(event):
+                event()
             else:
                 raise event
         return "done"
 
     def rewind(self):
-        start = self.checkpoints.newest(self.notices.append)
+        start = self.newest()
         self.at = 0 if start is None else start.step
         return start
 
@@ -68,12 +82,53 @@ def test_progress_between_losses_begins_the_count_anew(tmp_path):
     assert Counting(tmp_path, script).to_the_end(None) == "done"
 
 
-def test_what_hangs_leaves_its_stacks(tmp_path):
-    work = Counting(tmp_path, [StalledError("learner, optimise", {"rank_1": "in broadcast"})])
+def test_a_disk_that_takes_no_checkpoint_ends_the_run_and_starts_no_process_again(
+    tmp_path, monkeypatch, capsys
+):
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps([{"point": "save.begun", "action": "full"}]))
+    monkeypatch.setenv("CHAOS_PLAN", str(plan))
+    work = Counting(tmp_path, ["step"] * 40)
+
+    def command(_):
+        work.to_the_end(None)
+        return 0
+
+    assert run(command, []) == 75
+    assert work.starts == [None] and work.closed == 0
+    assert work.at == 10  # a checkpoint is due every two steps
+    told = capsys.readouterr().err
+    assert "it was tried 5 times. The same command goes on" in told
+
+
+def test_a_branch_goes_back_to_what_it_branched_off_from_and_then_to_its_own(tmp_path):
+    for step in (0, 1):
+        Checkpoints(tmp_path / "first").write({"step": step}, lambda _: None)
+    origin = Checkpoints(tmp_path / "first").read(1)
+    script = [LostError("a"), "step", LostError("b"), "step", "step", LostError("c"), "step"]
+    work = Counting(tmp_path / "branch", script)
+    work.at = 1
+    # Of a step to which a later stage may go back; the branch has not been there.
+    work.checkpoints.adopt(tmp_path / "first" / "checkpoints", {0})
+    assert work.to_the_end(origin) == "done"
+    assert work.starts == [1, 1, 2, 4]
+
+
+def test_checkpoints_that_vanish_under_a_run_are_no_reason_to_begin_at_step_0(tmp_path):
+    gone = lambda: shutil.rmtree(tmp_path / "checkpoints")  # noqa: E731
+    work = Counting(tmp_path, ["step", "step", gone, LostError("a"), "step"])
+    with pytest.raises(UserError, match=r"one of step 2\. Restore .* or set resume=fresh"):
+        work.to_the_end(None)
+    assert work.starts == [None]
+
+
+def test_the_end_that_a_full_disk_does_not_take_is_told_and_can_be_done_again(tmp_path):
+    work = Counting(tmp_path, ["step", "step", "step"])
     work.to_the_end(None)
-    text = (tmp_path / "stacks" / "step_000001_rank_1.txt").read_text()
-    assert text == "learner, optimise\n\nin broadcast"
-    assert str(tmp_path / "stacks") in work.notices[0]
+    told = r"all 3 steps are done.*No space left.*is of step 3"
+    with pytest.raises(StorageError, match=told), work.ending():
+        raise OSError(28, "No space left on device")
+    assert work.checkpoints.steps() == [2, 3]  # although step 3 was not due
 
 
 def test_a_signal_saves_the_last_finished_step(tmp_path):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import resource
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -497,6 +500,12 @@ def test_a_missing_file_ends_with_78_before_anything_is_started(capsys, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def files_end_at(num_bytes):
+    """No file of this process can grow beyond so many bytes, as on a disk that is full."""
+    if num_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+
+
 @pytest.mark.stack
 def test_a_run_without_problems_lowers_the_likelihood_loss_and_starts_no_engine(tmp_path):
     """Three steps through the front door, one epoch of 20 examples in eights."""
@@ -536,10 +545,29 @@ def test_a_run_without_problems_lowers_the_likelihood_loss_and_starts_no_engine(
     assert (tmp_path / "run/policy/model.safetensors").is_file()
     assert (tmp_path / "run/plots/nll.png").is_file()
 
+    # A branch, which dies before a checkpoint of its own. Then the disk is full from the first save
+    # to the end, and then there is room: the same command each time.
     checkpoint = tmp_path / "run/checkpoints/step_000002"
     command += [second, f"resume={checkpoint}", "tracking.plots=false"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps([{"point": "save.learner", "action": "kill"}]))
+    for code, limit in ((-9, None), (75, 100_000), (0, None)):
+        done = subprocess.run(
+            command,
+            env={**os.environ, "CHAOS_PLAN": str(plan)},
+            preexec_fn=partial(files_end_at, limit),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        told = done.stdout[-2000:] + done.stderr[-4000:]
+        assert done.returncode == code, told
+        if code == 75:
+            assert "checkpoint cannot be written: rank 0: File too large" in told
+            assert "Training goes on; the next try is at step 5" in told
+            assert "all 3 steps are done, and the policy or the summary cannot be written" in told
+            assert "Traceback" not in told
+    assert not [p for p in (tmp_path / "again").rglob("*") if "partial" in p.name]
     lines = (tmp_path / "again/metrics.jsonl").read_text().splitlines()
     (again,) = [row for row in map(json.loads, lines) if "lr" in row]
     assert (again["step"], again["nll"], again["grad_norm"]) == (

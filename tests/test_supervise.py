@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from grpo.checkpoint.folder import Checkpoints
 from grpo.common.errors import UserError
+from grpo.common.files import write_yaml
 from grpo.config import load_config
 from grpo.supervise import supervise
 
@@ -83,6 +85,58 @@ def test_what_a_killed_run_leaves_is_killed_before_the_next_one_starts(run, tmp_
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+# A run as `grpo train` begins and saves it, which dies twice: before its first own checkpoint, and
+# after it.
+BRANCH = """
+import os, signal, sys
+from pathlib import Path
+from grpo.checkpoint.folder import Checkpoints
+from grpo.checkpoint.resume import recorded_bytes, starting_point
+from grpo.common.command_line import run
+from grpo.common.files import append_line, write_yaml
+from grpo.config import load_config
+from grpo.tracking.folder import run_folder
+from grpo.tracking.record import cut_back
+
+def main(arguments):
+    config = load_config("tiny", arguments[2:])
+    start = starting_point(config, print)
+    with run_folder(config.output_dir, "tiny", config.resume) as folder:
+        cut_back(folder, start.step, recorded_bytes(start, folder))
+        write_yaml(folder / "config.yaml", config.as_tree())
+        with open("starts", "a") as file:
+            file.write(f"{start.folder.parents[1].name} {start.step}\\n")
+        for step in range(start.step + 1, 46):
+            append_line(folder / "metrics.jsonl", {"step": step})
+            size = (folder / "metrics.jsonl").stat().st_size
+            if step == 43:
+                state = {"step": step, "metrics_bytes": size}
+                Checkpoints(folder).write(state, lambda folder: None)
+            if step in (42, 44) and not Path(f"died_{step}").exists():
+                Path(f"died_{step}").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+sys.exit(run(main))
+"""
+
+
+def test_a_branch_that_dies_goes_on_in_its_own_folder(tmp_path, monkeypatch, run):
+    (tmp_path / "branch_stand_in.py").write_text(BRANCH)
+    first, branch = tmp_path / "first", tmp_path / "branch"
+    first.mkdir()
+    config = load_config("tiny", [f"output_dir={first}"])
+    write_yaml(first / "config.yaml", config.as_tree())
+    Checkpoints(first).write({"step": 41, "metrics_bytes": 999}, lambda folder: None)
+    overrides = [f"resume={first}", f"output_dir={branch}"]
+    config = load_config("tiny", overrides)
+    assert supervise("branch_stand_in", "tiny", overrides, None, config, 0.01) == 0
+    starts = (tmp_path / "starts").read_text().splitlines()
+    assert starts == ["first 41", "first 41", "branch 43"]
+    rows = map(json.loads, (branch / "metrics.jsonl").read_text().splitlines())
+    assert [row["step"] for row in rows] == [42, 43, 44, 45]
 
 
 def test_resume_fresh_would_begin_anew_every_time():

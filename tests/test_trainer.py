@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +13,14 @@ import pytest
 from data.types import Problem
 from grpo.common.errors import UnhealthyError, UserError
 from grpo.config import load_config
+from grpo.config.schema import TrackingConfig, WandbConfig
+from grpo.rollout.batch_rules import Batch
 from grpo.stages import Stage, StageMachine
 from grpo.state import TrainState
+from grpo.tracking import open_run
+from grpo.tracking.record import cut_back, read_rollouts
 from grpo.trainer import (
+    Parts,
     advantages_of,
     check_health,
     hand_over,
@@ -23,8 +31,17 @@ from grpo.trainer import (
     staleness,
     step_settings,
     token_advantages,
+    train,
 )
-from grpo.types import Group, Measured, Prompt, Response, ScoredGroup, WeightReport
+from grpo.types import (
+    Fingerprint,
+    Group,
+    Measured,
+    Prompt,
+    Response,
+    ScoredGroup,
+    WeightReport,
+)
 from rewards import Score
 
 PROMPT = Prompt(Problem(id="p", question="1+1", answer="2", source="s"), "1+1", [1, 2, 3])
@@ -149,6 +166,63 @@ def test_one_step_whose_weights_are_not_finite_ends_the_run(largest: float):
     check_health(config, {"grad_norm": math.inf, "weight_max": 3.0}, state)  # one bad step of nine
     with pytest.raises(UnhealthyError, match=r"step 1: a weight of the policy is not finite"):
         check_health(config, {"grad_norm": 1.0, "weight_max": largest}, state)
+
+
+class BrokenLearner(Pushes):
+    """Its second update has a loss that is not finite."""
+
+    updates = 0
+
+    def connect(self, rollouts):
+        """No engines."""
+
+    def prepare(self, samples, settings, *, measure=False):
+        return None
+
+    def optimise(self, advantages, settings):
+        self.updates += 1
+        found = {"loss": 0.5, "grad_norm": 1.0, "weight_max": 1.0, "lr": settings.lr}
+        return found | ({"loss": math.nan} if self.updates == 2 else {})
+
+    def fingerprint(self, *, with_weights=True):
+        return Fingerprint(gradients={}, weights={})
+
+
+@pytest.mark.parametrize("broken", [math.nan, -math.inf])
+def test_the_batch_of_the_step_that_ends_the_run_is_kept_and_named(tmp_path, monkeypatch, broken):
+    config = load_config("tiny", ["health.max_bad_steps=1", "tracking.plots=false"])
+    sound, odd = response(0), Response(1, [6, 7], "odd", [-0.5, broken], "stop", 1, 99)
+    served = [[group(sound, sound)], [group(replace(sound, weight_version=1), odd)]]
+    monkeypatch.setattr(
+        "grpo.trainer.Batches",
+        lambda *_: SimpleNamespace(
+            next=lambda clock: Batch(served[0], served.pop(0), [False]),
+            begin_next=lambda: None,
+            wait=lambda clock: None,
+        ),
+    )
+    stream = SimpleNamespace(update=lambda rates: None)
+    state = TrainState(stream=stream, stages=StageMachine([Stage(name="all")]), base={"s": {}})
+    quiet = TrackingConfig(tensorboard=False, plots=False, wandb=WandbConfig(mode="disabled"))
+    with open_run(tmp_path, {}, quiet, "tiny", 45, None) as run:
+        parts = Parts(
+            held_out=[], sampling=None, rollouts=None, learner=BrokenLearner(), scorer=None,
+            run=run, journal=None, commit=lambda state: None,
+        )  # fmt: skip
+        with pytest.raises(UnhealthyError, match=r"step 2: loss=nan") as caught:
+            train(config, state, parts)
+    folder = tmp_path / "unhealthy"
+    assert f"are in {folder}" in str(caught.value)
+    assert "log-probs are not finite in p with seed 99" in str(caught.value)
+    rows = read_rollouts(folder, 2)
+    assert [(row["response"], row["seed"]) for row in rows] == [("text", 7), ("odd", 99)]
+    assert np.array_equal(rows[1]["logprobs"], np.float32([-0.5, broken]), equal_nan=True)
+    why = json.loads((folder / "step_000002.json").read_text())
+    assert why["reason"].startswith("step 2: loss=nan")
+    assert (why["metrics"]["loss"], why["metrics"]["grad_norm"]) == ("nan", 1.0)
+    cut_back(tmp_path, 0, 0)  # as a new start from step 0 does
+    assert len(read_rollouts(folder, 2)) == 2
+    assert not list((tmp_path / "rollouts").iterdir())
 
 
 def test_truncated_responses_leave_the_loss_where_the_recipe_says_so():

@@ -29,6 +29,9 @@ Probabilities = Callable[
 class Curriculum(Protocol):
     """What the trainer needs: the next problems, and a cursor that can be saved."""
 
+    success: dict[str, float]
+    """Success rates by problem id that draws depend on; none where they depend on none."""
+
     def draw(self, count: int) -> list[Problem]:
         """The problems of the next step."""
         ...
@@ -64,6 +67,7 @@ class Bucketed:
         self.seed = seed
         self.num_steps = num_steps
         self.step = 0
+        self.success: dict[str, float] = {}
         self.drawn = [0] * len(self.buckets)  # problems drawn from each bucket so far
         self._orders: list[tuple[int, list[int]]] = [(-1, [])] * len(
             self.buckets

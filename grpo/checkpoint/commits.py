@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from grpo.checkpoint.folder import Checkpoints
-from grpo.common.errors import LostError, UserError
+from grpo.common.errors import StorageError, UserError
 
 MAX_FAILURES = 5  # writes in a row that the disk may refuse before the run stops
 
@@ -52,7 +52,7 @@ class Commits:
             Is it on disk?
 
         Raises:
-            LostError: the disk has refused too many times in a row.
+            StorageError: the disk has refused too many times in a row.
         """
         self.last, step = dict(tree), int(tree["step"])
         if not due and not (self._failures and step >= self._retry_at):
@@ -62,14 +62,21 @@ class Commits:
         except UserError as error:
             self._failures += 1
             if self._failures >= MAX_FAILURES:
-                raise LostError(f"{error}; it was tried {self._failures} times") from None
+                raise StorageError(f"{error}; it was tried {self._failures} times") from None
             self._retry_at = step + 2**self._failures
             self.notice(
-                f"warning: {error}. Training goes on; the next try is at step {self._retry_at}"
+                f"warning: {error}. Training goes on; the next try is at step {self._retry_at} at "
+                "the latest"
             )
             return False
         self._failures = 0
-        self.checkpoints.prune({*self.checkpoints.steps()[-keep:], *needed})
+        whole = self.checkpoints.whole_steps()
+        for other in sorted({*self.checkpoints.steps()} - {*whole, *needed}):
+            self.notice(
+                f"warning: the checkpoint of step {other} is damaged and goes: "
+                f"{self.checkpoints.damage(other)}. It is none of checkpoint.keep={keep}"
+            )
+        self.checkpoints.prune({*whole[-keep:], *needed})
         return True
 
     def save_last(self) -> int | None:
@@ -80,7 +87,6 @@ class Commits:
         Raises:
             UserError: the disk does not take it.
         """
-        steps = self.checkpoints.steps()
-        if self.last is not None and self.last["step"] not in steps:
+        if self.last is not None and self.last["step"] not in self.checkpoints.whole_steps():
             self.checkpoints.write(self.last, self.save_learner)
-        return max(self.checkpoints.steps(), default=None)
+        return max(self.checkpoints.whole_steps(), default=None)

@@ -13,8 +13,9 @@ import yaml
 from grpo.checkpoint.folder import Checkpoint, Checkpoints, DamagedError, read
 from grpo.common.errors import UserError
 from grpo.common.files import plain
+from grpo.common.provenance import versions
 from grpo.config.schema import RunConfig, TrainConfig
-from grpo.tracking.folder import has_record, run_path
+from grpo.tracking.folder import branched_off, has_record, last_step, read_state, run_path
 from grpo.tracking.redact import redact
 
 # Settings that decide nothing of what a step computes.
@@ -44,20 +45,82 @@ def starting_point(config: RunConfig, say: Callable[[str], None]) -> Checkpoint 
         say: takes a line for the user.
 
     Raises:
-        UserError: the folder's run has other settings, or none of its checkpoints is whole, or
-            `resume` names something else than a run or a checkpoint.
+        UserError: the folder's run has other settings, none of its checkpoints is whole or those
+            that it had are gone, or `resume` names something else than a run or a checkpoint.
     """
     if config.resume == "fresh":
         return None
-    if config.resume != "auto":
-        return _named(config, say)
-    if config.output_dir is None or not has_record(run_dir := run_path(config.output_dir)):
-        return None
-    _check_settings(config, run_dir / "config.yaml", say)
-    found = Checkpoints(run_dir).newest(say)
-    if found is None:
-        say(f"{run_dir} holds a run that ended before its first checkpoint: step 0 again")
+    run_dir = None if config.output_dir is None else run_path(config.output_dir)
+    origin = None if config.resume == "auto" else config.resume
+    found = None
+    # A branch that was stopped goes on from its own checkpoints, with the command that began it.
+    if (
+        run_dir is not None
+        and has_record(run_dir)
+        and (origin is None or branched_off(run_dir, origin))
+    ):
+        origin = read_state(run_dir).get("branched_from")
+        _check_settings(config, run_dir / "config.yaml", say)
+        found = Checkpoints(run_dir).newest(say)
+        if found is None:
+            check_never_saved(run_dir)
+            where = f"from {origin}" if origin else "step 0"
+            say(f"{run_dir} holds a run that ended before its first checkpoint: {where} again")
+        elif _bytes(run_dir / "metrics.jsonl") < recorded_bytes(found, run_dir):
+            say(
+                f"warning: {run_dir / 'metrics.jsonl'} has lost rows of steps up to {found.step}; "
+                "training does not need them, and goes on"
+            )
+    if found is None and origin is not None:
+        found = _named(config, origin, say)
+    if found is not None:
+        now, then = versions("grpo"), found.versions
+        other = [f"{k} {then[k]} then, {now.get(k)} now" for k in then if then[k] != now.get(k)]
+        if other:
+            say(
+                f"{found.folder} was written by other versions: {', '.join(other)}. The run goes "
+                "on, and whether to the last bit as it would have then is not promised"
+            )
     return found
+
+
+def check_never_saved(run_dir: Path) -> None:
+    """A run without any checkpoint may begin again only if it never had one. Beginning again
+    deletes its record.
+
+    Raises:
+        UserError: it had one, so that its folder is damaged.
+    """
+    told, last = read_state(run_dir), last_step(run_dir)
+    had = ""
+    if (run_dir / "summary.json").exists():
+        had = "summary.json says that it was finished"
+    elif told.get("checkpoint") is not None:
+        had = f"run.json says that there was one of step {told['checkpoint']}"
+    elif "checkpoint" not in told:  # by an older version, which did not note it
+        settings = leaves(yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8")))
+        every = int(settings.get("checkpoint.every") or 0)
+        if every and last >= every:
+            had = f"with checkpoint.every={every} there was one before step {last}"
+    if had:
+        raise UserError(
+            f"{run_dir} holds a run of {last} steps, and none of its checkpoints: {had}. Restore "
+            f"{run_dir / 'checkpoints'} from a copy, or set resume=fresh to begin again at step 0 "
+            "(what is there moves to previous/). Nothing was changed"
+        )
+
+
+def recorded_bytes(start: Checkpoint | None, run_dir: Path) -> int:
+    """Size of a run's metrics.jsonl when it wrote a checkpoint. 0 where the checkpoint is that of
+    another run, from which this one branches off.
+    """
+    if start is None or start.folder.parents[1] != run_dir:
+        return 0
+    return int(start.state["metrics_bytes"])
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def settings_hash(config: RunConfig) -> str:
@@ -90,19 +153,19 @@ def is_finished(config: RunConfig, start: Checkpoint, steps: int) -> bool:
     )
 
 
-def _named(config: RunConfig, say: Callable[[str], None]) -> Checkpoint:
+def _named(config: RunConfig, resume: str, say: Callable[[str], None]) -> Checkpoint:
     """The checkpoint that `resume` names: a folder of one, or the newest of a run's folder."""
-    folder = Path(config.resume)
+    folder = Path(resume)
     if (folder / "manifest.json").exists():
         _check_settings(config, folder.parents[1] / "config.yaml", say)
         try:
             return read(folder)
         except DamagedError as error:
-            raise UserError(f"resume={config.resume}: {error}; name another checkpoint") from None
+            raise UserError(f"resume={resume}: {error}; name another checkpoint") from None
     found = Checkpoints(folder).newest(say) if folder.is_dir() else None
     if found is None:
         raise UserError(
-            f"resume={config.resume}: no checkpoint there; name the folder of a run, or one of its "
+            f"resume={resume}: no checkpoint there; name the folder of a run, or one of its "
             "checkpoints/step_NNNNNN, or use auto or fresh"
         )
     _check_settings(config, folder / "config.yaml", say)

@@ -50,7 +50,7 @@ class Finding:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the report; 0 when a run can start, 78 when something must be mended first.
 
-    A self-test ends with 0, or with 70 when weights or log-probs moved that must not.
+    A self-test ends with 0, or with 76 when weights or log-probs moved that must not.
     """
     return run(_main, argv)
 
@@ -216,16 +216,21 @@ def _compiler(needed: bool) -> Finding:
 
 def _open_ray() -> Finding:
     """Whoever reaches a Ray port of a cluster without tokens runs code on it."""
-    if not os.environ.get("RAY_ADDRESS"):
-        return Finding(
-            "ray cluster", "ok", "none named: a run starts a private one on the loopback address"
-        )
-    if os.environ.get("RAY_AUTH_MODE", "token" if has_ray_token() else "") == "token":
-        return Finding("ray cluster", "ok", os.environ["RAY_ADDRESS"])
+    address, mode = os.environ.get("RAY_ADDRESS"), os.environ.get("RAY_AUTH_MODE", "").lower()
+    if not address:
+        text = "none named: a run starts a private one on the loopback address"
+        if mode in ("", "token"):  # Ray makes a token for a cluster of its own
+            return Finding("ray cluster", "ok", text)
+        told = f"{text}, and RAY_AUTH_MODE={mode} lets every user of this machine run code in it"
+        return Finding("ray cluster", "note", f"{told}; unset RAY_AUTH_MODE")
+    if (mode or ("token" if has_ray_token() else "")) == "token":
+        return Finding("ray cluster", "ok", address)
     return Finding(
         "ray cluster",
         "note",
-        "RAY_ADDRESS is set, but there is no token: use trusted networks only",
+        f"RAY_ADDRESS={address} without a token: if that cluster lets you in, whoever reaches its "
+        "ports can run code on it; start it with launch/ray_node.sh (docs/launch.md), or let "
+        "nobody else into its network",
     )
 
 

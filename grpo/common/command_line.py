@@ -25,6 +25,7 @@ from grpo.common.errors import (
     LostError,
     OutOfTime,
     Stopped,
+    StorageError,
     Terminated,
     UnhealthyError,
     UserError,
@@ -118,7 +119,7 @@ def run(
         except UnhealthyError as error:
             say(f"grpo: the run was stopped: {error}")
             return EXIT_UNHEALTHY
-        except LostError as error:
+        except (LostError, StorageError) as error:
             say(f"grpo: {error}. The same command goes on from what is on disk")
             return EXIT_RETRY
         except Stopped as stopped:

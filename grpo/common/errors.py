@@ -20,18 +20,20 @@ class UserError(Exception):
 
 
 class LostError(RuntimeError):
-    """A process of the run has died or does not answer. Nothing that was committed is lost.
-
-    `dumps` has the stacks of the processes that were asked, by name.
-    """
-
-    def __init__(self, message: str, dumps: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.dumps = dumps or {}
+    """A process of the run has died or does not answer. Nothing that was committed is lost."""
 
 
 class StalledError(LostError):
-    """A part of the run has not answered within its deadline. The message names the phase."""
+    """A part of the run has not answered within its deadline. The message names the phase, the
+    processes that are late, and the folder with their stacks.
+    """
+
+
+class StorageError(RuntimeError):
+    """The disk does not take what the run has to write before it can go on or end. The processes
+    are well, so starting them again would mend nothing. Exit code 75: with room on the disk the
+    same command goes on from the last checkpoint.
+    """
 
 
 class UnhealthyError(RuntimeError):

@@ -19,10 +19,10 @@ TESTED_PACKAGES = (
 )
 
 
-def versions() -> dict[str, str]:
-    """Versions of all parts that decide numbers."""
+def versions(*also: str) -> dict[str, str]:
+    """Versions of all parts that decide numbers, and of some other packages."""
     found = {"python": platform.python_version()}
-    for package in TESTED_PACKAGES:
+    for package in (*also, *TESTED_PACKAGES):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -10,7 +10,7 @@ import json
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import annotated_types
 from pydantic import BaseModel
@@ -41,54 +41,75 @@ def render(page: str) -> str:
     """`page` with everything below the mark made anew: recipes, those of `grpo sft`, and
     `grpo eval`. Blocks that they share stand once.
     """
-    seen: dict[type[BaseModel], str] = {}
-    lines = _section(TrainConfig, "", seen)
-    own = _section(SftConfig, "", seen)
+    seen: dict[type[BaseModel], Place] = {}
+    lines = _section(TrainConfig, Place("grpo train", ""), seen)
+    own = _section(SftConfig, Place("grpo sft", ""), seen)
     same = [
         f"`{name}`"
         for name, field in SftConfig.model_fields.items()
         if (blocks := _blocks(field.annotation))
-        and all(seen[block] == name for block in blocks)
+        and all(seen[block].path == name for block in blocks)
         and f"## `{name}`" not in own
     ]
     told = f"The blocks {', '.join(same)} are those of `grpo train`, described above."
     lines += ["", "# Recipes of `grpo sft`", "", told, *own]
     told = "Any recipe of `grpo train`, described above, and one more block."
-    more = _section(RejectionConfig, "rejection", seen)
+    more = _section(RejectionConfig, Place("grpo sample", "rejection"), seen)
     lines += ["", "# Recipes of `grpo sample`", "", told, *more]
-    lines += ["", "# Recipes of `grpo pipeline`", *_section(PipelineConfig, "", seen)]
-    lines += _section(EvalConfig, "grpo eval", seen, inside="")
-    lines += _section(AverageConfig, "grpo average", seen, inside="")
+    lines += [
+        "",
+        "# Recipes of `grpo pipeline`",
+        *_section(PipelineConfig, Place("grpo pipeline", ""), seen),
+    ]
+    lines += _section(EvalConfig, Place("grpo eval", "grpo eval"), seen, inside="")
+    lines += _section(AverageConfig, Place("grpo average", "grpo average"), seen, inside="")
     return page.partition(MARK)[0] + MARK + "\n" + "\n".join(lines) + "\n"
 
 
+class Place(NamedTuple):
+    """Where a block stands: two commands may have different blocks of one path."""
+
+    command: str
+    path: str
+
+
 def _section(
-    model: type[BaseModel], path: str, seen: dict[type[BaseModel], str], inside: str | None = None
+    model: type[BaseModel],
+    place: Place,
+    seen: dict[type[BaseModel], Place],
+    inside: str | None = None,
 ) -> list[str]:
     """Title, purpose and table of a block, then its blocks. A type that stands above is named.
 
     Args:
         model: the block.
-        path: its place, and its title.
+        place: its command and its path, which is its title.
         seen: where each type stands that came before.
         inside: what its settings begin with; None: the title.
     """
+    path = place.path
     inside = path if inside is None else inside
     title = f"`{path}`" if path else "The whole recipe"
     lines = ["", f"{'##' if '.' not in path else '###'} {title}", ""]
-    if seen.get(model) == path:  # the same block of another command
-        return []
     if model in seen:
-        return [*lines, f"As `{seen[model]}`."]
-    seen[model] = path
+        command, above = seen[model]
+        if above == path:  # the same block of another command
+            return []
+        return [
+            *lines,
+            f"As `{above}`" + (f" of `{command}`." if command != place.command else "."),
+        ]
+    seen[model] = place
     lines += [" ".join(inspect.cleandoc(model.__doc__ or "").split()), ""]
     head = ["setting", "type", "default", "range", "unit", "what it is"]
     rows, below = [], []
     for name, field in model.model_fields.items():
         where = f"{inside}.{name}" if inside else name
         blocks = _blocks(field.annotation)
-        for block in blocks:
-            below += _section(block, where, seen)
+        sections = [_section(block, place._replace(path=where), seen) for block in blocks]
+        for i, section in enumerate(sections):
+            if section not in sections[:i]:  # several choices may stand at one place above
+                below += section
         if not blocks or path:  # of the whole recipe, the blocks have their own sections
             others = set(_parts(field.annotation)) - {*blocks, type(None)}
             rows.append(_row(name, field, bool(blocks) and not others))

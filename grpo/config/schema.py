@@ -438,14 +438,16 @@ class ClusterConfig(Settings):
     """Engines node after node, or one a node in turn. Learner ranks are always on as few nodes as
     hold them, and engines on other nodes where there are such."""
     start_timeout_seconds: Seconds = 600
-    """All actors must be ready after this time."""
+    """All actors must be ready after this time. A run that has lost a node of a named cluster waits
+    as long for it."""
     transfer_timeout_seconds: Seconds = 300
     """New weights must have arrived in all engines after this time."""
     transfer_buffer_mib: Annotated[Count, Unit("MiB")] = 256
     """Size of a message of weights between GPUs, up to one more tensor. Rank 0 has one and each
     engine two. GPU only."""
     learn_timeout_seconds: Seconds = 3600
-    """An update of the learner must be finished after this time."""
+    """An update of the learner must be finished after this time. With `runtime=torchrun` it is the
+    longest wait of the ranks for each other."""
 
 
 class RunHealthConfig(Settings):
@@ -537,8 +539,9 @@ class RunConfig(Settings):
     """What every way of training has: a model, its optimizer, machines and a record."""
 
     modules: tuple[Text, ...] = ()
-    """Importable modules that register generators, model builders, probes, objectives, strategies
-    and triggers. They are imported before the recipe is checked."""
+    """Importable modules that register generators, makers of examples, model builders, probes,
+    objectives, advantages, strategies and triggers. They are imported before the recipe is
+    checked."""
     runtime: Literal["ray", "in_process", "torchrun"] = "ray"
     """`in_process` runs one engine and one rank in this process, without Ray. With `torchrun` each
     process that torchrun starts is a rank with an engine of its own."""
@@ -654,6 +657,19 @@ def gpu_problems(config: RunConfig) -> list[str]:
             f"{engine:g} is not learner.num_ranks={config.learner.num_ranks}; make them equal"
         )
     return problems
+
+
+def dtype_of(config: RunConfig, device: str) -> str:
+    """`model.dtype`, resolved for the device, which is "cpu" or "cuda"."""
+    if config.model.dtype != "auto":
+        return config.model.dtype
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def device_problems(config: RunConfig, device: str) -> list[str]:
+    """What cannot work on a device, "cpu" or "cuda", which `trainer.device=auto` has come to."""
+    problems = (gpu_problems if device == "cuda" else cpu_problems)(config)
+    return problems + config.learner.problems(device, dtype_of(config, device))
 
 
 def cpu_problems(config: RunConfig) -> list[str]:

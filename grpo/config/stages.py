@@ -197,6 +197,7 @@ FIXED = {
     "output_dir": "a run has one folder",
     "model": "the weights are what all stages train",
     "data": "prompts are made once, at the start; `subset` chooses among them",
+    "sampling.seeded": "samples are made again by their seeds in all stages or in none",
     "rewards": "conditions and the best checkpoint compare rewards over the whole run",
     "trainer": "it is the length of the whole run; `until` ends a stage",
     "learner.lora": "the adapter is what all stages train",
@@ -205,6 +206,8 @@ FIXED = {
     "tracking": "a run has one record",
     "checkpoint": "a run has one series of checkpoints",
     "resume": "it is how the run begins",
+    "supervise": "it is how the run begins",
+    "health.max_restarts": "losses of processes are counted over the whole run",
     "allow_config_change": "it is how the run begins",
     "stages": "a stage has no stages",
 }
@@ -230,6 +233,12 @@ def effective_config(config: TrainConfig, index: int) -> TrainConfig:
 def stage_recipes(config: TrainConfig) -> list[TrainConfig]:
     """The recipe as each stage has it; the recipe itself where it has no stages."""
     return [effective_config(config, i) for i in range(len(config.stages))] or [config]
+
+
+def named_recipes(config: TrainConfig) -> dict[str, TrainConfig]:
+    """`stage_recipes` by what a message about each begins with, such as "stages.long: "."""
+    names = [f"stages.{stage.name}: " for stage in config.stages] or [""]
+    return dict(zip(names, stage_recipes(config), strict=True))
 
 
 def _effective(config: TrainConfig, stage: StageConfig) -> tuple[TrainConfig | None, list[str]]:
@@ -265,7 +274,7 @@ def needs_new_processes(before: TrainConfig, after: TrainConfig) -> list[str]:
     All others travel with the samples and with each update.
     """
     travelling = {
-        "rollout": {"strategy", "max_model_len", "stall_timeout_seconds"},
+        "rollout": {"strategy", "max_model_len"},
         "learner": set[str](),
         "optimizer": {"lr", "schedule", "warmup_steps", "final_lr_share"},
         "algorithm": {

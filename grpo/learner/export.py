@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from grpo.common.faults import fault
 from grpo.learner.policy import Policy
 
 
@@ -28,6 +29,9 @@ def save_pretrained(
     Returns:
         On rank 0 the sha256 over all names, shapes and bytes, in the order of names; None on other
         ranks.
+
+    Raises:
+        OSError, SafetensorError: the disk does not take it. Nothing of it stays there.
     """
     state: dict[str, Tensor] = {}
     for name, tensor in weights:
@@ -37,8 +41,13 @@ def save_pretrained(
         return None
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write(policy, state, partial, tokenizer_folder)
+    try:
+        partial.mkdir(parents=True)
+        fault("learner.export")
+        _write(policy, state, partial, tokenizer_folder)
+    except Exception:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk this is room
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return weights_digest(sorted(state.items()))

@@ -11,8 +11,10 @@ DeepSpeed's own checkpoints are pickles, and are bound to the number of ranks.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,24 @@ class Piece:
         return tensor.detach().view(-1).narrow(0, self.offset, self.size)
 
 
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """A block that writes with safetensors or tokenizers. Their errors for a full disk are no
+    `OSError`, and are made one here.
+
+    Raises:
+        OSError: the disk does not take a file.
+    """
+    try:
+        yield
+    except Exception as error:
+        # As Rust tells an error of the system: "No space left on device (os error 28)".
+        found = re.search(r"([^:]+) \(os error (\d+)\)", str(error))
+        if isinstance(error, OSError) or found is None:
+            raise
+        raise OSError(int(found[2]), found[1].strip()) from error
+
+
 def save(
     pieces: Sequence[Piece], optimizer: torch.optim.Optimizer | None, file: Path, rank: int
 ) -> None:
@@ -66,6 +86,9 @@ def save(
         optimizer: the AdamW that trains them; None for frozen ones.
         file: of this rank.
         rank: of this process. Without ZeRO all ranks hold everything, and the first one writes it.
+
+    Raises:
+        OSError: the disk does not take it.
     """
     adamw = {} if optimizer is None else optimizer.state
     tensors: dict[str, Tensor] = {}
@@ -80,7 +103,15 @@ def save(
     steps = {float(state["step"]) for state in adamw.values()}
     assert len(steps) < 2, f"AdamW counted its steps apart: {steps}"
     header = {"places": json.dumps(places), "steps": str(max(steps, default=0.0))}
-    save_file(tensors, file, metadata=header)
+    with disk_errors():
+        save_file(tensors, file, metadata=header)
+    # The machine of this rank may be another than that which names the checkpoint. Some file
+    # systems tell only here that the disk is full.
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load(

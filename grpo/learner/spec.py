@@ -31,6 +31,7 @@ class LearnerSpec:
     optimizer: OptimizerConfig
     learner: LearnerConfig
     transfer_timeout_seconds: int
+    collective_timeout_seconds: int = 600  # longest wait of a rank for the others, once started
     transfer_buffer_bytes: int = 256 * 2**20  # GPU only
     colocated: bool = False  # engines are on the same GPUs
 

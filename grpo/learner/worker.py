@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ from grpo.weights.gloo import meeting_point
 from grpo.weights.hashes import MASK, HashedSource, compare
 from grpo.weights.sender import GlooSender, NcclSender, WeightSender
 from grpo.weights.wire import EngineClient, announcement
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class LearnerWorker:
         self.reference = None
         if spec.with_reference and spec.learner.lora is None:
             self.reference = zero.wrap(zero.build_policy(settings), settings, optimizer=None)
+        zero.limit_collectives(spec.collective_timeout_seconds)
         gc.freeze()  # what start-up made stays; the collector need not look at it again
 
     # --- a step: prepare, then optimise -----------------------------------------------------------
@@ -433,14 +436,53 @@ class LearnerWorker:
     def save(self, folder: str, tokenizer_folder: str) -> str | None:
         """Write the policy as a Hugging Face folder on rank 0; returns the sha256 of its weights
         there. Adapters are merged into it, and are in its folder `adapter` alone.
+
+        Raises:
+            OSError: the disk does not take it. All ranks raise it.
         """
-        sha256 = save_pretrained(
-            self.policy, self.weights, Path(folder), Path(tokenizer_folder), self.rank
+        place, tokenizer = Path(folder), Path(tokenizer_folder)
+        sha256 = self._together(
+            lambda: save_pretrained(self.policy, self.weights, place, tokenizer, self.rank)
         )
         if (settings := self.spec.learner.lora) is not None:
-            base = self.spec.model_folder
-            lora.save(self.policy, settings, base, Path(folder) / "adapter", self.rank)
+            base, adapter = self.spec.model_folder, place / "adapter"
+            self._together(lambda: lora.save(self.policy, settings, base, adapter, self.rank))
         return sha256
+
+    def _together(self, write: Callable[[], T]) -> T:
+        """What a write returns, once all ranks are done with theirs.
+
+        Whoever hears of the end of a write finds the files of all ranks, or hears that there are
+        none. A rank that failed and left would be missed in the next collective of the others.
+
+        Args:
+            write: of this rank. A collective in it must not fail on some ranks only.
+
+        Raises:
+            OSError: the disk of a rank did not take its files. All ranks raise it.
+            Exception: anything else on the rank that it happened to, and RuntimeError on the
+                others.
+        """
+        failed: Exception | None = None
+        try:
+            with partitions.disk_errors():
+                written = write()
+        except Exception as error:
+            failed = error
+        trouble = None
+        if isinstance(failed, OSError):
+            trouble = True, f"rank {self.rank}: {failed.strerror or failed}"
+        elif failed is not None:
+            trouble = False, f"rank {self.rank}: {type(failed).__name__}: {failed}"
+        everyone: list[Any] = [None] * self.spec.world_size
+        dist.all_gather_object(everyone, trouble)
+        told = [one for one in everyone if one is not None]
+        if not told:
+            return written
+        if failed is not None and not isinstance(failed, OSError):
+            raise failed
+        kind = OSError if all(of_disk for of_disk, _ in told) else RuntimeError
+        raise kind("; ".join(text for _, text in told)) from failed
 
     def refresh_reference(self) -> None:
         """The policy of this moment becomes the reference."""
@@ -459,22 +501,17 @@ class LearnerWorker:
         Raises:
             OSError: the disk of a rank does not take them. All ranks raise it.
         """
-        fault("learner.save", rank=self.rank)
-        name, trouble = f"{self.rank:03d}.safetensors", ""
-        try:
+        name = f"{self.rank:03d}.safetensors"
+
+        def write() -> None:
+            fault("learner.save", rank=self.rank)
             pieces = partitions.trained(self.engine, self.optimizer, self.rank)
             partitions.save(pieces, self.optimizer, Path(folder) / f"rank_{name}", self.rank)
             if self._reference_moved:
                 pieces = partitions.frozen(self._reference_module(), self.rank)
                 partitions.save(pieces, None, Path(folder) / f"reference_{name}", self.rank)
-        except OSError as error:
-            trouble = f"rank {self.rank}: {error.strerror or error}"
-        # Whoever hears of the end of this call finds the files of all ranks, or hears that there
-        # are none. A rank that leaves the others here would be missed in their next collective.
-        everyone: list[Any] = [None] * self.spec.world_size
-        dist.all_gather_object(everyone, trouble)
-        if any(everyone):
-            raise OSError("; ".join(filter(None, everyone)))
+
+        self._together(write)
 
     def load_state(self, folder: str, *, with_moments: bool = True) -> None:
         """Go on where `save_state` stood, whatever number of ranks wrote it.

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.distributed_c10d as c10d
 from torch import Tensor, nn
 
 from grpo.config.schema import LoraSettings, OptimizerConfig
@@ -21,7 +22,7 @@ from grpo.learner.policy import Policy, load_model
 from grpo.weights.gloo import INTERFACES, interface_to, meeting_point
 from grpo.weights.wire import ParamMeta, layer_of, settle
 
-TIMEOUT = timedelta(minutes=10)  # of a collective of the ranks
+TIMEOUT = timedelta(minutes=10)  # of a collective of the ranks, while they start
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +116,16 @@ def init_distributed(
         timeout=TIMEOUT,
         verbose=False,
     )
+
+
+def limit_collectives(seconds: float) -> None:
+    """A rank waits so long for the others from now on, in every process group that there is.
+
+    DeepSpeed makes groups of its own without a limit of ours: torch's default is 30 minutes for
+    gloo, and 10 for NCCL.
+    """
+    for group in c10d._world.pg_map:
+        c10d._set_pg_timeout(timedelta(seconds=seconds), group)
 
 
 def build_policy(settings: ZeroSettings) -> Policy:

@@ -35,7 +35,7 @@ class Lengths:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """The processes of one kind, each of which has `devices` devices of its own."""
+    """The processes of one kind, each on `devices` devices: its own, unless they are colocated."""
 
     role: str
     count: int
@@ -161,7 +161,8 @@ def actors_of(
     """
     rank = _rank(config, shape, device, lengths, reference)
     if device.on_gpu:
-        return [_gpu_engine(config, shape, device, lengths), rank]
+        engine = _gpu_engine(config, shape, device, lengths)
+        return list(_in_turn(engine, rank)) if config.cluster.colocate else [engine, rank]
     engine = _cpu_engine(config, shape, device, lengths)
     if config.runtime == "in_process":
         parts: dict[str, float] = {"process": memory.BOTH_BASE}
@@ -208,6 +209,27 @@ def _gpu_engine(config: TrainConfig, shape: Shape, device: Device, lengths: Leng
         room=(
             f"KV cache for {cache / kv_token:,.0f} tokens: {cache / kv_token / longest:,.0f} "
             f"sequences of {longest:,} tokens, {cache / kv_token / mean:,.0f} of {mean:,.0f}"
+        ),
+    )
+
+
+def _in_turn(engine: Actor, rank: Actor) -> tuple[Actor, Actor]:
+    """Both on the same GPUs (`cluster.colocate`): beside the peak of each stands what the other one
+    keeps. A rank keeps its state. An engine that sleeps keeps its context and its CUDA graphs, and
+    it maps the messages of the rank (CUDA IPC), so it has none of its own.
+    """
+    passing = {"gathered layers", "activations", "output layer", "optimizer step"}
+    passing.add("weight messages")
+    state = sum(size for part, size in rank.parts.items() if part not in passing)
+    asleep = engine.parts["CUDA graphs"] + engine.parts["CUDA context"]
+    awake = {part: size for part, size in engine.parts.items() if part != "weight messages"}
+    awake["state of the rank"] = state
+    return (
+        replace(engine, parts=awake, expected=sum(awake.values())),
+        replace(
+            rank,
+            parts=rank.parts | {"engine, asleep": asleep},
+            expected=rank.expected + asleep,
         ),
     )
 
@@ -432,7 +454,13 @@ def _rank_changes(config: TrainConfig, lengths: Lengths) -> list[Change]:
             ("learner.tokens_per_microbatch", _smaller(learner.tokens_per_microbatch, least)),
             ("learner.zero_stage", [] if learner.zero_stage == 3 else [3]),
             ("learner.offload_optimizer", [] if learner.offload_optimizer else [True]),
-            ("learner.num_ranks", [learner.num_ranks * factor for factor in range(2, 17)]),
+            # Colocated ranks are as many as the GPUs of the engines, so they cannot grow alone.
+            (
+                "learner.num_ranks",
+                []
+                if config.cluster.colocate
+                else [learner.num_ranks * factor for factor in range(2, 17)],
+            ),
         )
         if values
     ]
@@ -443,9 +471,12 @@ def _engine_changes(config: TrainConfig) -> list[Change]:
     shares = [share / 100 for share in range(95, 30, -5)]
     parallel = [n for n in (2, 4, 8) if n > rollout.gpus_per_engine]
     changes: list[Change] = [
-        ("rollout.gpu_memory_share", [s for s in shares if s < memory_share(config)]),
-        ("rollout.gpus_per_engine", parallel),
+        ("rollout.gpu_memory_share", [s for s in shares if s < memory_share(config)])
     ]
+    if not config.cluster.colocate:
+        changes.append(("rollout.gpus_per_engine", parallel))
+    elif not config.learner.offload_optimizer:  # the state of the rank beside it
+        changes.append(("learner.offload_optimizer", [True]))
     return [(key, values) for key, values in changes if values]
 
 

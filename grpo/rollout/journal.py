@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 import shutil
 import zlib
 from array import array
@@ -33,7 +34,8 @@ class Journal:
         folder: where they are.
         identity: of all settings that decide what a step samples. What a run with other settings
             has left is not used.
-        notice: told once when the disk takes no more; training goes on without a journal then.
+        notice: told once when the disk takes no more; training goes on without a journal then. And
+            of samples whose log-probs are not finite.
     """
 
     def __init__(self, folder: Path, identity: str, notice: Callable[[str], None]) -> None:
@@ -65,6 +67,8 @@ class JournaledRollouts:
         self.found: dict[int, Response] = {}  # by seed
         self.num_replayed = self.num_made = 0
         self._ready: list[Response] = []
+        self._asked: dict[int, tuple[SampleRequest, SamplingSettings]] = {}  # in flight, by key
+        self._again: set[int] = set()  # keys of what is made a second time
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
@@ -102,6 +106,8 @@ class JournaledRollouts:
             else:
                 self._ready.append(dataclasses.replace(found, key=request.key))
         if missing:
+            self._asked |= {request.key: (request, settings) for request in missing}
+            self._again -= {request.key for request in missing}
             self.rollouts.submit(missing, settings)
 
     def completed(self) -> Iterator[list[Response]]:
@@ -110,15 +116,43 @@ class JournaledRollouts:
             ready, self._ready = self._ready, []
             self.num_replayed += len(ready)
             yield ready
-        for responses in self.rollouts.completed():
-            self._write([_row(response) for response in responses if response.seed is not None])
+        for finished in self.rollouts.completed():
+            if not (responses := self._accept(finished)):
+                continue
+            kept = (r for r in responses if r.seed is not None and _is_finite(r))
+            self._write([_row(response) for response in kept])
             self.num_made += len(responses)
             fault("journal.written", journal=self.path.stem)
             yield responses
 
+    def _accept(self, responses: Sequence[Response]) -> list[Response]:
+        """Those with finite log-probs. The others are made once more, since the next time another
+        engine may get them. What is not finite then as well comes from the weights or the model:
+        it is handed on, and `health.max_bad_steps` counts the step.
+        """
+        accepted = []
+        for response in responses:
+            request, settings = self._asked.pop(response.key)
+            if not _is_finite(response):
+                what = f"warning: {self.path.stem}: the sample with seed {response.seed} has "
+                what += "log-probs of its engine that are not finite"
+                if response.key not in self._again:
+                    self.journal.notice(f"{what}. It is made once more")
+                    self._again.add(response.key)
+                    self._asked[response.key] = request, settings
+                    self.rollouts.submit([request], settings)
+                    continue
+                self.journal.notice(f"{what}, the second time as well")
+            self._again.discard(response.key)
+            accepted.append(response)
+        return accepted
+
     def abort(self, keys: Collection[int] | None = None) -> list[Response]:
         """Take requests back. What the journal has is finished and stays."""
-        return self.rollouts.abort(keys)
+        partials = self.rollouts.abort(keys)
+        for response in partials:
+            self._asked.pop(response.key, None)
+        return partials
 
     def prompt_logprobs(
         self, token_ids: Sequence[int], temperature: float = 1.0
@@ -150,6 +184,11 @@ class JournaledRollouts:
 
 # Tokens and log-probs are bytes of int32 and float32: as digits they would be three times as long.
 _TYPES = {"token_ids": "i", "logprobs": "f"}
+
+
+def _is_finite(response: Response) -> bool:
+    # One number that is not makes the sum one. A step has millions of them.
+    return math.isfinite(sum(response.logprobs))
 
 
 def _row(response: Response) -> dict[str, Any]:

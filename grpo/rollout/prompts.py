@@ -248,6 +248,16 @@ class PromptStream:
         """Tell the curriculum how problems went: success rates by problem id."""
         self.curriculum.update(success)
 
+    def begin_again(self, num_samples: int) -> None:
+        """Give up the responses that partial rollouts have begun, and keep their prompts.
+
+        Another stage may sample another number of responses, or shorter ones.
+
+        Args:
+            num_samples: responses to each prompt from now on.
+        """
+        self.begun = [BegunGroup(g.prompt, g.number, [None] * num_samples) for g in self.begun]
+
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, as plain values."""
         return {

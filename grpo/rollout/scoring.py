@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from grpo.runtime.protocols import Rollouts
@@ -61,29 +61,61 @@ def sample_groups(
             refill passes it on, so that a problem which comes again gets other samples.
         finished: is told of groups as they are complete, in any order.
     """
+    return sample_ways(prompts, [settings], step, rollouts, scorer, drawn, finished)
+
+
+def sample_ways(
+    prompts: Sequence[Prompt],
+    ways: Sequence[SamplingSettings],
+    step: int,
+    rollouts: Rollouts,
+    scorer: GroupScorer,
+    drawn: Counter[str] | None = None,
+    finished: Callable[[Sequence[ScoredGroup]], None] | None = None,
+) -> Collected:
+    """As `sample_groups`, in several ways at once: the engines wait for the longest response of
+    all ways together, and not once for each.
+
+    Args:
+        ways: that every prompt is sampled in. A sample is the same as in a call of its own.
+
+    Returns:
+        The groups of the first way in the order of the prompts, then those of the next.
+    """
     start, scoring = time.perf_counter(), 0.0
-    arrived: list[list[Response]] = [[] for _ in prompts]
+    asked = [(prompt, way) for way in ways for prompt in prompts]
+    arrived: list[list[Response]] = [[] for _ in asked]
     done: dict[int, ScoredGroup] = {}
-    rollouts.submit(make_requests(prompts, settings, step, drawn), settings)
+    group_of: list[int] = []  # by key of a request
+    for number, way in enumerate(ways):
+        requests = make_requests(prompts, way, step, drawn)
+        keyed = [replace(r, key=len(group_of) + r.key) for r in requests]
+        group_of += [number * len(prompts) + r.key // way.num_samples for r in requests]
+        rollouts.submit(keyed, way)
     for responses in rollouts.completed():
         began = time.perf_counter()
         complete = []
         for response in responses:
-            index = response.key // settings.num_samples
+            index = group_of[response.key]
             arrived[index].append(response)
-            if len(arrived[index]) == settings.num_samples:
+            if len(arrived[index]) == asked[index][1].num_samples:
                 complete.append(index)
         groups = [
-            Group(prompts[i], sorted(arrived[i], key=lambda response: response.key))
+            Group(asked[i][0], sorted(arrived[i], key=lambda response: response.key))
             for i in complete
         ]
-        done.update(zip(complete, score(groups, settings, scorer), strict=True))
+        samples = [
+            samples_of(group, asked[i][1], scorer)
+            for i, group in zip(complete, groups, strict=True)
+        ]
+        for i, group, own in zip(complete, groups, scorer.score_groups(samples), strict=True):
+            done[i] = ScoredGroup(group, own)
         if finished is not None and complete:
             finished([done[i] for i in complete])
         scoring += time.perf_counter() - began
-    assert len(done) == len(prompts), f"{len(prompts) - len(done)} groups are incomplete"
+    assert len(done) == len(asked), f"{len(asked) - len(done)} groups are incomplete"
     elapsed = time.perf_counter() - start
-    return Collected([done[i] for i in range(len(prompts))], elapsed - scoring, scoring)
+    return Collected([done[i] for i in range(len(asked))], elapsed - scoring, scoring)
 
 
 def make_requests(

@@ -95,6 +95,7 @@ class StageMachine:
         self._seen: set[str] = set()
         # The best checkpoint so far for each stage that restarts from one: [step, value]
         self._best: dict[str, tuple[int, float]] = {}
+        self._best_before = self._best  # as it was before the last step
 
     @property
     def stage(self) -> Stage:
@@ -161,6 +162,20 @@ class StageMachine:
         best = {self._best[s.name][0] for s in waiting if s.name in self._best}
         return {step for step in named if step <= self._step} | best
 
+    def forget_best(self, step: int) -> bool:
+        """The checkpoint of the step that was observed last could not be written, so no stage can
+        restart from it. The best ones before it count again; their checkpoints are still there.
+
+        Returns:
+            Was it the best one for a later stage?
+        """
+        lost = [name for name, (best, _) in self._best.items() if best == step]
+        for name in lost:
+            del self._best[name]
+            if name in self._best_before:
+                self._best[name] = self._best_before[name]
+        return bool(lost)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the future, as plain JSON."""
         history = self._history
@@ -215,6 +230,7 @@ class StageMachine:
                 yield self.stages[at].name, restart
 
     def _note_best(self, step: int, values: Mapping[str, float]) -> None:
+        self._best_before = dict(self._best)
         is_checkpoint = self.checkpoint_every > 0 and step % self.checkpoint_every == 0
         for name, restart in self._best_of_current():
             points = self._history.last(restart.metric, restart.window)

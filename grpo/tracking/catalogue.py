@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
-GROUPS = ("reward", "eval", "length", "policy", "speed", "health")
+GROUPS = ("reward", "eval", "length", "stage", "policy", "speed", "health")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +34,8 @@ METRICS = (
         "updates",
         "updates done when the row was written; evaluation of the base is step 0",
     ),
-    _metric("stage", "health/stage", "", "stage of the schedule, from 1"),
-    _metric("switch", "health/switch", "", "1 where a stage ends; switch/reason says why"),
+    _metric("stage", "stage/number", "", "stage of the schedule, from 1"),
+    _metric("switch", "stage/switch", "", "1 where a stage ends; switch/reason says why"),
     _metric(
         "reward",
         "reward/mean",
@@ -222,6 +222,12 @@ METRICS = (
         "speed/seconds_transfer",
         "s",
         "time to send the new weights to the engines",
+    ),
+    _metric(
+        "seconds/evaluate",
+        "speed/seconds_evaluate",
+        "s",
+        "time of the evaluations after the step, which the loop waits for; not a part of the step",
     ),
     _metric(
         "seconds/idle", "speed/seconds_idle", "s", "rest of the step: neither of the above ran"

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,10 @@ CLAIM, STATE = ".claim", "run.json"
 _BEGINNINGS = {CLAIM, STATE, "config.yaml", "rollouts"}
 
 State = Literal["running", "finished", "failed", "interrupted"]
+
+# Keys of run.json that outlive the start that wrote them: the newest checkpoint that there ever
+# was, and what a run branched off from, after which step.
+_KEPT = {"checkpoint", "branched_from", "branched_at"}
 
 _held: dict[Path, int] = {}  # folders that this process has claimed, and their open locks
 
@@ -72,7 +76,8 @@ def claim(output_dir: str | Path | None, recipe: str, resume: str | None = None)
         output_dir: None means runs/<recipe>/<time>; `~` is the home folder.
         recipe: its name.
         resume: `auto` takes a folder that holds a run as it is, and `fresh` moves that run into
-            `previous/` there. With anything else the folder must hold no run.
+            `previous/` there. With another folder it must hold no run but one that branched off
+            from there.
 
     Raises:
         UserError: the folder holds something, another run has it, or it cannot be made.
@@ -82,15 +87,21 @@ def claim(output_dir: str | Path | None, recipe: str, resume: str | None = None)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"output_dir={output_dir}: is a file; name a folder")
         _make(folder, output_dir)
-        _lock(folder, output_dir, going_on=resume in ("auto", "fresh"))
+        going_on = resume in ("auto", "fresh") or branched_off(folder, resume)
+        _lock(folder, output_dir, going_on=going_on)
         if resume == "fresh":
             _move_aside(folder)
     else:
         folder = new_run_folder(recipe)
         _lock(folder, folder)
-    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    # What later starts must know of the earlier ones; nothing where there was none.
+    kept = {key: value for key, value in read_state(folder).items() if key in _KEPT}
+    if resume not in (None, "auto", "fresh"):
+        kept["branched_from"] = str(Path(resume).resolve())
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    told = {"state": "running", "recipe": recipe, "started": now, "pid": os.getpid()}
     try:
-        _write_state(folder, state="running", recipe=recipe, started=started, pid=os.getpid())
+        _write_state(folder, **told, **{"checkpoint": None, **kept})
     except UserError:
         _unlock(folder)
         raise
@@ -134,6 +145,22 @@ def read_state(folder: Path) -> dict[str, Any]:
     if told.get("state") == "running" and folder not in _held and not _is_locked(folder):
         told["state"] = "died"
     return told
+
+
+def branched_off(folder: Path, resume: str | None) -> bool:
+    """Does a folder hold a run that branched off from what `resume` names?"""
+    origin = read_state(folder).get("branched_from")
+    return resume is not None and origin == str(Path(resume).resolve())
+
+
+def note_in_state(folder: Path, **told: int) -> None:
+    """Note in run.json what later starts must know: `checkpoint`, so that nobody takes a run whose
+    checkpoints are gone for one that ended before its first, or `branched_at`.
+    """
+    before = read_state(folder)
+    if before:
+        with suppress(UserError):  # a full disk must not end a run that can go on
+            _write_state(folder, **{**before, **told})
 
 
 def _how_it_ended(error: BaseException) -> tuple[State, str]:
@@ -271,7 +298,11 @@ def _clear(folder: Path) -> None:
 
 def has_record(folder: Path) -> bool:
     """Is there anything of a run in it that counts?"""
-    return (folder / "metrics.jsonl").exists() or any((folder / "rollouts").glob("*"))
+    return (
+        (folder / "metrics.jsonl").exists()
+        or any((folder / "rollouts").glob("*"))
+        or any((folder / "checkpoints").glob("step_*"))
+    )
 
 
 def last_step(folder: Path) -> int:

@@ -130,6 +130,7 @@ class Run:
         self._record(lambda: append_line(self.output_dir / "metrics.jsonl", row))
         for tracker in self._trackers:
             tracker.log(switch.step, panel_values({"step": switch.step, "switch": 1}))
+            tracker.log_switch(switch.step, told)
         self._display.notice(f"stage: {switch}")
 
     def log_rollouts(
@@ -138,6 +139,29 @@ class Run:
         """Record every sample of a step, whole; see `record.write_rollouts`."""
         kept = arrays if self._settings.rollout_tokens else None
         self._record(lambda: write_rollouts(self.output_dir, step, rows, kept))
+
+    def log_unhealthy(
+        self,
+        step: int,
+        reason: str,
+        rows: list[dict[str, Any]],
+        arrays: Arrays,
+        metrics: Metrics,
+    ) -> str:
+        """Record the step that ends the run, in `unhealthy/`, which no new start cuts back: its
+        samples as in `rollouts/`, and reason and numbers in a file beside them.
+
+        Returns:
+            A sentence that says where they are, or why they are not there.
+        """
+        folder = self.output_dir / "unhealthy"
+        why = {"step": step, "reason": reason, "metrics": dict(metrics)}
+        try:
+            write_rollouts(folder, step, rows, arrays)
+            write_atomically({folder / f"step_{step:06d}.json": redact(plain(why))})
+        except UserError as error:
+            return f"Its batch is lost: {error}"
+        return f"Its batch and its numbers are in {folder}"
 
     def log_link(self, link: Link) -> None:
         """Record the link of a step in chain.jsonl."""
@@ -152,6 +176,7 @@ class Run:
         *,
         num_problems: int | None = None,
         num_samples: int | None = None,
+        seconds: float | None = None,
     ) -> None:
         """Record an evaluation on held-out problems, as keys `eval/<name>/<metric>` of its own row.
 
@@ -164,15 +189,26 @@ class Run:
             num_problems: how many problems it had.
             num_samples: responses to each. Evaluations of another size than the first one of this
                 name get curves of their own in TensorBoard and wandb.
+            seconds: that all evaluations of these weights took, where this is the last of them; in
+                the record as `seconds/evaluate`.
         """
         sizes = {"num_problems": num_problems, "num_samples": num_samples}
         metrics = {**{k: v for k, v in sizes.items() if v is not None}, **metrics}
-        row = {"step": step, **{f"eval/{name}/{key}": value for key, value in metrics.items()}}
+        timed = {} if seconds is None else {"seconds/evaluate": seconds}
+        row = {
+            "step": step,
+            **{f"eval/{name}/{key}": value for key, value in metrics.items()},
+            **timed,
+        }
         self._record(lambda: append_line(self.output_dir / "metrics.jsonl", row))
         size = evaluation_size(metrics)
         first = self._sizes.setdefault(name, size)
         curve = name if size == first else f"{name}_{size}"
-        shown = {"step": step, **{f"eval/{curve}/{key}": value for key, value in metrics.items()}}
+        shown = {
+            "step": step,
+            **{f"eval/{curve}/{key}": value for key, value in metrics.items()},
+            **timed,
+        }
         for tracker in self._trackers:
             tracker.log(step, panel_values(shown))
             if samples:

@@ -29,10 +29,32 @@ def meeting_point(address: str, port: int, seconds: int, *, host: bool) -> dist.
             what it has chosen. Chosen and bound at once, it cannot be taken in between.
         seconds: longest wait of a member.
         host: host the store, rather than connect to it.
+
+    A store asks nobody who they are, and by itself it listens on every interface. One whose
+    members are all on this machine listens on the loopback address alone.
     """
-    return dist.TCPStore(
-        address, port, is_master=host, timeout=timedelta(seconds=seconds), wait_for_workers=False
-    )
+    patience = timedelta(seconds=seconds)
+    if host and _is_loopback(address):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.create_server((address, port), family=family)
+        return dist.TCPStore(
+            address,
+            listener.getsockname()[1],
+            is_master=True,
+            timeout=patience,
+            wait_for_workers=False,
+            use_libuv=False,  # which takes no socket of ours
+            master_listen_fd=listener.detach(),  # the store closes it
+        )
+    return dist.TCPStore(address, port, is_master=host, timeout=patience, wait_for_workers=False)
+
+
+def _is_loopback(address: str) -> bool:
+    """Is this an address of the loopback interface, rather than any other one, or a name?"""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def join(
@@ -96,9 +118,17 @@ def unreachable(address: str, port: int, seconds: float = 10) -> str | None:
     return None
 
 
-def broadcast(group: dist.ProcessGroup, tensor: Tensor) -> None:
-    """Send `tensor` from rank 0, or receive into it."""
+def broadcast(group: dist.ProcessGroup, tensor: Tensor, seconds: float | None = None) -> None:
+    """Send `tensor` from rank 0, or receive into it.
+
+    Args:
+        group: of the members.
+        tensor: what is sent.
+        seconds: longest wait for the others; None: that of the group.
+    """
     options = dist.BroadcastOptions()
+    if seconds is not None:
+        options.timeout = timedelta(seconds=seconds)
     options.rootRank = 0
     options.rootTensor = 0
     group.broadcast([tensor], options).wait()

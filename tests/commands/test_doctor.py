@@ -45,3 +45,12 @@ def test_a_named_cluster_without_a_token_is_a_note(monkeypatch, tmp_path, token,
     if token:
         monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     assert doctor._open_ray().state == state
+
+
+@pytest.mark.parametrize(("mode", "state"), [(None, "ok"), ("token", "ok"), ("disabled", "note")])
+def test_a_private_cluster_that_asks_for_no_token_is_a_note(monkeypatch, mode, state):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    assert doctor._open_ray().state == state

@@ -6,6 +6,7 @@ import yaml
 from grpo.common.errors import UserError
 from grpo.common.recipes import compose
 from grpo.config import RECIPES, load_config
+from tests.models import pretended_reward_model
 
 
 @pytest.fixture
@@ -88,3 +89,16 @@ def test_every_algorithm_goes_with_tiny(choice):
     chosen = yaml.safe_load((RECIPES / "algorithm" / f"{choice}.yaml").read_text())
     algorithm = load_config("tiny", [f"algorithm={choice}"]).algorithm.model_dump()
     assert {key: algorithm[key] for key in chosen} == chosen
+
+
+def test_the_reward_models_of_r1_go_beside_the_rewards_of_a_recipe(tmp_path):
+    judge = pretended_reward_model(tmp_path / "judge")
+    given = ["+shrink=tiny", "+preferences=r1", f"rewards.components.helpful.model={judge}"]
+    with pytest.raises(UserError, match=r"rewards\.components\.harmless\.model: not set"):
+        load_config("r1_zero_qwen2.5_7b", given)
+    given.append(f"rewards.components.harmless.model={judge}")
+    components = load_config("r1_zero_qwen2.5_7b", given).rewards.components
+    assert [*components] == ["accuracy", "format", "helpful", "harmless"]
+    assert components["harmless"] == {
+        "kind": "preference", "model": str(judge), "reads": "everything", "rows": "unverifiable", "weight": 1.0,
+    }  # fmt: skip

@@ -6,7 +6,13 @@ from data.types import Problem
 from grpo.common.errors import RecipeError
 from grpo.config import RECIPES, load_config
 from grpo.config.algorithm import algorithm_problems
-from grpo.config.stages import FIXED, Subset, effective_config, stage_plan
+from grpo.config.stages import (
+    FIXED,
+    Subset,
+    effective_config,
+    needs_new_processes,
+    stage_plan,
+)
 from grpo.stages import Restart, StageMachine
 
 FILES = ["model.path=folder", "data.train.path=train.jsonl", "data.held_out.path=test.jsonl"]
@@ -134,11 +140,27 @@ def test_what_cannot_change_is_refused_with_the_reason(key):
             "[{name: a, until: {max_steps: 9}}, {name: b, kl_coef: 0, refresh_reference: true}]",
             "refresh_reference=true: algorithm.kl_coef=0 keeps no reference",
         ),
+        (
+            "[{name: a, set: {sampling.seeded: false}}]",
+            "stages.a: sampling.seeded=False: sampling.seeded cannot change in a run",
+        ),
+        ("[{name: a, set: {supervise: true}}]", "supervise=True: supervise cannot change in a run"),
+        (
+            "[{name: a, set: {health.max_restarts: 9}}]",
+            "health.max_restarts=9: health.max_restarts cannot change in a run",
+        ),
         ("[{name: a, subset: {pass_rate: [0.8, 0.2]}}]", "pass_rate=[0.8, 0.2]: no value lies"),
     ],
 )
 def test_a_stage_that_cannot_work_is_refused_with_the_fix(stages, message):
     assert message in refused(stages)
+
+
+def test_a_deadline_that_engines_are_started_with_needs_new_ones():
+    changed = "{rollout.stall_timeout_seconds: 900, health.max_bad_steps: 3}"
+    config = load(f"[{{name: a, until: {{max_steps: 9}}}}, {{name: b, set: {changed}}}]")
+    recipes = [effective_config(config, index) for index in range(2)]
+    assert needs_new_processes(*recipes) == ["rollout.stall_timeout_seconds"]
 
 
 def test_the_best_by_an_evaluation_needs_evaluations():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from grpo.common.errors import UserError
 from grpo.config import LearnerConfig, load_config
-from grpo.learner.zero import ZeroSettings, largest_weight
+from grpo.learner.zero import ZeroSettings, largest_weight, limit_collectives
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -83,3 +85,15 @@ def test_the_largest_weight_is_that_of_a_ranks_own_part_without_its_padding():
 def test_one_weight_that_is_not_finite_shows_in_the_largest(broken: float):
     (module,) = partitioned([[1.0, broken, 2.0]], size=3)
     assert not largest_weight(module, 0).isfinite()
+
+
+def test_a_limit_of_collectives_holds_in_groups_that_deepspeed_has_made_too():
+    store = dist.HashStore()
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1, timeout=timedelta(hours=9))
+    try:
+        groups = [dist.group.WORLD, dist.new_group([0])]
+        limit_collectives(7)
+        limits = [group._get_backend(torch.device("cpu")).options._timeout for group in groups]
+    finally:
+        dist.destroy_process_group()
+    assert limits == [timedelta(seconds=7)] * 2

@@ -185,6 +185,37 @@ def test_settings_are_named_together_where_none_is_enough_alone():
     assert after.actors[1].fits
 
 
+@pytest.mark.parametrize("card", ["l4", "rtx4090", "a100-80", "h100"])
+def test_the_first_recipe_for_a_gpu_fits_cards_of_24_and_80_gb(card):
+    (stage,) = planned("gsm8k_qwen2.5_0.5b", card, "model.path=Qwen2.5-0.5B-Instruct")
+    assert [actor.fits for actor in stage.actors] == [True, True]
+
+
+def test_colocated_actors_count_what_the_other_one_keeps():
+    path = "model.path=Qwen2.5-0.5B-Instruct"
+    (apart,) = planned("gsm8k_qwen2.5_0.5b", "l4", path, "cluster.colocate=false")
+    (shared,) = planned("gsm8k_qwen2.5_0.5b", "l4", path)
+    engine, rank = shared.actors
+    # 2 + 4 + 8 + 4 bytes a parameter, a bucket of 50e6 float32 gradients and a context
+    state = 18 * PUBLISHED["Qwen2.5-0.5B"].parameters + 4 * 50e6 + GIB
+    assert engine.parts["state of the rank"] == pytest.approx(state)
+    messages = apart.actors[0].parts["weight messages"]
+    assert engine.total == pytest.approx(apart.actors[0].total - messages + state)
+    # CUDA graphs and a context
+    assert rank.total == pytest.approx(apart.actors[1].total + 2.5 * GIB)
+
+
+def test_a_colocated_engine_is_advised_settings_that_the_recipe_may_have():
+    path = "model.path=Qwen2.5-0.5B-Instruct"
+    (stage,) = planned("gsm8k_qwen2.5_0.5b", "l4", path, "rollout.gpu_memory_share=0.5")
+    assert stage.advice == [
+        "engine: set rollout.gpu_memory_share=0.45 or learner.offload_optimizer=true"
+    ]
+    (stage,) = planned("gsm8k_qwen2.5_0.5b", "l4", path, "learner.tokens_per_microbatch=16384")
+    (advice,) = stage.advice
+    assert "num_ranks" not in advice
+
+
 def test_offloaded_state_counts_as_cpu_memory():
     path = "model.path=Qwen2.5-7B"
     (there,) = planned("r1_zero_qwen2.5_7b", "h100", path)

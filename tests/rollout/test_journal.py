@@ -88,6 +88,43 @@ def test_other_settings_weights_and_steps_find_nothing(tmp_path, change):
     assert engines.made == [0, 1, 2]
 
 
+class OddEngines(Engines):
+    """Log-probs that are not finite, for the sample of key 1, so many times."""
+
+    def __init__(self, times, value):
+        super().__init__()
+        self.times, self.value = times, value
+
+    def completed(self):
+        while self.queue:
+            request = self.queue.pop(0)
+            self.made.append(request.key)
+            odd = request.key == 1 and self.made.count(1) <= self.times
+            logprobs = [-0.5, self.value if odd else -0.25]
+            yield [Response(request.key, [7, 8], TEXT, logprobs, "stop", 4, request.seed)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_log_probs_that_are_not_finite_are_made_once_more(tmp_path, value):
+    one, notices = journal(tmp_path)
+    engines = OddEngines(1, value)
+    assert [r.logprobs for r in sample(one, engines)] == [[-0.5, -0.25]] * 3
+    assert engines.made == [0, 1, 2, 1]
+    (told,) = notices
+    assert "step_000005: the sample with seed 101" in told and "made once more" in told
+    assert sample(one, again := Engines()) and again.made == []
+
+
+def test_log_probs_that_stay_not_finite_are_handed_on_and_not_kept(tmp_path):
+    one, notices = journal(tmp_path)
+    engines = OddEngines(2, np.nan)
+    assert np.isnan(sample(one, engines)[1].logprobs[1])  # the learner sees a bad step
+    assert engines.made == [0, 1, 2, 1]
+    assert "the second time as well" in notices[1] and len(notices) == 2
+    sample(one, again := Engines())
+    assert again.made == [1]
+
+
 def test_samples_without_a_seed_are_made_every_time(tmp_path):
     requests = [dataclasses.replace(request, seed=None) for request in REQUESTS]
     one, _ = journal(tmp_path)

@@ -15,9 +15,10 @@ def test_every_engine_gets_its_own_ranks_after_the_sender(monkeypatch: pytest.Mo
     given: list[dict[str, Any]] = []
 
     def engine() -> Any:
-        return SimpleNamespace(init_weight_transfer_engine=SimpleNamespace(remote=given.append))
+        call = SimpleNamespace(remote=given.append)
+        return SimpleNamespace(actor=SimpleNamespace(init_weight_transfer_engine=call))
 
-    monkeypatch.setattr(rollouts, "wait", lambda calls, seconds, phase: None)
+    monkeypatch.setattr(rollouts, "wait", lambda calls, engines, seconds, phase: None)
     fleet = rollouts.EngineFleet([engine(), engine(), engine()], 2, timeout_seconds=1)
     fleet.init_weight_transfer_engine({"rank_offset": 1, "world_size": 7})
     # rank 0 sends; three engines of two workers take 1 and 2, 3 and 4, 5 and 6

@@ -76,6 +76,15 @@ def test_colocated_ranks_are_on_the_gpus_of_their_engines():
     assert apart["node"]["RAY_AUTH_MODE"] == "token"
 
 
+def test_the_first_recipe_for_a_gpu_needs_one():
+    config = load_config("gsm8k_qwen2.5_0.5b", FILES)
+    found = processes(config, nodes(1, gpus=1))
+    assert [(p.kind, p.index, p.gpus) for p in found] == [("rank", 0, (0,)), ("engine", 0, (0,))]
+    with pytest.raises(UserError, match="do not fit on 1 nodes"):
+        apart = load_config("gsm8k_qwen2.5_0.5b", [*FILES, "cluster.colocate=false"])
+        processes(apart, nodes(1, gpus=1))
+
+
 @pytest.mark.parametrize(
     ("asked", "gpus", "message"),
     [
@@ -116,8 +125,7 @@ ON_RAY = """
 import json, os, sys
 os.environ["RAY_AUTH_MODE"] = "disabled"  # whatever token this user has
 from grpo.config import load_config
-from grpo.runtime.ray.calls import actor_options, beside
-from grpo.runtime.ray.cluster import reserve
+from grpo.runtime.ray.cluster import actor_options, beside, reserve
 import ray
 from ray.cluster_utils import Cluster
 
@@ -170,6 +178,7 @@ def test_ray_places_as_the_dry_run_says():
         timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "this cluster asks for no token" in done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     for name, given in overrides.items():
         config = load_config("r1_zero_qwen2.5_7b", given)

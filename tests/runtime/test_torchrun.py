@@ -6,23 +6,26 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed as dist
 
-from grpo.common.errors import LostError, UserError
+from grpo.common.errors import LostError, StalledError, UserError
 from grpo.config import load_config, load_sft_config
 from grpo.learner.spec import LearnerSpec
 from grpo.rollout.vllm.engine import EngineSpec
 from grpo.runtime.torchrun.engine_process import EngineProcess, engine_environment
-from grpo.runtime.torchrun.group import Group, place_of
+from grpo.runtime.torchrun.group import Group, place_of, where
 from grpo.runtime.torchrun.messages import decode, encode
-from grpo.runtime.torchrun.ranks import split
+from grpo.runtime.torchrun.ranks import Rank, SpmdLearner, split
 from grpo.types import Response, SampleRequest, TrainSample
 
 TORCHRUN = {
@@ -54,6 +57,22 @@ def engine_spec(**changes):
     return EngineSpec(**{**settings, **changes})
 
 
+def learner_spec(config):
+    return LearnerSpec(
+        model_folder="/nowhere",
+        device="cpu",
+        dtype="float32",
+        world_size=4,
+        pad_token_id=0,
+        modules=("one", "two"),
+        objective=config.algorithm.objective,
+        algorithm=config.algorithm,
+        optimizer=config.optimizer,
+        learner=config.learner,
+        transfer_timeout_seconds=9,
+    )
+
+
 def recipe(*overrides):
     sizes = ("learner.num_ranks=4", "rollout.num_engines=4", "runtime=torchrun")
     return load_config("tiny", [*sizes, *overrides])
@@ -78,20 +97,7 @@ def test_what_is_sent_arrives_as_the_same_bits():
 
 
 def test_the_settings_of_a_rank_arrive_as_they_were():
-    config = recipe("learner.lora={rank: 2, alpha: 4}", "algorithm=dr_grpo")
-    spec = LearnerSpec(
-        model_folder="/nowhere",
-        device="cpu",
-        dtype="float32",
-        world_size=4,
-        pad_token_id=0,
-        modules=("one", "two"),
-        objective=config.algorithm.objective,
-        algorithm=config.algorithm,
-        optimizer=config.optimizer,
-        learner=config.learner,
-        transfer_timeout_seconds=9,
-    )
+    spec = learner_spec(recipe("learner.lora={rank: 2, alpha: 4}", "algorithm=dr_grpo"))
     tuned = replace(spec, optimizer=load_sft_config("sft_tiny", []).optimizer)
     assert decode(encode([spec, tuned, engine_spec()])) == [spec, tuned, engine_spec()]
 
@@ -140,6 +146,20 @@ def test_an_engine_is_started_without_the_variables_of_torchrun():
     assert on_gpu["CUDA_VISIBLE_DEVICES"] == "4,5" and "OMP_NUM_THREADS" not in on_gpu
 
 
+def test_the_port_at_which_ranks_meet_is_bound_before_it_is_told(monkeypatch):
+    spec, told = learner_spec(recipe()), []
+    for name, value in spec.environment().items():  # the rank sets them
+        monkeypatch.setenv(name, value)
+    group = SimpleNamespace(address="127.0.0.1", collective=lambda own, *call: told.append(call))
+    rank = Rank(place_of(recipe(), {**TORCHRUN, "RANK": "0"}, num_gpus=0))
+    learner = SpmdLearner(group, rank, spec)
+    ((method, _, address, port),) = told
+    assert (method, address) == ("start_learner", "127.0.0.1")
+    with pytest.raises(OSError, match="in use"), socket.socket() as other:
+        other.bind(("", port))
+    del learner
+
+
 # --- shares -----------------------------------------------------------------------------------
 
 
@@ -159,7 +179,8 @@ def test_an_engine_that_is_killed_is_lost_at_once_and_says_how():
     engine = EngineProcess(engine_spec(), "the engine of rank 5")
     began = time.monotonic()
     os.kill(engine._process.pid, signal.SIGKILL)
-    with pytest.raises(LostError, match=r"the engine of rank 5 has died \(exit code -9\)"):
+    name = rf"the engine of rank 5 \(PID {engine._process.pid} on {where()}\)"
+    with pytest.raises(LostError, match=rf"{name} has died \(exit code -9\)"):
         engine.is_ready(60)
     with pytest.raises(LostError):
         engine.call("completed", seconds=60)
@@ -185,6 +206,9 @@ class Calls:
     def refuse(self, value):
         raise UserError(f"no room for {value}")
 
+    def rest(self, seconds):
+        time.sleep(seconds)
+
     def receive_signal(self):
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -194,7 +218,9 @@ def two_ranks(lead):
     store, results = dist.HashStore(), {}
 
     def join(rank):
-        return Group(rank, 2, dist.ProcessGroupGloo(store, rank, 2, timedelta(seconds=60)))
+        homes = [(os.getpid(), where())] * 2
+        group = dist.ProcessGroupGloo(store, rank, 2, timedelta(seconds=60))
+        return Group(rank, 2, group, learn_seconds=2, homes=homes)
 
     def first():
         group = join(0)
@@ -229,13 +255,60 @@ def test_calls_are_made_in_order_and_the_exit_code_of_rank_0_is_that_of_all():
 
 def test_an_error_of_another_rank_is_raised_on_rank_0_and_ends_nothing():
     def lead(group):
-        with pytest.raises(UserError, match="rank 1: no room for 3"):
+        with pytest.raises(UserError, match=r"rank 1 \(PID \d+ on .*\): no room for 3"):
             group.ask(Calls().double, "refuse", 3, seconds=60)
-        with pytest.raises(RuntimeError, match=r"rank 1: Traceback(.|\n)*AttributeError"):
+        with pytest.raises(RuntimeError, match=r"rank 1 .*: Traceback(.|\n)*AttributeError"):
             group.ask(lambda: None, "nonsense", seconds=60)
         return group.ask(Calls().double, "double", 1, seconds=60)
 
     assert two_ranks(lead)[0] == {"lead": [[2], [2]], "code": 75}
+
+
+def wait_for_a_collective(group):
+    def never(value):
+        group.group.recv([torch.zeros(1)], 1, 77).wait(timedelta(seconds=1))
+
+    group.collective(never, "note", 1)
+
+
+def wait_for_an_answer(group):
+    group.ask(lambda seconds: None, "rest", 4.0, seconds=1)
+
+
+def wait_for_a_call_to_be_taken(group):
+    group.tell("rest", 4.0)
+    group.tell("note", bytes(50_000_000))
+
+
+@pytest.mark.parametrize(
+    ("late", "phase"),
+    [
+        (wait_for_a_collective, "learner, note"),
+        (wait_for_an_answer, "answer to rest"),
+        (wait_for_a_call_to_be_taken, "call of note"),
+    ],
+)
+def test_a_rank_that_does_not_come_is_named_and_its_stack_is_kept(
+    monkeypatch, tmp_path, late, phase
+):
+    monkeypatch.setattr("grpo.runtime.stacks.claimed", lambda: [tmp_path])
+    told = []
+
+    def lead(group):
+        try:
+            late(group)
+        except StalledError as error:
+            told.append(str(error))
+
+    with pytest.raises(LostError, match="rank 0 has ended"):
+        two_ranks(lead)
+    (message,) = told
+    rank_1 = f"rank 1 (PID {os.getpid()} on {where()}) ("
+    assert message.startswith(f"{phase}: no answer in time from {rank_1}")
+    assert "Timed out" in message
+    assert message.endswith(f"(stacks of the processes: {tmp_path / 'stacks'})")
+    (file,) = (tmp_path / "stacks").glob("*_rank_1.txt")
+    assert "two_ranks (" in file.read_text()
 
 
 def test_a_signal_to_another_rank_is_passed_on_to_rank_0(monkeypatch):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,24 @@ def main() -> None:
         write(f"before {stage}", {}, {}, living.weights())
         run(f"nan {stage}", living, advantages=[*advantages[:-1], float("nan")])
         run(f"after nan {stage}", living)
+    # Rank 1 finds the disk full, and both hear of it.
+    full = Path(folder) / "full"
+    full.mkdir(exist_ok=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if rank == "1":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        living.worker.save_state(str(full))
+        told = "nothing"
+    except OSError as error:
+        told = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    everyone: list[str | None] = [None, None]
+    torch.distributed.all_gather_object(everyone, told)
+    living.worker.save_state(str(full))
+    write("full disk", {}, {}, living.weights(), told=everyone)
+    living.worker.load_state(str(full))
+    write("full disk again", {}, {}, living.weights())
     # Without a GPU nobody needs this, and it is refused. DeepSpeed does it there all the same.
     LearnerConfig.problems = lambda *_: []
     run("offload 1", started(1500, zero_stage=1, offload_optimizer=True))

@@ -61,13 +61,19 @@ class Host:
 def why_not() -> str | None:
     """Why there can be no hosts on this machine; None where there can."""
     if os.geteuid() != 0:
-        return "two hosts: needs root"
+        return "two hosts: needs root, to make namespaces and interfaces; run the tests as root"
     tools = ("ip", "unshare", "nsenter", "mount", "bash")
     if absent := [tool for tool in tools if shutil.which(tool) is None]:
-        return f"two hosts: {', '.join(absent)} not installed (iproute2, util-linux)"
+        return (
+            f"two hosts: {', '.join(absent)} not found; install iproute2, util-linux and bash with "
+            "the package manager of this system"
+        )
     cable = "mount -t tmpfs none /dev/shm && ip link add type veth"
     tried = subprocess.run([*UNSHARE, "bash", "-c", cable], capture_output=True, text=True)
-    return f"two hosts: {tried.stderr.strip()}" if tried.returncode else None
+    if tried.returncode == 0:
+        return None
+    told = tried.stderr.strip() or f"exit code {tried.returncode}"
+    return f"two hosts: {told}; a container needs CAP_SYS_ADMIN and CAP_NET_ADMIN for them"
 
 
 @contextmanager
@@ -127,3 +133,8 @@ class _Shell:
         self.process.stdin.write("\n".join([*commands, "echo done\n"]))
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "done\n", f"one of these has failed: {commands}"
+
+
+if __name__ == "__main__":  # continuous integration tells beforehand what it will not run
+    if (reason := why_not()) is not None:
+        print(f"tests/stack/test_two_hosts.py will be skipped: {reason}")

@@ -97,6 +97,12 @@ def test_two_ranks_go_on_from_the_checkpoint_of_one(cases, stage):
     assert all(torch.equal(taken[name], written[name]) for name in written)
 
 
+def test_a_disk_that_is_full_on_one_rank_is_told_by_all_and_the_next_save_is_whole(cases):
+    assert cases["2 full disk"]["told"] == ["rank 1: File too large"] * 2
+    saved, read = cases.weights("2 full disk"), cases.weights("2 full disk again")
+    assert saved and all(torch.equal(read[name], saved[name]) for name in saved)
+
+
 def test_a_rank_without_a_teaching_sample_takes_part_and_changes_nothing(cases):
     assert_same(cases.gradients("2 few"), cases.gradients("1 few"), relative=1e-5)
 

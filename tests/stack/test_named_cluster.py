@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 import pytest
-from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 
 from tests.models import SMALL_MODEL
 
@@ -84,7 +83,7 @@ def cluster(tmp_path_factory):
     # The port of another user's Ray on this machine. Where something has it already, so much the better.
     others = socket.socket()
     with contextlib.suppress(OSError):
-        others.bind(("", DEFAULT_DASHBOARD_AGENT_LISTEN_PORT))
+        others.bind(("", 52365))  # DEFAULT_DASHBOARD_AGENT_LISTEN_PORT of Ray
         others.listen()
     nodes = [start(environment, "head", "--include-dashboard=true")]
     try:
@@ -152,6 +151,7 @@ def test_a_run_joins_the_cluster_that_ray_address_names_and_keeps_ranks_and_engi
         "engines 2 on 1",
         "apart",
     ], done.stderr
+    assert "asks for no token" not in done.stderr
 
 
 def test_folders_that_a_node_misses_are_named_before_anything_starts(cluster, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from grpo.config import RECIPES
 from tests.models import SMALL_MODEL
 from tests.stack import warm
-from tests.stack.published_cases import ADAPTED, ADAPTERS, RUNS, SAME
+from tests.stack.published_cases import ADAPTED, ADAPTERS, CHAT, RUNS, SAME
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -54,6 +55,21 @@ def test_they_differ_in_what_they_are_published_for(runs):
     assert first["gsm8k_qwen2.5_0.5b"]["groups_sampled"] >= 32
     assert first["scalerl"]["groups_trained"] < first["scalerl"]["groups_sampled"]
     assert "effective_share" in first["scalerl"]
+
+
+def test_a_qwen_of_full_vocabulary_learns_behind_its_own_chat_template(runs, folder):
+    rows = runs[CHAT]
+    assert not isinstance(rows, str), rows
+    assert all(row["grad_norm"] > 0 for row in rows)
+    # The second step is sampled from the first update.
+    assert [row["weight_version"] for row in rows] == [0, 1]
+    assert all(row["logprob_gap_mean"] < 1e-4 for row in rows)
+    for line in (folder / CHAT / "rollouts/step_000002.jsonl").read_text().splitlines():
+        prompt = json.loads(line)["prompt"]
+        assert prompt.startswith("<|im_start|>user\n")
+        assert prompt.endswith("\\boxed{}.<|im_end|>\n<|im_start|>assistant\n")
+    tokens = np.load(folder / CHAT / "rollouts/step_000002.npz")["token_ids"]
+    assert tokens.max() > 100_000  # words of the whole vocabulary were drawn
 
 
 def test_engines_sample_from_the_merged_adapters_of_the_learner(runs, folder):

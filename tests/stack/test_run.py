@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -64,9 +65,63 @@ def untimed(rows):
     return [{key: value for key, value in row.items() if not key.startswith(TIMED)} for row in rows]
 
 
+def listeners(root):
+    """(command, address) of every TCP socket on which a process waits for connections: `root` and
+    all that descend from it. Addresses are as the kernel writes them, in hexadecimal.
+    """
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            text = status.read_text().rpartition(")")[2]
+            parents[int(status.parent.name)] = int(text.split()[1])
+    family, size = {root}, 0
+    while size < len(family):
+        size = len(family)
+        family |= {child for child, parent in parents.items() if parent in family}
+    sockets = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":  # LISTEN
+                sockets[f"socket:[{fields[9]}]"] = fields[1].partition(":")[0]
+    found = set()
+    for process in family:
+        with contextlib.suppress(OSError):
+            name = Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")[:120]
+            for handle in Path(f"/proc/{process}/fd").iterdir():
+                target = str(handle.readlink())
+                if target in sockets:
+                    found.add((name, sockets[target]))
+    return found
+
+
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("run") / "first")
+def watched(tmp_path_factory):
+    """The folder of a run, and where its processes listened while it worked."""
+    folder, found = tmp_path_factory.mktemp("run") / "first", set()
+    with (folder.parent / "log").open("w") as log:
+        run = subprocess.Popen(command(folder), stdout=log, stderr=log)
+        deadline = time.monotonic() + 400
+        while run.poll() is None and time.monotonic() < deadline:
+            found |= listeners(run.pid)
+            time.sleep(0.3)
+        run.kill()
+    assert run.wait() == 0, (folder.parent / "log").read_text()[-6000:]
+    return folder, found
+
+
+@pytest.fixture(scope="module")
+def run_folder(watched):
+    return watched[0]
+
+
+def test_a_private_run_listens_on_the_loopback_address_alone(watched):
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    open_to_others = {(name, address) for name, address in watched[1] if address not in loopback}
+    assert open_to_others == set()
+    # Ray's own processes, an engine and a rank were among those that were looked at.
+    names = " ".join(name for name, _ in watched[1])
+    assert all(part in names for part in ("gcs_server", "raylet", "RolloutWorker", "LearnerWorker"))
 
 
 def test_every_step_is_recorded_with_every_key(run_folder):
@@ -130,6 +185,8 @@ def test_wandb_and_tensorboard_hold_the_run(run_folder):
         if "eval/sampled_samples/path" in row
     }
     assert sorted(tables) == [0, 2, 3]
+    timed = [row["step"] for row in rows if row.get("speed/seconds_evaluate", 0) > 0]
+    assert timed == [0, 2, 3]  # once for both ways of sampling
     for step, path in tables.items():
         table = json.loads((log.parent / "files" / path).read_text())
         assert set(table["columns"]) >= {"step", "prompt", "response", "gold", "reward"}

@@ -39,6 +39,15 @@ def read(folder):
     return [row for row in map(json.loads, lines) if "switch" in row]
 
 
+def problems(folder, steps):
+    """Ids of the problems of some steps."""
+    return {
+        json.loads(line)["problem_id"]
+        for step in steps
+        for line in (folder / f"rollouts/step_{step:06d}.jsonl").read_text().splitlines()
+    }
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "out"
@@ -71,12 +80,9 @@ def test_a_stage_that_goes_back_gets_new_versions_and_the_data_goes_on(run):
     # Versions 0, 1, 2 made steps 1 to 3; version 4 is step 1's weights, which come again.
     assert [row["weight_version"] for row in rows] == [0, 1, 2, 4, 5, 6]
     assert all(row["logprob_gap_mean"] < 1e-5 for row in rows)
-    seen = [
-        json.loads(line)["problem_id"]
-        for step in (1, 2, 3)
-        for line in (folder / f"rollouts/step_{step:06d}.jsonl").read_text().splitlines()
-    ]
-    assert len(set(seen)) == 24  # no problem twice within an epoch
+    assert len(problems(folder, (1, 2, 3))) == 24  # no problem twice within an epoch
+    # The last stage draws from all problems again, behind what the first one drew.
+    assert len(problems(folder, (1, 2, 3, 5, 6))) == 40
 
 
 def test_checkpoints_that_a_later_stage_names_are_written_and_kept(run):
@@ -174,3 +180,56 @@ def test_a_changed_byte_of_samples_or_weights_is_found_before_anything_starts(
     listed["files"]["learner/rank_001.safetensors"]["sha256"] = hashlib.sha256(raw).hexdigest()
     manifest.write_text(json.dumps(listed))
     assert "step 2, weights of the checkpoint: " in told("listed")
+
+
+BACK = """stages=[{name: there, until: {max_steps: 3}},
+    {name: back, restart_from: best, best: {metric: weight_version, mode: min}, optimizer: keep,
+     refresh_reference: true, lr: 1.0e-30, until: {max_steps: 1}},
+    {name: onward, until: {max_steps: 2}}]"""
+BACK_SETTINGS = (
+    *("runtime=in_process", "learner.num_ranks=1", "trainer.max_steps=50", "checkpoint.every=1"),
+    *("evaluation.every=0", "checkpoint.keep=2", "algorithm.kl_coef=0.01"),
+    " ".join(BACK.split()),
+)
+
+
+@pytest.fixture(scope="module")
+def back(tmp_path_factory):
+    """Three steps, then back to the checkpoint of the first, which is the best one: it has the
+    lowest version. A step that moves no weight shows what it begins with.
+    """
+    folder = tmp_path_factory.mktemp("back") / "out"
+    return folder, train(folder, *BACK_SETTINGS)
+
+
+def test_the_best_checkpoint_gives_weights_moments_and_reference(back):
+    folder, rows = back
+    first = read(folder)[0]
+    assert first["switch/reason"].endswith("the best checkpoint is step 1, weight_version 0")
+    chain = map(json.loads, (folder / "chain.jsonl").read_text().splitlines())
+    weights = {link["step"]: link["weights"] for link in chain if "weights" in link}
+    assert weights[4] == weights[1] != weights[3]
+    # AdamW has done the update of step 1, and then those of steps 4, 5 and 6.
+    with safe_open(folder / "checkpoints/step_000006/learner/rank_000.safetensors", "np") as file:
+        assert float(file.metadata()["steps"]) == 4
+    assert rows[2]["kl"] > 1e-6
+    assert rows[3]["kl"] < 1e-12  # to the policy that the stage began with
+    assert rows[5]["kl"] > 1e-6
+
+
+def test_after_going_back_the_next_problems_are_those_after_the_last_ones(back):
+    folder, _ = back
+    assert len(problems(folder, range(1, 7))) == 48  # none twice
+
+
+def test_a_run_that_goes_on_in_the_middle_of_a_later_stage_is_the_same_run(back, tmp_path):
+    folder, rows = back
+    again = tmp_path / "again"
+    rerun = train(again, *BACK_SETTINGS, f"resume={folder / 'checkpoints/step_000005'}")
+    assert [row["stage"] for row in rerun] == [3]
+    assert untimed(rerun) == untimed(rows[5:])
+    samples = [(one / "rollouts/step_000006.jsonl").read_bytes() for one in (folder, again)]
+    assert samples[0] == samples[1]
+    ends = [json.loads((one / "summary.json").read_text()) for one in (folder, again)]
+    for key in ("weights_sha256", "chain"):
+        assert ends[0][key] == ends[1][key]

@@ -100,6 +100,21 @@ def test_base_and_final_values_are_written_beside_the_points():
     assert axes.get_legend_handles_labels()[1] == ["training batches", "held-out, greedy"]
 
 
+def test_the_end_of_a_stage_is_a_line_between_two_steps_with_the_name_of_the_next():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    rows = [
+        {"step": 3, "reward": 0.4, "switch": 1, "switch/from": "short", "switch/to": "long"},
+        {"step": 4, "reward": 0.6},
+    ]
+    plots.draw(axes, rows, plots.PANELS[0])
+    (line,) = (line for line in axes.lines if line.get_linestyle() == "--")
+    assert list(line.get_xdata()) == [3.5, 3.5]
+    (name,) = axes.texts
+    assert (name.get_text().strip(), name.xy[0]) == ("long", 3.5)
+
+
 def test_a_run_with_only_evaluations_plots_what_there_is(tmp_path: Path):
     append_line(tmp_path / "metrics.jsonl", {"step": 0, "eval/greedy/accuracy": 0.4})
     assert [path.name for path in plots.plot_run(tmp_path)] == ["accuracy.png", "overview.png"]

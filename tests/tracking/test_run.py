@@ -146,6 +146,16 @@ def test_the_size_of_an_evaluation_is_recorded_with_it(tmp_path: Path):
     ]
 
 
+def test_the_time_of_the_evaluations_of_a_step_is_recorded_once(tmp_path: Path):
+    with open_run(tmp_path, {}, QUIET, "tiny", 1, None) as run:
+        run.log_evaluation(4, "sampled", {"accuracy": 0.5}, [])
+        run.log_evaluation(4, "greedy", {"accuracy": 0.5}, [], seconds=1.5)
+        run.close({})
+    sampled, greedy = read_jsonl(tmp_path / "metrics.jsonl")
+    assert sampled == {"step": 4, "eval/sampled/accuracy": 0.5}
+    assert greedy == {"step": 4, "eval/greedy/accuracy": 0.5, "seconds/evaluate": 1.5}
+
+
 def test_the_table_compares_evaluations_of_equal_size_only_and_shows_every_figure():
     base = {"num_problems": 512, "num_samples": 8, "accuracy": 0.25, "detour_share": 0.5}
     final = {**base, "accuracy": 0.75}

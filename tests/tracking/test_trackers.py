@@ -32,6 +32,9 @@ class Recorder:
     def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
         self.log(step, {})
 
+    def log_switch(self, step: int, switch: dict[str, str]) -> None:
+        self.log(step, {})
+
     def finish(self, summary: dict[str, Any] | None) -> str | None:
         return f"finished with {summary}"
 

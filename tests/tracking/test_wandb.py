@@ -1,11 +1,14 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from grpo.config.schema import WandbConfig
+from grpo.config.schema import TrackingConfig, WandbConfig
+from grpo.stages import Switch
+from grpo.tracking import open_run
 from grpo.tracking.trackers.wandb import ResolvedMode, WandbTracker
 from tests.tracking import wandb_file
 from tests.tracking.conftest import Example
@@ -25,7 +28,7 @@ def test_the_offline_run_holds_every_step_under_its_panel_keys(log: Path):
     assert rows[3]["length/mean"] == 34.0 and rows[3]["reward/component_accuracy"] == pytest.approx(
         0.9
     )
-    assert rows[0]["health/stage"] == "8k" and "policy/kl" not in rows[0]
+    assert rows[0]["stage/number"] == "8k" and "policy/kl" not in rows[0]
     assert math.isnan(rows[1]["policy/loss"])
 
 
@@ -84,3 +87,42 @@ def test_a_service_that_fails_at_start_leaves_the_run_offline(tmp_path: Path):
     assert where == f"wandb sync {log.parent} (offline, since the service failed: CommError)"
     wandb_file.wait_until_complete(log)
     assert wandb_file.history(log)[0]["reward/mean"] == 0.5
+
+
+def test_the_ends_of_stages_are_a_table_with_names_and_reasons(tmp_path: Path):
+    """The second end comes from another process of the run."""
+    first = Switch(step=3, source="short", target="long", reason="3 of 3 steps")
+    for at, switch in enumerate([first, replace(first, step=8, source="long", target=None)]):
+        settings = TrackingConfig(wandb=WandbConfig(mode="offline"), tensorboard=False, plots=False)
+        with open_run(tmp_path, {}, settings, "tiny", 9, None, goes_on=bool(at)) as run:
+            run.log_switch(switch)
+            run.close({})
+    rows = []
+    for log in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")):
+        wandb_file.wait_until_complete(log)
+        rows += [(log.parent, row) for row in wandb_file.history(log)]
+    assert [row["step"] for _, row in rows if row.get("stage/switch") == 1] == [3, 8]
+    tables = [
+        json.loads((folder / "files" / row["stage/switches/path"]).read_text())
+        for folder, row in rows
+        if "stage/switches/path" in row
+    ]
+    assert tables[0]["columns"] == ["step", "from", "to", "reason"]
+    before = [3, "short", "long", "3 of 3 steps"]
+    assert [table["data"] for table in tables] == [
+        [before],
+        [before, [8, "long", "end", "3 of 3 steps"]],
+    ]
+
+
+def test_a_record_that_cannot_be_read_costs_the_earlier_switches_alone(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "swi\n{"step": 2}\n')
+    tracker = WandbTracker(WandbConfig(), "offline", tmp_path, {}, "tiny")
+    tracker.start()
+    tracker.log_switch(4, {"from": "a", "to": "b", "reason": "because"})
+    tracker.finish(None)
+    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    wandb_file.wait_until_complete(log)
+    (row,) = wandb_file.history(log)
+    table = json.loads((log.parent / "files" / row["stage/switches/path"]).read_text())
+    assert table["data"] == [[4, "a", "b", "because"]]

@@ -28,6 +28,15 @@ def test_a_group_on_one_machine_needs_no_interface_that_others_use(monkeypatch):
     assert received.tolist() == [0.0, 1.0, 2.0]
 
 
+def test_a_store_on_this_machine_alone_listens_on_the_loopback_address_alone():
+    store = gloo.meeting_point("127.0.0.1", 0, 60, host=True)
+    # One that listened everywhere would have this port of every address.
+    socket.create_server(("127.0.0.2", store.port)).close()
+    member = gloo.meeting_point("127.0.0.1", store.port, 60, host=False)
+    member.set("key", "value")
+    assert store.get("key") == b"value"
+
+
 def test_a_port_that_cannot_be_reached_is_named_with_what_to_open():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

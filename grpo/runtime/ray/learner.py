@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
-from grpo.common.errors import LostError, StalledError
+from grpo.common.errors import LostError
 from grpo.learner.spec import LearnerSpec
-from grpo.runtime.ray.calls import (
+from grpo.runtime.ray.calls import Process, with_place
+from grpo.runtime.ray.cluster import (
+    Cluster,
     actor_options,
     beside,
-    first_line,
-    is_alive,
-    stacks,
-    started,
-    wait,
-    with_place,
+    check_folders,
+    check_network,
 )
-from grpo.runtime.ray.cluster import Cluster, check_folders, check_network
 from grpo.runtime.ray.rollouts import RolloutPool
 from grpo.tracking.folder import claimed
 from grpo.types import (
@@ -73,7 +71,10 @@ class LearnerGroup:
         self.ranks = [
             actor.options(**options[rank]).remote(spec, rank) for rank in range(spec.world_size)
         ]
-        self._places = [rank.place.remote() for rank in self.ranks]
+        self.processes, self._everyone = [], cluster.processes
+        for rank, (node, made) in enumerate(zip(self.nodes, self.ranks, strict=True)):
+            process = Process.of("learner rank", rank, node.address, made)
+            self.processes.append(self._everyone.add(process))
         self._took: dict[str, list[float]] = {}  # seconds of past calls, by method
         self._version = 0  # that the engines have
         self._has_moved = False  # away from these weights
@@ -84,21 +85,27 @@ class LearnerGroup:
         phase = "meeting of the learner's ranks"
         if not cluster.local:
             found = self.ranks[0].__ray_call__.remote(lambda _: ray.util.get_node_ip_address())
-            self.address = wait(found, start_seconds, phase)
-        port = wait(self.ranks[0].rendezvous.remote(self.address), start_seconds, phase)
+            self.address = str(self._ask_first(found, start_seconds, phase))
+        port = int(
+            self._ask_first(self.ranks[0].rendezvous.remote(self.address), start_seconds, phase)
+        )
         if not cluster.local:
             engines = [] if cluster.engines is None else cluster.engines.nodes
             check_network([*self.nodes, *engines], self.address, port)
         self._starting = [rank.start.remote(self.address, port) for rank in self.ranks]
+
+    def _ask_first(self, call: Any, seconds: float, phase: str) -> Any:
+        return self._everyone.wait([call], self.processes[:1], seconds, phase)[0]
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
         """Block until all ranks hold their part of the model.
 
         Raises:
             StalledError: not all do, in time.
+            LostError: one has died.
             RuntimeError: one of them cannot; its message has the cause.
         """
-        started(self._starting, self.nodes, timeout_seconds, "learner rank")
+        self._everyone.started(self._starting, self.processes, timeout_seconds)
 
     def connect(self, rollouts: RolloutPool) -> None:
         """Open the weight channel to all engines; an open one is closed first."""
@@ -153,7 +160,11 @@ class LearnerGroup:
         return found
 
     def save(self, folder: str, tokenizer_folder: str) -> str:
-        """Write the policy as a Hugging Face folder; returns the sha256 of its weights."""
+        """Write the policy as a Hugging Face folder; returns the sha256 of its weights.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
         return str(self._all("save", folder, tokenizer_folder)[0])
 
     def refresh_reference(self) -> None:
@@ -161,7 +172,11 @@ class LearnerGroup:
         self._all("refresh_reference")
 
     def save_state(self, folder: str) -> None:
-        """Write weights and moments into a folder that all ranks see."""
+        """Write weights and moments into a folder that all ranks see.
+
+        Raises:
+            OSError: the disk of a rank does not take them.
+        """
         self._all("save_state", folder)
 
     def load_state(self, folder: str, *, with_moments: bool = True) -> None:
@@ -181,33 +196,33 @@ class LearnerGroup:
         """One call of all ranks.
 
         The deadline is `learn_seconds`, and sooner where the same call has been much faster: five
-        times the longest so far, and a minute at least.
+        times the longest so far, and a minute at least. Engines that die meanwhile with nothing to
+        do are replaced at once. While weights are sent they are not: the end of an engine ends that
+        call.
 
         Raises:
-            StalledError: not all have answered in time. It has the stacks of all ranks.
+            StalledError: not all have answered in time. The stacks of all processes are kept.
             LostError: a rank has died, or an engine that it was sending to.
+            OSError: a disk does not take what the call writes.
         """
         took = self._took.setdefault(method, [])
-        seconds = self.learn_seconds
-        if len(took) >= 3:
-            seconds = min(seconds, max(60.0, 5 * max(took)))
+        seconds, limit = self.learn_seconds, "cluster.learn_timeout_seconds"
+        if len(took) >= 3 and (usual := max(60.0, 5 * max(took))) < seconds:
+            seconds, limit = usual, "five times the longest so far"
         began = time.monotonic()
-        phase = f"learner, {method}"
+        look = None
+        if self._rollouts is not None and method not in ("connect", "push_weights"):
+            look = self._rollouts.look
         calls = [getattr(rank, method).remote(*args, **named) for rank in self.ranks]
+        phase = f"learner, {method} ({limit})"
         try:
-            found: list[Any] = wait(calls, seconds, phase)
-        except StalledError as error:
-            error.dumps = self.stacks()
-            raise
+            found = self._everyone.wait(calls, self.processes, seconds, phase, look)
         except RayTaskError as error:
-            # Those who wait for a dead one in a collective fail first, with whatever they see.
-            engines = [] if self._rollouts is None else self._rollouts.engines
-            if all(is_alive(actor) for actor in [*self.ranks, *engines]):
+            if not isinstance(error.cause, OSError):
                 raise
-            raise LostError(f"{phase}: a process has died ({first_line(error.cause)})") from None
+            for call in calls:  # what nobody asks for is told by Ray as unhandled
+                with suppress(RayError):
+                    ray.get(call, timeout=10)
+            raise error.cause from None  # Ray's own has a traceback as its text
         took.append(time.monotonic() - began)
         return found
-
-    def stacks(self) -> dict[str, str]:
-        """What the processes of all ranks are doing."""
-        return stacks({f"rank_{i}": ray.get(place) for i, place in enumerate(self._places)})

@@ -19,6 +19,12 @@ SOCKET_PATH_BYTES = 107  # sun_path of an AF_UNIX address on Linux, without the 
 _BELOW_TEMP = "/session_0000-00-00_00-00-00_000000_0000000/sockets/plasma_store"
 
 
+class UnavailableError(UserError):
+    """The cluster does not have what the recipe asks for, or is not there. Where a run has had it,
+    it may come back.
+    """
+
+
 def ray_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where Ray keeps sessions and sockets by itself: `ray` in RAY_TMPDIR, TMPDIR or /tmp."""
     environ = os.environ if environ is None else environ
@@ -44,7 +50,8 @@ def check_address(
         timeout: seconds for one connection.
 
     Raises:
-        UserError: no such cluster answers.
+        UnavailableError: no such cluster answers.
+        UserError: the address is none.
     """
     if address == "local":
         return address
@@ -53,7 +60,7 @@ def check_address(
         file = address_file(environ)
         found = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
         if not found:
-            raise UserError(
+            raise UnavailableError(
                 f"{source}: no cluster was started on this machine ({file} has no address); run "
                 "`ray start --head`, name host:port, or leave it out for a private cluster"
             )
@@ -67,7 +74,7 @@ def check_address(
         socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
     except (OSError, OverflowError) as error:
         fix = "run `ray stop` and `ray start --head`" if address == "auto" else "start Ray there"
-        raise UserError(
+        raise UnavailableError(
             f"{source}: nothing answers there ({error}); {fix}, or leave it out "
             "for a private cluster"
         ) from None

@@ -68,7 +68,6 @@ class EngineProcess:
     """
 
     def __init__(self, spec: EngineSpec, name: str, gpus: str | None = None) -> None:
-        self.name = name
         self._socket, theirs = socket.socketpair()
         # A process that hangs reads nothing, and a socket that is full would block for ever.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 60, 0))
@@ -84,6 +83,7 @@ class EngineProcess:
             start_new_session=True,
         )
         theirs.close()
+        self.name = f"{name} (PID {self._process.pid} on {socket.gethostname()})"
         self._numbers = itertools.count()
         self._open: dict[int, Future[Any]] = {}  # calls without an answer, by number
         self._lock = threading.Lock()

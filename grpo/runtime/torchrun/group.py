@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +23,7 @@ import torch.distributed as dist
 from grpo.common.errors import LostError, StalledError, UserError
 from grpo.common.signals import held, relay
 from grpo.config.schema import RunConfig, gpu_problems
+from grpo.runtime.stacks import keep_stacks, stack_of
 from grpo.runtime.torchrun.messages import decode, encode
 from grpo.weights import gloo
 
@@ -117,16 +118,29 @@ class Group:
     """The ranks of a run, as rank 0 leads them and as the others follow."""
 
     def __init__(
-        self, rank: int, world_size: int, group: dist.ProcessGroup, address: str = "127.0.0.1"
+        self,
+        rank: int,
+        world_size: int,
+        group: dist.ProcessGroup,
+        learn_seconds: float,
+        address: str = "127.0.0.1",
+        homes: Sequence[tuple[int, str]] = (),
     ) -> None:
         self.rank, self.world_size, self.group = rank, world_size, group
+        self.learn_seconds = learn_seconds  # `cluster.learn_timeout_seconds`
         self.address = address  # by which all ranks reach rank 0
+        self.homes = homes  # PID and machine of every rank
         self.signal = 0  # that came to this process, and that rank 0 has not been told of
         self.lost: str | None = None  # why no call can be made any more
 
     @classmethod
-    def join(cls, place: Place) -> Self:
-        """Meet all processes that torchrun has started."""
+    def join(cls, place: Place, learn_seconds: float) -> Self:
+        """Meet all processes that torchrun has started.
+
+        Args:
+            place: of this one.
+            learn_seconds: longest wait of rank 0 for the others in a collective.
+        """
         store, rank, world_size = next(iter(dist.rendezvous("env://")))
         # It is for this meeting only: the learner's ranks meet elsewhere, in a store of rank 0.
         os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)
@@ -146,8 +160,11 @@ class Group:
             address = store.get("address").decode()
             if elsewhere and first and (found := gloo.unreachable(address, int(store.get("port")))):
                 raise UserError(f"{found} on {where()}")
+        store.set(f"home/{rank}", f"{os.getpid()} {where()}")
         group = gloo.join(store, rank, world_size, _FOREVER, address)
-        return cls(rank, world_size, group, address)
+        told = [store.get(f"home/{one}").decode().split(maxsplit=1) for one in range(world_size)]
+        homes = [(int(pid), host) for pid, host in told]
+        return cls(rank, world_size, group, learn_seconds, address, homes)
 
     # --- rank 0 ---------------------------------------------------------------------------------
 
@@ -155,16 +172,20 @@ class Group:
         """Have all other ranks make a call.
 
         Raises:
+            StalledError: they have not taken it within `learn_seconds`.
             LostError: one of them has ended.
         """
         if self.lost is not None:
             raise LostError(self.lost)
         message = encode([method, list(args)])
         head = torch.tensor([len(message), int(asks)])
-        with held(), self._connected(f"call of {method}"):
+        phase, patience = f"call of {method}", timedelta(seconds=self.learn_seconds)
+        with held():
             for rank in range(1, self.world_size):
-                self.group.send([head], rank, _CALL).wait()
-            gloo.broadcast(self.group, _tensor(message))
+                with self._connected(phase, [rank]):
+                    self.group.send([head], rank, _CALL).wait(patience)
+            with self._connected(phase):
+                gloo.broadcast(self.group, _tensor(message), self.learn_seconds)
 
     def ask(self, own: Callable[..., Any], method: str, *args: Any, seconds: float) -> list[Any]:
         """What a call returns on every rank, rank 0 first.
@@ -187,8 +208,8 @@ class Group:
             except Exception as error:
                 found, failed = [], error
             number = 0
-            with self._connected(f"answers to {method}"):
-                for rank in range(1, self.world_size):
+            for rank in range(1, self.world_size):
+                with self._connected(f"answer to {method}", [rank]):
                     head = torch.zeros(3, dtype=torch.int64)
                     self.group.recv([head], rank, _REPLY).wait(timedelta(seconds=seconds))
                     size, ok, came = head.tolist()
@@ -200,9 +221,11 @@ class Group:
                         found.append(result)
                     elif failed is None:
                         kind, text = result
-                        failed = _ERRORS.get(kind, RuntimeError)(f"rank {rank}: {text}")
+                        failed = _ERRORS.get(kind, RuntimeError)(f"{self.named(rank)}: {text}")
             if number:
                 relay(number)
+            if isinstance(failed, StalledError) and self.lost is None:
+                raise self.stalled(str(failed))  # an engine hangs
             if failed is not None:
                 raise failed
         return found
@@ -211,11 +234,12 @@ class Group:
         """Make a collective call of the learner on all ranks; what it returns here.
 
         Raises:
+            StalledError: the others have not come within `learn_seconds`.
             LostError: a rank has ended in the middle of it.
         """
         self.tell(method, *args)
         try:
-            with self._connected(method):
+            with self._connected(f"learner, {method}"):
                 return own(*args)
         except Exception as error:
             # The others may be in the middle of it, so nothing that comes next would meet them.
@@ -227,9 +251,31 @@ class Group:
         with suppress(LostError):  # whoever is left hears of the end of this process
             self.tell(EXIT, code)
 
+    def named(self, rank: int) -> str:
+        """A rank in messages: `rank 1 (PID 4711 on node3)`."""
+        if not self.homes:
+            return f"rank {rank}"
+        pid, host = self.homes[rank]
+        return f"rank {rank} (PID {pid} on {host})"
+
+    def stalled(self, why: str) -> StalledError:
+        """The error of a deadline that was missed, once the stacks of all ranks and engines of this
+        machine are kept. Nobody can be asked on the others.
+        """
+        stacks = {}
+        for rank, (pid, host) in enumerate(self.homes):
+            if host == where():
+                stacks[f"rank {rank}"] = f"{self.named(rank)}\n\n{stack_of(pid, children=True)}"
+        return StalledError(why + keep_stacks(stacks, why))
+
     @contextmanager
-    def _connected(self, phase: str) -> Iterator[None]:
-        """A block that needs the other ranks. What breaks a connection there ends the group."""
+    def _connected(self, phase: str, ranks: Sequence[int] = ()) -> Iterator[None]:
+        """A block that needs the other ranks. What breaks a connection there ends the group.
+
+        Args:
+            phase: for messages.
+            ranks: that it needs. None: all others.
+        """
         try:
             yield
         except RuntimeError as error:
@@ -237,9 +283,12 @@ class Group:
             if not isinstance(error, dist.DistError) and "gloo" not in str(error):
                 raise
             late = "Timed out" in str(error)
-            told = "has not answered in time" if late else "has ended"
-            self.lost = f"{phase}: a rank {told} ({_first_line(error)})"
-            raise (StalledError if late else LostError)(self.lost) from None
+            told = "no answer in time from" if late else "has ended:"
+            who = " or ".join(map(self.named, ranks or range(1, self.world_size)))
+            self.lost = f"{phase}: {told} {who} ({_first_line(error)})"
+            if late:
+                raise self.stalled(self.lost) from None
+            raise LostError(self.lost) from None
 
     # --- the others -----------------------------------------------------------------------------
 
@@ -264,7 +313,7 @@ class Group:
                 if not asked:
                     # Where it has failed on rank 0 too, the end of the run comes next. Otherwise
                     # rank 0 waits for this one, and only its end tells.
-                    if (code := self._end_within(seconds=10)) is not None:
+                    if (code := self._end_within(seconds=30)) is not None:
                         return code
                     raise
                 expected = type(error).__name__ in _ERRORS
@@ -274,8 +323,11 @@ class Group:
                 message = encode(result)
                 head = torch.tensor([len(message), int(ok), self.signal])
                 self.signal = 0
-                self.group.send([head], 0, _REPLY).wait()
-                self.group.send([_tensor(message)], 0, _REPLY).wait()
+                try:
+                    self.group.send([head], 0, _REPLY).wait()
+                    self.group.send([_tensor(message)], 0, _REPLY).wait()
+                except RuntimeError as error:
+                    raise LostError(f"rank 0 has ended ({_first_line(error)})") from None
 
     def _next(self, patience: timedelta) -> tuple[str, list[Any], bool]:
         head = torch.zeros(2, dtype=torch.int64)

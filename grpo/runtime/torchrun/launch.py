@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import warnings
 from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 
@@ -17,12 +20,13 @@ from grpo.runtime.torchrun.ranks import Rank
 _leading: tuple[Group, Rank] | None = None  # in rank 0, while it runs the command
 
 
-def take_part(config: RunConfig, command: Callable[[], object]) -> int:
-    """Run a command on rank 0, with all ranks behind it. All end with the exit code of rank 0.
+def take_part(config: RunConfig, command: Callable[[], object]) -> NoReturn:
+    """Run a command on rank 0, with all ranks behind it, and end this process. All end with the
+    exit code of rank 0.
 
     Args:
         config: of the run; the same in all processes.
-        command: trains.
+        command: trains. A whole number that it returns is the exit code.
 
     Raises:
         UserError: this process was not started by torchrun, or not as the recipe says.
@@ -33,25 +37,26 @@ def take_part(config: RunConfig, command: Callable[[], object]) -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.learner_gpu
     # DeepSpeed's calls of collectives under their old names; Ray's actors say it in their logs.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    group, rank = Group.join(place), Rank(place)
+    group, rank = Group.join(place, config.cluster.learn_timeout_seconds), Rank(place)
     if place.rank != 0:
         try:
-            return group.follow(rank)
+            code = group.follow(rank)
         except LostError as error:
             say(f"grpo: rank {place.rank}: {error}", everywhere=True)
-            return EXIT_RETRY
+            code = EXIT_RETRY
         finally:
             rank.close()
+        _end(code)
 
     def lead(arguments: object) -> int:
         try:
-            command()
+            found = command()
         except (KeyboardInterrupt, Terminated):
             # torchrun sends a signal to all that are left when a rank has died.
             if group.lost is not None:
                 raise LostError(group.lost) from None
             raise
-        return 0
+        return found if isinstance(found, int) else 0
 
     _leading = group, rank
     try:
@@ -60,7 +65,19 @@ def take_part(config: RunConfig, command: Callable[[], object]) -> int:
         _leading = None
     group.leave(code)
     rank.close()
-    return code
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End this process without taking the interpreter down.
+
+    Threads of torch and gloo that ask for Python's lock meanwhile are ended in the middle of C++
+    code, which may abort the process: torchrun would call a run failed that is done and written.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def leading() -> tuple[Group, Rank]:

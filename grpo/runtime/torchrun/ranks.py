@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from grpo.common.errors import StalledError, UserError
+from grpo.common.errors import UserError
 from grpo.learner.spec import LearnerSpec
 from grpo.rollout.vllm.engine import EngineSpec
 from grpo.runtime.torchrun.engine_process import EngineProcess
@@ -64,13 +63,22 @@ class Rank:
         assert self._engine is not None, "launch_engine() comes first"
         return self._engine
 
+    def open_learner(self, spec: LearnerSpec, address: str) -> int:
+        """On rank 0: the port at which the ranks of the learner meet. It is bound from now on."""
+        self._make_learner(spec)
+        return self.learner.rendezvous(address)
+
     def start_learner(self, spec: LearnerSpec, address: str, port: int) -> None:
         """Load this rank's part of the model; a collective."""
+        if self.place.rank != 0:
+            self._make_learner(spec)
+        self.learner.start(address, port)
+
+    def _make_learner(self, spec: LearnerSpec) -> None:
         from grpo.learner.worker import LearnerWorker
 
         os.environ.update(spec.environment())
         self.spec, self.learner = spec, LearnerWorker(spec, self.place.rank)
-        self.learner.start(address, port)
 
     def close(self) -> None:
         """End the engine."""
@@ -203,9 +211,14 @@ class SpmdRollouts:
         """
         deadline = time.monotonic() + timeout_seconds
         # Asked again and again, so that a signal is heard in between.
-        while not all(self.group.ask(self.own.engine_is_ready, "engine_is_ready", 1.0, seconds=60)):
+        ask = self.own.engine_is_ready, "engine_is_ready", 1.0
+        while not all(ready := self.group.ask(*ask, seconds=60)):
             if time.monotonic() > deadline:
-                raise StalledError(f"start of the engines: not ready in {timeout_seconds:g} s")
+                late = [self.group.named(rank) for rank, done in enumerate(ready) if not done]
+                raise self.group.stalled(
+                    f"start of the engines (cluster.start_timeout_seconds): not ready in "
+                    f"{timeout_seconds:g} s, that of {', '.join(late)}"
+                )
 
     def submit(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> None:
         """Begin to generate."""
@@ -234,10 +247,10 @@ class SpmdRollouts:
                 last = time.monotonic()
                 yield responses
             elif time.monotonic() - last > self.stall_seconds:
-                busy = sorted(set(self._rank_of.values()))
-                raise StalledError(
-                    f"rollout.stall_timeout_seconds={self.stall_seconds:g}: no response was "
-                    f"finished for so long, with {len(self._rank_of)} in flight on ranks {busy}"
+                busy = ", ".join(map(self.group.named, sorted(set(self._rank_of.values()))))
+                raise self.group.stalled(
+                    f"sampling, rollout.stall_timeout_seconds={self.stall_seconds:g}: no response "
+                    f"was finished for so long, with {len(self._rank_of)} in flight on {busy}"
                 )
 
     def abort(self, keys: Collection[int] | None = None) -> list[Response]:
@@ -293,9 +306,7 @@ class SpmdLearner:
 
     def __init__(self, group: Group, own: Rank, spec: LearnerSpec) -> None:
         self.group, self.own, self.spec = group, own, spec
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = probe.getsockname()[1]
+        port = own.open_learner(spec, group.address)
         self._all("start_learner", spec, group.address, port)
 
     def _all(self, method: str, *args: Any) -> Any:
@@ -333,8 +344,14 @@ class SpmdLearner:
         return found
 
     def save(self, folder: str, tokenizer_folder: str) -> str:
-        """Write the policy as a Hugging Face folder; returns the sha256 of its weights."""
-        return str(self._all("save", folder, tokenizer_folder))
+        """Write the policy as a Hugging Face folder; returns the sha256 of its weights.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        # As `save_state`: all ranks come out of it together.
+        found = self.group.ask(self.own.save, "save", folder, tokenizer_folder, seconds=60)
+        return str(found[0])
 
     def refresh_reference(self) -> None:
         """The policy of this moment becomes the reference."""

@@ -33,6 +33,9 @@ class Tracker(Protocol):
     def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
         """Take rows for a table of samples."""
 
+    def log_switch(self, step: int, switch: dict[str, str]) -> None:
+        """Take the end of a stage after `step`: texts `from`, `to` and `reason`."""
+
     def finish(self, summary: dict[str, Any] | None) -> str | None:
         """Close, and say where to look (one line). `summary` is None when the run did not reach its
         end.
@@ -80,6 +83,10 @@ class Background:
     def log_samples(self, step: int, name: str, rows: list[dict[str, Any]]) -> None:
         """Take rows for a table of samples."""
         self._put(lambda: self._tracker.log_samples(step, name, rows))
+
+    def log_switch(self, step: int, switch: dict[str, str]) -> None:
+        """Take the end of a stage."""
+        self._put(lambda: self._tracker.log_switch(step, switch))
 
     def close(self, summary: dict[str, Any] | None, timeout: float) -> str | None:
         """Give the tracker `timeout` seconds to write what waits. Returns where to look, if

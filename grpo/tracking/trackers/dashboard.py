@@ -94,6 +94,12 @@ LAYOUT = (
         ),
     ),
     Section(
+        name="stage",
+        panels=(
+            LinePanel(title="Stage, and where one ends", lines=("stage/number", "stage/switch")),
+        ),
+    ),
+    Section(
         name="policy",
         panels=(
             LinePanel(title="Entropy", lines=("policy/entropy",), unit="nats per token"),
@@ -140,6 +146,7 @@ LAYOUT = (
                 ),
                 unit="s",
             ),
+            LinePanel(title="Time of evaluations", lines=("speed/seconds_evaluate",), unit="s"),
             LinePanel(
                 title="Tokens of a step",
                 lines=("speed/generated_tokens", "speed/trained_tokens"),
@@ -173,7 +180,6 @@ LAYOUT = (
             ),
             LinePanel(title="Largest weight", lines=("health/weight_max",), log=True),
             LinePanel(title="Weight version", lines=("health/weight_version",), unit="updates"),
-            LinePanel(title="Stage", lines=("health/stage", "health/switch")),
             LinePanel(title="Epoch (sft)", lines=("health/epoch",)),
             LinePanel(title="Examples of a step (sft)", lines=("health/examples",)),
         ),

@@ -46,6 +46,11 @@ class TensorBoardTracker:
         text = text.encode("utf-8", errors="replace").decode("utf-8")  # half a surrogate pair
         self._writer.add_text(f"eval/{name}_samples", text, step)
 
+    def log_switch(self, step: int, switch: dict[str, str]) -> None:
+        """The switch as text. Its curve is `stage/switch`."""
+        text = f"{switch['from']} -> {switch['to']}: {switch['reason']}"
+        self._writer.add_text("stage/switches", text, step)
+
     def finish(self, summary: dict[str, Any] | None) -> str | None:
         """Close the file and say how to look at it."""
         self._writer.close()

@@ -5,13 +5,14 @@ of the same step are two calls. wandb is told of no file, no console text and no
 it gets is redacted.
 """
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from grpo.common.files import plain, write_atomically
+from grpo.common.files import plain, read_jsonl, write_atomically
 from grpo.config.schema import WandbConfig
 from grpo.tracking.redact import redact, wandb_key_source
 
@@ -128,6 +129,23 @@ class WandbTracker:
         data = [[_cell(row[key]) if key in row else None for key in columns] for row in shown]
         table = wandb.Table(columns=columns, data=data, allow_mixed_types=True)
         self._run.log({"step": step, f"eval/{name}_samples": table})
+
+    def log_switch(self, step: int, switch: dict[str, str]) -> None:
+        """A table of all switches so far, because a line panel cannot mark a step with text.
+
+        Earlier ones come from the record: another process of this run may have made them.
+        """
+        import wandb
+
+        columns: list[str | int] = ["step", "from", "to", "reason"]
+        rows: list[list[Any]] = []
+        # A line that a full disk cut off is no reason to lose this switch too.
+        with contextlib.suppress(OSError, ValueError):
+            for old in read_jsonl(self._output_dir / "metrics.jsonl"):
+                if "switch" in old and old["step"] < step:
+                    rows.append([old["step"], *(old[f"switch/{key}"] for key in columns[1:])])
+        rows.append([step, *(switch[str(key)] for key in columns[1:])])
+        self._run.log({"step": step, "stage/switches": wandb.Table(columns=columns, data=rows)})
 
     def finish(self, summary: dict[str, Any] | None) -> str | None:
         """Close it, and say where to look."""
