@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -637,7 +638,9 @@ def tests(name: str) -> Callable[[Chaos], Result]:
             [sys.executable, "-m", "pytest", "-q", *files], capture_output=True, text=True
         )
         tail = done.stdout.splitlines()
-        result.faults = sum(int(line.count(".")) for line in tail if set(line[:10]) <= set(".sF"))
+        result.faults = sum(
+            line.count(".") for line in tail if re.fullmatch(r"[.sF]+ *\[ *\d+%\]", line)
+        )
         if done.returncode:
             result.problems = [line for line in tail if line.startswith("FAILED")] or tail[-5:]
         result.seconds = time.monotonic() - began
