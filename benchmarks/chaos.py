@@ -218,9 +218,7 @@ class Chaos:
         if orphans := left_over(before):
             result.problems.append(f"processes are left: {orphans}")
         result.orphans = len(orphans)
-        text = log.read_text(encoding="utf-8")
-        result.made_again = _counted(text, " samples are made again")
-        result.replayed = _counted(text, " samples were there already")
+        count_told(result, log)
         result.account = account(output, STEPS, unbroken)
         result.problems += result.account.problems
         if not result.problems:
@@ -229,9 +227,15 @@ class Chaos:
         return result
 
 
-def _counted(text: str, phrase: str) -> int:
-    parts = text.split(phrase)[:-1]
-    return sum(int(part.split()[-1]) for part in parts if part.split()[-1].isdecimal())
+def count_told(result: Result, log: Path) -> None:
+    """Add what a run has told of its samples."""
+
+    def counted(phrase: str) -> int:
+        parts = log.read_text(encoding="utf-8").split(phrase)[:-1]
+        return sum(int(part.split()[-1]) for part in parts if part.split()[-1].isdecimal())
+
+    result.made_again = counted(" samples are made again")
+    result.replayed = counted(" samples were there already")
 
 
 def adopt_orphans() -> set[int]:

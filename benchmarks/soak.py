@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos import Chaos, Result, account, adopt_orphans, card, kill, left_over
+from benchmarks.chaos import (
+    Chaos,
+    Result,
+    account,
+    adopt_orphans,
+    card,
+    count_told,
+    kill,
+    left_over,
+)
 from grpo.common.command_line import Parser, run
 from grpo.tracking.record import read_metrics
 
@@ -80,6 +89,7 @@ def soak(chaos: Chaos, steps: int, seed: int) -> Result:
     if orphans := left_over(before):
         result.problems.append(f"processes are left: {orphans}")
     result.orphans = len(orphans)
+    count_told(result, chaos.folder / "soak.log")
     result.account = account(output, steps)
     result.problems += result.account.problems
     rows = [row for row in read_metrics(output) if "grad_norm" in row]
